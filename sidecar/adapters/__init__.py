@@ -1,0 +1,1 @@
+"""The only modules that go out: Prometheus, Alertmanager, HTTP targets, the journal on disk."""

@@ -1,0 +1,1 @@
+"""An alert arrives: identity, relay, enrichment."""

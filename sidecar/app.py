@@ -1,0 +1,1 @@
+"""The one place that knows everyone: build, start, reload, stop."""

@@ -1,0 +1,116 @@
+"""The file's shape, composed of sections that live beside their owners; load() or an error with its path."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import yaml
+
+from sidecar.adapters.alertmanager import AlertmanagerConfig
+from sidecar.adapters.prometheus import PrometheusConfig
+from sidecar.alerts.relay import AlertsConfig
+from sidecar.remedy.policy import RemedyConfig
+from sidecar.signals.expose import ExpositionConfig
+from sidecar.signals.history import LearningConfig
+from sidecar.signals.watches import RulesConfig, WatchConfig
+from sidecar.types import ConfigError, Duration, Section
+from sidecar.web.server import WebConfig
+
+
+class StorageConfig(Section, frozen=True, kw_only=True):
+    """Where state and journal live."""
+
+    path: str = "data"
+
+
+class Config(Section, frozen=True, kw_only=True):
+    """The whole file."""
+
+    prometheus: PrometheusConfig = PrometheusConfig()
+    alertmanagers: tuple[AlertmanagerConfig, ...] = ()
+    alerts: AlertsConfig = AlertsConfig()
+    interval: Duration = Duration(15)
+    watches: tuple[WatchConfig, ...] = ()
+    presets: str | tuple[str, ...] = "auto"
+    rules: RulesConfig = RulesConfig()
+    exposition: ExpositionConfig = ExpositionConfig()
+    learning: LearningConfig = LearningConfig()
+    remedies: tuple[RemedyConfig, ...] = ()
+    storage: StorageConfig = StorageConfig()
+    web: WebConfig = WebConfig()
+
+
+def load(path: str | Path) -> Config:
+    """Read a config file; ConfigError with the place of the first mistake."""
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(path.name, f"cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(path.name, "is not UTF-8 text") from None
+    return parse(text, path.name)
+
+
+def parse(text: str, name: str = "promantis.yml") -> Config:
+    """Turn YAML into a Config; the error names the place as ``file: remedies[0].action.type: words``."""
+    try:
+        raw = yaml.safe_load(text)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark else name
+        raise ConfigError(where, f"not valid YAML: {error.problem}") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(name, f"not valid YAML: {error}") from None
+    try:
+        config = msgspec.convert({} if raw is None else raw, Config, dec_hook=_custom)
+    except msgspec.ValidationError as error:
+        words, _, place = str(error).partition(" - at `$")
+        raise ConfigError(_where(name, place.rstrip("`")), _plain(words)) from None
+    check(config, name)
+    return config
+
+
+def check(config: Config, name: str = "promantis.yml") -> None:
+    """What types cannot say; each owner checks its own section with `problems()`."""
+    for section in (
+        "prometheus",
+        "alertmanagers",
+        "alerts",
+        "watches",
+        "rules",
+        "exposition",
+        "learning",
+        "remedies",
+        "web",
+    ):
+        value = getattr(config, section)
+        for i, item in enumerate(value if isinstance(value, tuple) else (value,)):
+            place = f"{section}[{i}]" if isinstance(value, tuple) else section
+            for where, words in item.problems():
+                raise ConfigError(f"{name}: {place}{'.' + where if where else ''}", words)
+
+
+def _custom(kind: type, value: Any) -> Any:
+    if kind is Duration:
+        return Duration.parse(value)
+    raise TypeError(f"no reader for {kind}")
+
+
+def _where(name: str, place: str) -> str:
+    place = place.replace("[...]", "").lstrip(".")
+    return f"{name}: {place}" if place else name
+
+
+def _plain(words: str) -> str:
+    """msgspec's words in the user's terms.
+
+    >>> _plain("Object contains unknown field `intervall`")
+    'unknown key `intervall`'
+    """
+    words = re.sub(r"Object contains unknown field (`.*`)", r"unknown key \1", words)
+    words = re.sub(r"Object missing required field (`.*`)", r"missing key \1", words)
+    return words[0].lower() + words[1:]

@@ -1,0 +1,1 @@
+"""The demo: real peers, a small shop with a leak, and a story that checks itself."""

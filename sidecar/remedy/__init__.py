@@ -1,0 +1,1 @@
+"""A webhook arrives: policy, guard, approval, action, verification."""

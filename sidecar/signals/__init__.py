@@ -1,0 +1,1 @@
+"""A sample arrives: watches, series, frame, models, engine, snapshot, exposition."""

@@ -1,0 +1,83 @@
+"""The metrics about Promantis itself: one table, made per App, never global."""
+
+from __future__ import annotations
+
+import prometheus_client as prom
+
+from sidecar import __version__
+
+
+class Telemetry:
+    """Self-metrics with a registry of their own, so that several Apps can live in one process."""
+
+    def __init__(self) -> None:
+        self.registry = r = prom.CollectorRegistry()
+        seconds = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+        def counter(name: str, text: str, *labels: str) -> prom.Counter:
+            return prom.Counter(f"promantis_{name}", text, labels, registry=r)
+
+        def gauge(name: str, text: str, *labels: str) -> prom.Gauge:
+            return prom.Gauge(f"promantis_{name}", text, labels, registry=r)
+
+        def histogram(name: str, text: str, *labels: str) -> prom.Histogram:
+            return prom.Histogram(f"promantis_{name}", text, labels, buckets=seconds, registry=r)
+
+        gauge("build_info", "Version of the running Promantis.", "version").labels(__version__).set(1)
+        # config
+        self.reload_successful = gauge(
+            "config_last_reload_successful", "Whether the last load of the config succeeded."
+        )
+        self.reload_timestamp = gauge(
+            "config_last_reload_success_timestamp_seconds", "When the config was last loaded."
+        )
+        # signals
+        self.tick_duration = histogram(
+            "tick_duration_seconds", "Time to decode, score, learn and publish one tick.", "step"
+        )
+        self.tick_lag = gauge("tick_lag_seconds", "How late the last tick was published.", "step")
+        self.watch_success = gauge(
+            "watch_last_success_timestamp_seconds", "When the watch was last answered.", "watch"
+        )
+        self.watch_failures = counter("watch_failures_total", "Queries of the watch that failed.", "watch")
+        self.watches = gauge("watches", "Watches by where they come from.", "source")
+        self.rules_skipped = gauge("rules_skipped", "Alerting rules that could not be turned into a watch.")
+        self.series = gauge("series", "Series that are scored now.")
+        self.series_exposed = gauge("series_exposed", "Output series of the last exposition.")
+        self.series_dropped = counter(
+            "series_dropped_total", "Series not admitted or not exposed, by reason.", "reason"
+        )
+        for reason in ("budget", "exposition_budget", "duplicate"):
+            self.series_dropped.labels(reason)
+        self.query_duration = histogram(
+            "query_duration_seconds", "Duration of queries to Prometheus.", "kind"
+        )
+        self.history_progress = gauge(
+            "history_progress_ratio", "Share of the history that has been learned, 1 when done."
+        )
+        self.state_saved = gauge("state_last_save_timestamp_seconds", "When the state was last saved.")
+        self.state_damaged = counter(
+            "state_damaged_total", "State files set aside because they were damaged."
+        )
+        # alerts
+        self.alerts_received = counter("alerts_received_total", "Alerts received from Prometheus.")
+        self.alerts_invalid = counter(
+            "alerts_invalid_total", "Alerts refused as Alertmanager would refuse them."
+        )
+        self.alerts_forwarded = counter(
+            "alerts_forwarded_total", "Alerts sent to an Alertmanager, by outcome.", "alertmanager", "outcome"
+        )
+        self.alerts_enriched = counter("alerts_enriched_total", "Alerts that were given annotations.")
+        self.enrich_failures = counter(
+            "enrich_failures_total", "Alerts whose enrichment failed and went on as they were."
+        )
+        self.enrich_duration = histogram("enrich_duration_seconds", "Time to enrich one batch.")
+        self.lane_alerts = gauge("lane_alerts", "Alerts waiting for an Alertmanager.", "alertmanager")
+        # remedies
+        self.webhooks = counter("webhooks_received_total", "Webhooks received from Alertmanager.")
+        self.cases = gauge("cases", "Cases by stage.", "stage")
+        self.actions = counter("actions_total", "Actions by outcome.", "policy", "action", "outcome")
+        self.refusals = counter(
+            "refusals_total", "Remedies that were not proposed or not done, by reason.", "reason"
+        )
+        self.http_requests = counter("http_requests_total", "Requests served.", "route", "code")

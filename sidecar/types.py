@@ -1,0 +1,184 @@
+"""Words that every room shares: labels, durations, alerts, findings, errors. Frozen, no I/O, no clock."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, NewType
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+F32 = npt.NDArray[np.float32]
+F64 = npt.NDArray[np.float64]
+I64 = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+Labels = tuple[tuple[str, str], ...]
+"""Sorted pairs: the identity of a series and of an alert."""
+
+Instant = NewType("Instant", float)
+"""Unix seconds; made at the edges, an argument everywhere else."""
+
+
+def labels_of(mapping: Mapping[str, str]) -> Labels:
+    """Sort a mapping into an identity; labels with an empty value are no labels.
+
+    >>> labels_of({"job": "shop", "alertname": "High", "env": ""})
+    (('alertname', 'High'), ('job', 'shop'))
+    """
+    return tuple(sorted((name, value) for name, value in mapping.items() if value != ""))
+
+
+# --------------------------------------------------------------------------- errors
+
+
+class PromantisError(Exception):
+    """Root of what Promantis raises on purpose.
+
+    PromantisError
+      ConfigError   the user's file or flag is wrong: says where, never retried
+      Unavailable   a peer did not answer, or asked to come again: retry later
+      Rejected      a peer understood and said no: retrying will not help
+    """
+
+
+class ConfigError(PromantisError):
+    """`where` names the place, e.g. ``promantis.yml: remedies[0].action.type``."""
+
+    def __init__(self, where: str, words: str) -> None:
+        super().__init__(f"{where}: {words}" if where else words)
+        self.where = where
+        self.words = words
+
+
+class Unavailable(PromantisError):
+    """A peer is down, slow, or answered 5xx or rubbish."""
+
+
+class Rejected(PromantisError):
+    """A peer answered that the request can never be right."""
+
+    def __init__(self, words: str, status: int = 400) -> None:
+        super().__init__(words)
+        self.status = status
+
+
+# --------------------------------------------------------------------------- durations
+
+_UNITS = {"y": 31536000, "w": 604800, "d": 86400, "h": 3600, "m": 60, "s": 1, "ms": 0.001}
+_DURATION = re.compile(r"(?:(\d+)y)?(?:(\d+)w)?(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?(?:(\d+)ms)?")
+
+
+class Duration(float):
+    """Seconds, written as Prometheus writes durations (``1h30m``, ``15s``, ``500ms``)."""
+
+    @classmethod
+    def parse(cls, text: object) -> Duration:
+        """Read Prometheus' notation; ValueError otherwise.
+
+        >>> Duration.parse("1h30m"), Duration.parse("0")
+        (Duration('1h30m'), Duration('0s'))
+        """
+        if text == "0" or text == 0:
+            return cls(0)
+        match = _DURATION.fullmatch(text) if isinstance(text, str) and text else None
+        if match is None:
+            raise ValueError(f"not a valid duration: {text!r} (write 15s, 5m, 1h30m, 30d)")
+        return cls(
+            sum(
+                int(n) * unit
+                for n, unit in zip(match.groups(), _UNITS.values(), strict=True)
+                if n is not None
+            )
+        )
+
+    def __str__(self) -> str:
+        rest, out = round(float(self) * 1000), ""
+        for name, unit in _UNITS.items():
+            n, rest = divmod(rest, round(unit * 1000))
+            if n:
+                out += f"{n}{name}"
+        return out or "0s"
+
+    def __repr__(self) -> str:
+        return f"Duration('{self}')"
+
+
+class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A section of the config file; each lives beside the code that uses it."""
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """What types cannot say, as (place below this section, words); overridden by the owner."""
+        return iter(())
+
+
+# --------------------------------------------------------------------------- what is known of a series
+
+HORIZONS: tuple[tuple[str, float], ...] = (("15m", 900.0), ("30m", 1800.0), ("60m", 3600.0))
+"""Label value and seconds of each forecast."""
+
+
+class Forecast(msgspec.Struct, frozen=True):
+    """What is expected at one horizon, with the interval of the configured coverage."""
+
+    horizon: str
+    value: float
+    lower: float
+    upper: float
+
+
+class Breach(msgspec.Struct, frozen=True):
+    """How near one of the user's limits is for one series."""
+
+    alertname: str
+    severity: str
+    op: str
+    value: float
+    hold: float
+    """The rule's `for:` in seconds."""
+    probability: Mapping[str, float]
+    """By horizon; 1 while the condition is true."""
+    eta: float | None
+    """Seconds until the expected first crossing; 0 while true, None when none is expected."""
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One series at one tick, for whoever explains it. NaN where nothing is known yet."""
+
+    watch: str
+    query: str
+    kind: str
+    labels: Labels
+    at: Instant
+    observed: float
+    expected: float
+    lower: float
+    upper: float
+    score: float
+    confidence: float
+    since: Instant | None
+    """When the score last rose above 1 and stayed there."""
+    forecasts: tuple[Forecast, ...] = ()
+    breaches: tuple[Breach, ...] = ()
+
+
+# --------------------------------------------------------------------------- alerts
+
+
+class Alert(msgspec.Struct, frozen=True):
+    """An alert as it travels. Times and generatorURL stay the strings that arrived (None: not sent)."""
+
+    labels: Labels
+    annotations: Mapping[str, str]
+    starts_at: str | None = None
+    ends_at: str | None = None
+    generator_url: str | None = None
+
+    def label(self, name: str) -> str:
+        """Value of a label, empty when it has none."""
+        return next((value for key, value in self.labels if key == name), "")
+
+
+JsonObject = dict[str, Any]
