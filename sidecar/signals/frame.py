@@ -23,8 +23,9 @@ class Matrix(NamedTuple):
 
 
 class Frame(NamedTuple):
-    """All series of one step at one tick."""
+    """All series of one step at one tick; NaN = no sample."""
 
     at: Instant
     values: F64
-    fresh: Bools
+    asked: Bools
+    """Whether the row's watch was answered: only then does NaN mean absent."""

@@ -1,0 +1,303 @@
+"""Up to 4,096 rows with all that is known of them: score, then learn what is trusted, then look ahead.
+
+Rows live in blocks so that a tick's work stays in the processor's cache, growth copies nothing, and history can teach
+rows apart in a block of its own (a nursery) before they are moved to their places.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+
+from sidecar.signals import calibrate
+from sidecar.signals.ensemble import BLOCK, RING, Ensemble, X
+from sidecar.signals.models import Array, Columns, Field, f4
+from sidecar.signals.models.level import RAW, SEASON, Level, Residuals
+from sidecar.signals.models.rare import ABSENT, STATES, ZERO, Rare
+from sidecar.signals.models.season import Season
+from sidecar.signals.models.tail import Tail
+from sidecar.types import F32, F64, HORIZONS, I64, Bools
+
+THRESHOLD = 0.9  # E at which the score is 1: one page in eight days (research/detection.md)
+CAP = 6.0  # of the exported score
+WARM = 30  # live ticks before a verdict
+GROWN, CAUTION = 2.0, 1.0  # days until the threshold is no longer raised, and by how much E it starts raised
+COARSE_DOUBT = 0.2  # of what a believed trend adds
+
+
+class Life(Columns):
+    """What a row is, and how long it has been known."""
+
+    fields: ClassVar = {
+        "origin": Field(dtype=np.float64),
+        "age": Field(),
+        "seen": Field(),
+        "presence": Field(fresh=1.0),
+        "since": Field(fresh=np.nan, dtype=np.float64),
+        "negative": Field(dtype=np.bool_),
+        "up": Field(fresh=1.0),
+        "down": Field(fresh=1.0),
+        "least": Field(),
+        "least_relative": Field(),
+        "low": Field(fresh=-np.inf),
+        "high": Field(fresh=np.inf),
+    }
+    origin: F64
+    """First value: everything else is float32 relative to it."""
+    age: F32
+    """Days of samples learned."""
+    seen: F32
+    """Samples learned at the live step."""
+    presence: F32
+    """Share of the asked ticks with a sample, fading over a day."""
+    since: F64
+    negative: Bools
+    up: F32
+    """1 where a rise counts; `down` likewise."""
+    down: F32
+    least: F32
+    """Deviations below this, or below `least_relative` of the expected value, are nothing."""
+    least_relative: F32
+    low: F32
+    high: F32
+
+
+class Scored(NamedTuple):
+    """One tick's verdict and what learning needs of it."""
+
+    x: F32
+    fresh: Bools
+    asked: Bools
+    expected: F32
+    lower: F32
+    upper: F32
+    e: F32
+    """-log10(expected pages per day) f32[rows]; NaN: no verdict."""
+    day: F32
+    week: F32
+    residuals: Residuals
+    size: F32
+    z: F32
+    t: F32
+    states: Bools
+
+
+class Block:
+    """Models of some rows of one step. `at` is unix seconds; x f64[rows], NaN = no sample."""
+
+    def __init__(self, rows: int, step: float) -> None:
+        self.rows, self.step = rows, step
+        self.life, self.season, self.level, self.tail = Life(rows), Season(rows), Level(rows), Tail(rows)
+        self.rare, self.ensemble, self.intervals = Rare(rows), Ensemble(rows), calibrate.Intervals(rows)
+        self.origins = np.full(RING, -1, np.int64)  # which five-minute block stands in each slot of the rings
+        self.judged = np.full(sum(calibrate.PENDING), -1, np.int64)
+
+    @property
+    def models(self) -> dict[str, Columns]:
+        """All state, by name."""
+        return {
+            "life": self.life,
+            "season": self.season,
+            "level": self.level,
+            "tail": self.tail,
+            "rare": self.rare,
+            "ensemble": self.ensemble,
+            "intervals": self.intervals,
+        }
+
+    # ------------------------------------------------------------------ one tick
+
+    def tick(self, at: float, x: F64, asked: Bools, trust: Bools, out: Mapping[str, Array]) -> None:
+        """Score, learn what is trusted, forecast; fills the columns of `out` (views of these rows)."""
+        with np.errstate(all="ignore"):
+            scored = self.score(at, x, asked)
+            self._publish(at, x, scored, out)
+            self.learn(at, x, scored, trust)
+            self._forecast(at, scored, trust & scored.fresh, out)
+
+    def score(self, at: float, x64: F64, asked: Bools) -> Scored:
+        """How odd each row is; changes nothing."""
+        life = self.life
+        fresh = np.isfinite(x64)
+        origin = np.where(self.ensemble.count > 0, life.origin, x64)
+        x = (x64 - origin).astype(f4)
+        np.copyto(x, self.ensemble.last, where=~fresh)
+        level, previous = self.level.now(x)
+        day, week = self.season.at(at, level, self.step)
+        res = self.level.residuals(x, level, previous, week, self.step)
+        tiny = (1e-9 * (1 + np.abs(np.where(fresh, x64, 0)))).astype(f4)
+        size = np.abs(res.r)
+        sided = np.maximum(res.r[:4] * life.up, res.r[:4] * -life.down)
+        e, z, t = self.tail.score(sided, tiny)
+        edge = self.tail.edge(THRESHOLD)
+        expected = res.centre[SEASON]
+        least = np.maximum(life.least, life.least_relative * np.abs(expected + origin.astype(f4)))
+        edge += tiny
+        upper = np.maximum((res.centre + edge / res.gain).min(0), expected + least)
+        lower = np.minimum((res.centre - edge / res.gain).max(0), expected - least)
+        verdict = e.max(0)
+        verdict[np.abs(x - expected) < least] = -1
+        verdict[~fresh] = -np.inf
+        zero = fresh & (x64 == 0) & (life.down > 0) & (life.origin + self.level.level != 0)
+        states = np.empty((STATES, self.rows), bool)
+        states[ZERO], states[ABSENT] = zero, asked & ~fresh & (life.age > 0)
+        inside = states.copy()
+        inside[ABSENT] &= self.rare.lasted[ABSENT] > 0  # one missed answer is not yet an absence
+        verdict = np.maximum(verdict, self.rare.score(inside, life.age).max(0))
+        verdict -= f4(CAUTION) * (f4(1) - np.minimum(life.age / f4(GROWN), f4(1)))
+        verdict[(life.seen < WARM) | (self.tail.graded < 20) | ~(fresh | inside[ABSENT])] = np.nan
+        return Scored(x, fresh, asked, expected, lower, upper, verdict, day, week, res, size, z, t, states)
+
+    def learn(self, at: float, x64: F64, s: Scored, trust: Bools) -> None:
+        """Teach the detector's models what is trusted."""
+        life, step = self.life, self.step
+        on = s.fresh & trust
+        np.copyto(life.origin, x64, where=s.fresh & (self.ensemble.count == 0))
+        limit = np.where(life.seen >= WARM, f4(3) * self.tail.scale, f4(np.inf))
+        warm = on & (life.seen >= WARM)
+        self.season.learn(at, s.x, s.day, s.week, limit[RAW], life.age, on, step)
+        self.level.learn(s.x, s.residuals, limit, s.fresh, on, step)
+        self.tail.learn(s.size, s.z, s.t, life.seen, on, warm, 86400.0 / step)
+        self.rare.learn(s.states, s.asked, step)
+        life.negative |= on & (x64 < 0)
+        life.seen += on
+        life.age += on * f4(step / 86400.0)
+        life.presence += s.asked * f4(min(1.0, step / 86400.0)) * (s.fresh - life.presence)
+
+    def teach(self, at: float, x64: F64, step: float) -> None:
+        """Learn from coarse history: profiles, forecasts and their errors; not what counts in samples."""
+        with np.errstate(all="ignore"):
+            life = self.life
+            fresh = np.isfinite(x64)
+            np.copyto(life.origin, x64, where=fresh & (self.ensemble.count == 0))
+            x = np.where(fresh, x64 - life.origin, 0).astype(f4)
+            np.copyto(x, self.ensemble.last, where=~fresh)
+            day, week = self.season.at(at, self.ensemble.means[2], step)
+            limit = np.where(life.age > f4(0.5), f4(3) * self.tail.scale[RAW], f4(np.inf))
+            size = np.minimum(np.abs(x - week), limit)
+            rate = np.maximum(f4(step / 86400.0) / (life.age + f4(step / 86400.0)), f4(step / 86400.0 / 14))
+            self.tail.scale[RAW] += fresh * rate * (size - self.tail.scale[RAW])
+            self.season.learn(at, x, day, week, limit, life.age, fresh, step)
+            life.negative |= fresh & (x64 < 0)
+            life.age += fresh * f4(step / 86400.0)
+            self._ahead(at, x, week, fresh, fresh, step)
+
+    # ------------------------------------------------------------------ forecasts
+
+    def _forecast(self, at: float, s: Scored, on: Bools, out: Mapping[str, Array]) -> None:
+        value, lower, upper = self._ahead(at, s.x, s.week, s.fresh, on, self.step)
+        life = self.life
+        floor = np.where(life.negative, life.low, np.maximum(life.low, f4(0)))
+        low, high = floor - life.origin, life.high - life.origin
+        for i, (name, _) in enumerate(HORIZONS):
+            key = f"f{name[:-1]}"
+            for column, kind in ((value[i], ""), (lower[i], "_lower"), (upper[i], "_upper")):
+                out[key + kind][:] = np.where(s.fresh, np.clip(column, low, high) + life.origin, np.nan)
+
+    def _ahead(
+        self, at: float, x: F32, season: F32, fresh: Bools, on: Bools, step: float
+    ) -> tuple[F32, F32, F32]:
+        """Take a sample, judge what was said of it, and say what comes: f32[3, rows] each."""
+        width = max(BLOCK, step)
+        block, ticks = math.floor(at / width), max(1, round(width / step))
+        phase = min(math.floor((at % width) / step), ticks - 1)
+        now = self.ensemble.features(x, season, fresh, on, step)
+        blocks = tuple(max(1, round(h / width)) for _, h in HORIZONS)
+        if phase == ticks - 1:
+            self.ensemble.learn(x, season, on, tuple(self._slot(block - n) for n in blocks))
+        seasons = np.stack([self.season.at(at + h, self.ensemble.means[2], step)[1] for _, h in HORIZONS])
+        said = self.ensemble.ahead(now, seasons)
+        reach = np.array([h for _, h in HORIZONS], f4).reshape(3, 1)
+        for h, n in enumerate(blocks):
+            # origin and truth share a phase, which rotates through the block
+            if phase != (block % n * 2 + ticks - 1) % ticks:
+                continue
+            slot = self.intervals.slot(h, block)
+            if self.judged[slot] == block - n:
+                self.intervals.learn(h, slot, x, on, calibrate.COVERAGE)
+            self.intervals.said[slot] = np.where(on, said.value[h], np.nan), self.intervals.sigma[h]
+            self.judged[slot] = block
+        if phase == ticks - 1:
+            slot = block % RING
+            self.ensemble.ring[slot] = now
+            self.ensemble.ring[slot, X] = np.where(on, now[X], np.nan)
+            self.origins[slot] = block
+        doubt = f4(COARSE_DOUBT) * said.trend * np.abs(said.slope) * reach
+        lower, upper = self.intervals.around(said.value, doubt)
+        return said.value, lower, upper
+
+    def _slot(self, block: int) -> int | None:
+        slot = block % RING
+        return slot if self.origins[slot] == block else None
+
+    # ------------------------------------------------------------------ what is said
+
+    def _publish(self, at: float, x: F64, s: Scored, out: Mapping[str, Array]) -> None:
+        life = self.life
+        score = np.clip(s.e / f4(THRESHOLD), f4(0), f4(CAP / THRESHOLD))
+        out["raw"][:] = s.e / f4(THRESHOLD)
+        out["observed"][:] = np.where(s.fresh, x, np.nan)
+        out["score"][:] = score
+        grown = life.seen >= WARM
+        out["confidence"][:] = np.where(
+            s.asked & (life.seen > 0),
+            calibrate.confidence(np.where(np.isnan(score), f4(0), score), life.age, life.presence),
+            np.nan,
+        )
+        known = s.fresh & grown
+        crossed = s.lower > s.upper  # after a jump no value would be ordinary: the band shuts between the two
+        middle = (s.lower + s.upper) / f4(2)
+        lower, upper = np.where(crossed, middle, s.lower), np.where(crossed, middle, s.upper)
+        floor = np.where(life.negative, life.low, np.maximum(life.low, f4(0)))
+        for name, column in (
+            ("expected", np.clip(s.expected, lower, upper)),
+            ("lower", lower),
+            ("upper", upper),
+        ):
+            value = np.clip(column + life.origin, floor, life.high)
+            out[name][:] = np.where(known, value, np.nan)
+        high = score >= 1
+        np.copyto(life.since, np.nan, where=~high & s.asked)
+        np.copyto(life.since, at, where=high & np.isnan(life.since))
+        out["since"][:] = life.since
+        out["age"][:] = life.age
+
+    # ------------------------------------------------------------------ rows
+
+    def forget(self, rows: I64) -> None:
+        """Make rows fresh."""
+        for model in self.models.values():
+            model.forget(rows)
+
+    def copy_rows(self, to: I64, nursery: Block, rows: I64) -> None:
+        """Move learned rows in; what they said of the future only where our own rings stand at the same blocks."""
+        keep = {
+            name: self.life.state()[name][to].copy()
+            for name in ("up", "down", "least", "least_relative", "low", "high")
+        }
+        for name, model in self.models.items():
+            model.copy_rows(to, nursery.models[name], rows)
+        for name, value in keep.items():
+            getattr(self.life, name)[to] = value
+        for ours, theirs, ring in (
+            (self.origins, nursery.origins, self.ensemble.ring),
+            (self.judged, nursery.judged, self.intervals.said),
+        ):
+            if (ours < 0).all():  # nobody here has said anything yet
+                ours[:] = theirs
+            for slot in np.flatnonzero(ours != theirs):
+                ring[slot][..., to] = np.nan
+
+    def state(self) -> dict[str, Array]:
+        """Every array by a path such as `tail.scale`."""
+        out = {f"{name}.{key}": a for name, m in self.models.items() for key, a in m.state().items()}
+        return {**out, "origins": self.origins, "judged": self.judged}
+
+    def restore(self, state: Mapping[str, Array]) -> None:
+        """Take over what `state` gave; ValueError or KeyError when it does not fit."""
+        for name, model in self.models.items():
+            model.restore({key: state[f"{name}.{key}"] for key in model.fields})
+        self.origins[:], self.judged[:] = state["origins"], state["judged"]

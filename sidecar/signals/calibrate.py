@@ -1,0 +1,102 @@
+"""Honest numbers: intervals from a series' own recent errors, and confidence from score and history.
+
+Intervals: the error is measured in units of a mixed volatility (one hour, six hours, three days) and two quantiles
+of it are tracked online, so the interval is asymmetric and adapts (quantile tracking as in Angelopoulos et al.,
+"Conformal PID control", 2023; research/forecast.md). The judged tick rotates through the block, so that coverage holds
+at every tick.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+
+from sidecar.signals.ensemble import BLOCK
+from sidecar.signals.models import Columns, Field, f4
+from sidecar.types import F32, Bools
+
+VOLATILITY_TAUS = (3600.0, 21600.0, 259200.0)
+VOLATILITY_WEIGHTS = (0.45, 0.3, 0.25)
+COVERAGE = 0.9
+RATE = 0.03
+COVERAGE_TAU = 7 * 86400.0
+PENDING = (3, 6, 12)  # blocks of each horizon
+
+
+class Intervals(Columns):
+    """Volatility, tracked quantiles and forecasts not judged yet, for each row and horizon."""
+
+    fields: ClassVar = {
+        "volatility": Field((3, len(VOLATILITY_TAUS))),
+        "judged": Field((3,)),
+        "quantile": Field((3, 2), np.array([-2, 2], f4).reshape(2, 1)),
+        "pace": Field((3,), 2.0),
+        "sigma": Field((3,)),
+        "covered": Field((3,), COVERAGE),
+        "said": Field((sum(PENDING), 2), np.nan),
+    }
+    volatility: F32
+    judged: F32
+    quantile: F32
+    """Of error / sigma, lower and upper."""
+    pace: F32
+    sigma: F32
+    covered: F32
+    said: F32
+    """Forecast and sigma of origins whose truth has not come."""
+
+    def slot(self, horizon: int, block: int) -> int:
+        """Where the origin of a block is kept until its truth comes."""
+        return sum(PENDING[:horizon]) + block % PENDING[horizon]
+
+    def around(self, value: F32, doubt: F32) -> tuple[F32, F32]:
+        """Lower and upper f32[3, rows] around forecasts f32[3, rows], wider by `doubt` f32[3, rows]."""
+        lower = value + self.sigma * np.minimum(self.quantile[:, 0], f4(0)) - doubt
+        upper = value + self.sigma * np.maximum(self.quantile[:, 1], f4(0)) + doubt
+        return lower, upper
+
+    def learn(self, h: int, slot: int, y: F32, on: Bools, coverage: float) -> None:
+        """Judge what stands in `slot` by the truth y f32[rows]."""
+        said, sigma = self.said[slot]
+        good = on & ~np.isnan(said)
+        g = good.astype(f4)
+        error = np.where(good, y - said, f4(0))
+        size = np.abs(error)
+        self.judged[h] += g
+        n = np.maximum(self.judged[h], f4(1))
+        u = error / np.maximum(sigma, f4(1e-12))
+        np.copyto(u, f4(0), where=~good)
+        rate = np.maximum(f4(RATE), f4(0.3) / np.sqrt(n)) * self.pace[h] * g
+        tail = (1 - coverage) / 2
+        for q, tau in zip(self.quantile[h], (tail, 1 - tail), strict=True):
+            q += rate * (f4(tau) - (u < q))
+        self.pace[h] += f4(0.01) * g * (f4(1.5) * np.minimum(np.abs(u), f4(10)) - self.pace[h])
+        inside = (u >= self.quantile[h, 0]) & (u <= self.quantile[h, 1])
+        self.covered[h] += f4(BLOCK / COVERAGE_TAU) * g * (inside - self.covered[h])
+        for v, tau in zip(self.volatility[h], VOLATILITY_TAUS, strict=True):
+            # clipped against bursts, but a volatility of nothing must be able to wake up
+            awake = (self.judged[h] > 50) & (v > f4(1e-7) * np.abs(y))
+            bounded = np.where(awake, np.minimum(size, f4(15) * v), size)
+            v += np.maximum(f4(min(1.0, BLOCK / tau)), f4(1) / n) * g * (bounded - v)
+        self.sigma[h] = self._mix(h, y)
+
+    def _mix(self, h: int, y: F32) -> F32:
+        slow = self.volatility[h, -1]
+        floor = f4(1e-2) * slow + f4(1e-9) * np.abs(y) + f4(1e-12)
+        logs = np.log(np.maximum(self.volatility[h], floor))
+        mixed: F32 = np.exp(np.einsum("vr,v->r", logs, np.array(VOLATILITY_WEIGHTS, f4)))
+        return mixed
+
+
+# Log odds that a run over the threshold is real, by score: `make quality` prints the fit on ../shared/data.
+INTERCEPT, PER_SCORE = -1.5, 1.5
+YOUNG = 1.0  # days until history counts for two thirds
+
+
+def confidence(score: F32, age: F32, presence: F32) -> F32:
+    """Probability f32[rows] that what the score shows is real; low with little (`age` in days) or gappy history."""
+    odds = np.exp(f4(INTERCEPT) + f4(PER_SCORE) * score)
+    known = f4(1) - np.exp(-age / f4(YOUNG))
+    out: F32 = odds / (f4(1) + odds) * known * presence
+    return out

@@ -1,0 +1,319 @@
+"""One tick of all series of one step: place, score, learn, look ahead, snapshot; dump and restore."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from sidecar.signals import breach, series
+from sidecar.signals.block import Block
+from sidecar.signals.frame import Frame, Matrix, Vector
+from sidecar.signals.models import Array
+from sidecar.signals.models.rare import ABSENT
+from sidecar.signals.snapshot import COLUMNS, FORECAST_OF, LimitLines, Skill, Snapshot
+from sidecar.signals.watches import Limit, Watch
+from sidecar.types import F64, I64, Bools, Instant, Labels
+
+LARGEST, SMALLEST = 4096, 64  # rows of a block
+FORGET_AFTER = 3600.0  # seconds without a sample until a row is given to others
+HOLD = 3  # ticks for which an unanswered watch keeps what was said
+VERSION = 1  # of the dumped state
+
+
+class Engine:
+    """All series that are asked every `step` seconds. Not thread-safe: one tick at a time."""
+
+    def __init__(self, step: float) -> None:
+        self.step = step
+        self.table = series.Table()
+        self.blocks: list[Block] = []
+        self.watches: dict[str, Watch] = {}
+        self.dropped = {"budget": 0, "duplicate": 0}
+        self._columns: dict[str, Array] = {}
+        self._unanswered: dict[str, int] = {}
+        self._workloads: dict[tuple[str, Labels], float] = {}
+        self._limits: tuple[object, breach.Limits, Sequence[Limit]] | None = None
+
+    # ------------------------------------------------------------------ watches
+
+    def watch(self, watches: Mapping[str, Watch]) -> None:
+        """Take a new set of watches; rows of those that are gone are freed."""
+        for name in self.table.watches():
+            if name not in watches or watches[name].query != self.watches[name].query:
+                self._forget(self.table.drop_watch(name))
+        self.watches = dict(watches)
+        self._limits = None
+        for name in self.table.watches():
+            self._configure(watches[name], self.table.rows(name))
+
+    # ------------------------------------------------------------------ ticks
+
+    def tick(
+        self,
+        at: Instant,
+        answers: Mapping[str, Vector],
+        room: int,
+        trust: Bools | None = None,
+    ) -> Snapshot:
+        """Score, learn and forecast what was answered; `room` is how many more series may be admitted."""
+        return self.advance(self.frame(at, answers, room), trust)
+
+    def frame(self, at: Instant, answers: Mapping[str, Vector], room: int) -> Frame:
+        """Answers as columns; admits new series."""
+        placed: list[tuple[str, I64, F64]] = []
+        for name, answer in answers.items():
+            if name not in self.watches:
+                continue  # came back after a reload took its watch away
+            found = self.table.place(name, answer.keys, room)
+            self.dropped["budget"] += found.over_budget
+            self.dropped["duplicate"] += found.duplicate
+            if found.new:
+                room -= len(found.new)
+                self._admit(name, found.new, at)
+            known = found.rows >= 0
+            placed.append((name, found.rows[known], answer.values[known]))
+        values = np.full(self._capacity, np.nan)
+        asked = np.zeros(self._capacity, bool)
+        for name, rows, numbers in placed:
+            asked[self.table.rows(name)] = True
+            values[rows] = numbers
+        for name in self.watches:
+            self._unanswered[name] = 0 if name in answers else self._unanswered.get(name, 0) + 1
+        return Frame(at, values, asked)
+
+    def advance(self, frame: Frame, trust: Bools | None = None) -> Snapshot:
+        """One tick of every block."""
+        columns = {name: np.full(self._capacity, np.nan, dtype) for name, dtype in COLUMNS.items()}
+        trust = np.ones(self._capacity, bool) if trust is None else trust
+        for lo, hi, block in self._spans():
+            s = slice(lo, hi)
+            out = {name: column[s] for name, column in columns.items()}
+            block.tick(frame.at, frame.values[s], frame.asked[s], trust[s], out)
+        self._hold(columns, frame.asked)
+        self._columns = columns
+        self._age(frame)
+        return self.snapshot(frame.at)
+
+    def snapshot(self, at: Instant) -> Snapshot:
+        """What the last tick knew."""
+        keys, watch_of = self.table.view()
+        return Snapshot(
+            at=at,
+            step=self.step,
+            keys=keys,
+            watch_of=watch_of,
+            watches=self.watches,
+            columns={name: column[: len(keys)] for name, column in self._columns.items()},
+            limits=self._odds(len(keys)),
+            skill=self._skill(),
+        )
+
+    # ------------------------------------------------------------------ history
+
+    def adopt(self, at: Instant, watch: str, keys: list[bytes], nursery: Block, room: int) -> None:
+        """Give series that a nursery has learned their rows here."""
+        if watch not in self.watches:
+            return
+        found = self.table.place(watch, keys, room)
+        if found.new:
+            self._admit(watch, found.new, at)
+        for lo, hi, block in self._spans():
+            mine = np.flatnonzero((found.rows >= lo) & (found.rows < hi))
+            if len(mine):
+                block.copy_rows(found.rows[mine] - lo, nursery, mine)
+
+    # ------------------------------------------------------------------ state on disk
+
+    def dump(self) -> Iterator[tuple[str, Any]]:
+        """Header, then array by array, so that saving needs no second copy of the state."""
+        yield (
+            "engine",
+            {
+                "version": VERSION,
+                "step": self.step,
+                "keys": [None if key is None else key.decode() for key in self.table.keys],
+                "watch_of": self.table.watch_of,
+                "queries": {name: watch.query for name, watch in self.watches.items()},
+                "blocks": [block.rows for block in self.blocks],
+            },
+        )
+        for i, block in enumerate(self.blocks):
+            for name, array in block.state().items():
+                yield f"{i}.{name}", array
+
+    @classmethod
+    def load(
+        cls, header: Mapping[str, Any], arrays: Mapping[str, Array], watches: Mapping[str, Watch]
+    ) -> Engine:
+        """An engine as `dump` wrote it, with today's watches; ValueError or KeyError when it does not fit."""
+        if header["version"] != VERSION:
+            raise ValueError(f"state has version {header['version']}, this Promantis reads {VERSION}")
+        engine = cls(header["step"])
+        for i, rows in enumerate(header["blocks"]):
+            block = Block(rows, engine.step)
+            prefix = f"{i}."
+            block.restore({k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)})
+            engine.blocks.append(block)
+        keys = [None if key is None else key.encode() for key in header["keys"]]
+        engine.table.restore(keys, list(header["watch_of"]))
+        known = {
+            name
+            for name, query in header["queries"].items()
+            if name in watches and watches[name].query == query
+        }
+        for name in engine.table.watches():
+            if name not in known:
+                engine._forget(engine.table.drop_watch(name))
+        engine.watches = {name: watches[name] for name in known}
+        engine.watch(watches)
+        return engine
+
+    # ------------------------------------------------------------------ rows
+
+    @property
+    def _capacity(self) -> int:
+        return sum(block.rows for block in self.blocks)
+
+    def _spans(self) -> Iterator[tuple[int, int, Block]]:
+        lo = 0
+        for block in self.blocks:
+            yield lo, lo + block.rows, block
+            lo += block.rows
+
+    def _admit(self, watch: str, rows: list[int], at: float) -> None:
+        need = len(self.table.keys)
+        while self._capacity < need:
+            size = min(max(self._capacity, SMALLEST, 1 << (need - self._capacity - 1).bit_length()), LARGEST)
+            self.blocks.append(Block(size, self.step))
+        self._configure(self.watches[watch], np.array(rows))
+        self._limits = None
+        for row in rows:
+            key = self.table.keys[row]
+            if key is not None and self._columns:  # those of the very first tick succeed nobody
+                self._workloads[(watch, series.workload(key))] = at
+
+    def _configure(self, watch: Watch, rows: I64) -> None:
+        low, high = watch.bounds
+        for lo, hi, block in self._spans():
+            mine = rows[(rows >= lo) & (rows < hi)] - lo
+            life = block.life
+            life.up[mine] = watch.direction != "down"
+            life.down[mine] = watch.direction != "up"
+            life.least[mine] = watch.min_deviation
+            life.least_relative[mine] = watch.min_relative_deviation
+            life.low[mine] = -np.inf if low is None else low
+            life.high[mine] = np.inf if high is None else high
+
+    def _forget(self, rows: Sequence[int]) -> None:
+        gone = np.array(rows, np.int64)
+        for lo, hi, block in self._spans():
+            block.forget(gone[(gone >= lo) & (gone < hi)] - lo)
+        self._limits = None
+
+    def _hold(self, columns: dict[str, Array], asked: Bools) -> None:
+        """One failed query must not reset the `for:` of rules on our metrics."""
+        held = {name for name, n in self._unanswered.items() if 0 < n <= HOLD}
+        for name in held if self._columns else ():
+            rows = self.table.rows(name)
+            rows = rows[(rows < len(self._columns["score"])) & ~asked[rows]]
+            for key, column in columns.items():
+                column[rows] = self._columns[key][rows]
+
+    def _age(self, frame: Frame) -> None:
+        """What vanished keeps its score for `absent_for`, unless a successor came; later its row is freed."""
+        self._workloads = {k: at for k, at in self._workloads.items() if at > frame.at - FORGET_AFTER}
+        lasted = np.concatenate([b.rare.lasted[ABSENT] for b in self.blocks]) if self.blocks else np.empty(0)
+        free: list[int] = []
+        for row in np.flatnonzero(lasted > 0):
+            key, watch = (
+                self.table.keys[row] if row < len(self.table.keys) else None,
+                self.watches.get(self._name(int(row))),
+            )
+            if key is None or watch is None:
+                continue
+            began = frame.at - float(lasted[row])
+            born = self._workloads.get((watch.name, series.workload(key)), -np.inf)
+            succeeded = born > began - 600
+            if watch.absent != "alarm" or lasted[row] > watch.absent_for or succeeded:
+                for name in ("score", "confidence", "raw", "since"):
+                    self._columns[name][row] = np.nan
+            if succeeded or lasted[row] > max(FORGET_AFTER, watch.absent_for):
+                free.append(int(row))
+        if free:
+            self.table.drop(free)
+            self._forget(free)
+
+    def _name(self, row: int) -> str:
+        return self.table.watch_of[row] if row < len(self.table.watch_of) else ""
+
+    # ------------------------------------------------------------------ what is said
+
+    def _odds(self, rows: int) -> LimitLines:
+        lines, limits = self._lines()
+        row = lines.row
+        c = {name: self._columns[name][row] for name in ("observed", *_FORECASTS)} if self._columns else {}
+        if not len(row) or not c:
+            return LimitLines(row[:0], (), np.empty((3, 0), np.float32), np.empty(0, np.float32))
+        value, lower, upper = (
+            np.stack([c[f + kind] for f in FORECAST_OF.values()]) for kind in ("", "_lower", "_upper")
+        )
+        said = breach.odds(lines, c["observed"], value, lower, upper)
+        return LimitLines(row, limits, said.probability, said.eta)
+
+    def _lines(self) -> tuple[breach.Limits, Sequence[Limit]]:
+        """The limit table; made anew only when rows or watches changed."""
+        view = self.table.view()
+        if self._limits is None or self._limits[0] is not view:
+            pairs = [
+                (row, limit)
+                for row, name in enumerate(view[1])
+                if name in self.watches
+                for limit in self.watches[name].limits
+            ]
+            lines = breach.Limits(
+                row=np.array([row for row, _ in pairs], np.int64),
+                op=np.array([breach.OPS.index(limit.op) for _, limit in pairs], np.int8),
+                value=np.array([limit.value for _, limit in pairs], np.float64),
+                hold=np.array([limit.hold for _, limit in pairs], np.float32),
+            )
+            self._limits = view, lines, [limit for _, limit in pairs]
+        return self._limits[1], self._limits[2]
+
+    def _skill(self) -> Mapping[str, Skill]:
+        out = {}
+        for name in self.table.watches():
+            rows, losses, covered = self.table.rows(name), [], []
+            for lo, hi, block in self._spans():
+                mine = rows[(rows >= lo) & (rows < hi)] - lo
+                mine = mine[(block.intervals.judged[0, mine] > 12)]
+                # in units of each series' own scale, so that large numbers do not speak for all
+                losses.append(block.ensemble.loss[..., mine] / np.maximum(block.ensemble.scale[mine], 1e-12))
+                covered.append(block.intervals.covered[:, mine])
+            loss = np.concatenate(losses, axis=-1)
+            if loss.shape[-1]:
+                out[name] = Skill(loss.mean(-1), np.concatenate(covered, axis=-1).mean(-1))
+        return out
+
+
+_FORECASTS = tuple(f + kind for f in FORECAST_OF.values() for kind in ("", "_lower", "_upper"))
+
+
+def replay(nursery: Block, matrix: Matrix, rows: I64, step: float) -> None:
+    """Teach a nursery one range answer; `rows` are its rows of the matrix' series (-1: not wanted).
+
+    A step coarser than the nursery's own teaches profiles only; the live step teaches everything.
+    """
+    known = rows >= 0
+    asked = np.ones(nursery.rows, bool)
+    out = {name: np.empty(nursery.rows, dtype) for name, dtype in COLUMNS.items()}
+    for at, values in zip(matrix.at, matrix.values, strict=True):
+        x = np.full(nursery.rows, np.nan)
+        x[rows[known]] = values[known]
+        if step > nursery.step:
+            nursery.teach(float(at), x, step)
+        else:
+            # a series that was not there yet is not absent
+            born = nursery.life.age > 0
+            nursery.tick(float(at), x, asked & (born | np.isfinite(x)), asked, out)

@@ -1,0 +1,208 @@
+"""Forecasts for each horizon: experts that are linear in a few features, weighed by their own recent error.
+
+The weights are Bernstein online aggregation with the gradient trick (Wintenberger, "Optimal learning with Bernstein
+online aggregation", 2017; research/forecast.md), per series and horizon, learned once per block of five minutes. Since
+every expert is linear in the features, only the features are kept until their truth comes, and the weights fold into
+one coefficient per feature, so that a tick costs a handful of multiplications.
+
+Beside the mixture stands one more hypothesis, because weights learned in ordinary hours know nothing of a leak: where
+a slope is far beyond the slopes that this series usually has, it is believed in proportion (`trend()`).
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+
+from sidecar.signals.models import Columns, Field, f4
+from sidecar.types import F32, HORIZONS, Bools
+
+BLOCK = 300.0  # seconds between lessons
+RING = 13  # blocks until the truth of the longest horizon has come, and one
+TAUS = (120.0, 600.0, 2400.0, 14400.0)  # EWMAs of the value, seconds
+RESIDUAL_TAUS = (600.0, 2400.0, 14400.0)  # EWMAs of the seasonal residual
+SCALE_TAU, SLOPE_TAU = 2 * 86400.0, 86400.0
+X, M2, M10, R, R10, R40, R4H, FAST, SLOW, LONG = range(10)
+FEATURES = 10
+EXPERTS = 11
+# what each expert takes of each feature; the season ahead is taken by those from "season + r" to "season + r4h"
+LAST, MEAN, S_R, S_R10, S_R40, S_HALF, S, S_R4H, T_FAST, T_SLOW, T_LONG = range(EXPERTS)
+SEASONAL = slice(S_R, S_R4H + 1)
+MEMORY = 0.9985  # of regrets per block: 2.3 days
+BELIEVE, SURE = 4.0, 12.0  # slopes beyond the usual: from where a trend is believed, and wholly
+
+
+def experts(f: F32, ahead: F32, horizon: float) -> F32:
+    """What each expert says f32[EXPERTS, rows], from features f32[FEATURES, rows] and the season ahead f32[rows]."""
+    out = np.empty((EXPERTS, f.shape[1]), f4)
+    h = f4(horizon)
+    out[LAST], out[MEAN] = f[X], f[M10]
+    for expert, feature in ((S_R, R), (S_R10, R10), (S_R40, R40), (S_R4H, R4H)):
+        np.add(ahead, f[feature], out=out[expert])
+    out[S_HALF] = ahead + f4(0.5) * f[R40]
+    out[S] = ahead
+    for expert, feature in ((T_FAST, FAST), (T_SLOW, SLOW), (T_LONG, LONG)):
+        out[expert] = f[X] + h * f[feature]
+    return out
+
+
+def fold(w: F32, horizon: float) -> F32:
+    """Weights of experts f32[EXPERTS, rows] as coefficients of the features and the season f32[FEATURES + 1, rows]."""
+    out = np.zeros((FEATURES + 1, w.shape[1]), f4)
+    h = f4(horizon)
+    out[X] = w[LAST] + w[T_FAST] + w[T_SLOW] + w[T_LONG]
+    out[M10], out[R], out[R10], out[R4H] = w[MEAN], w[S_R], w[S_R10], w[S_R4H]
+    out[R40] = w[S_R40] + f4(0.5) * w[S_HALF]
+    out[FAST], out[SLOW], out[LONG] = h * w[T_FAST], h * w[T_SLOW], h * w[T_LONG]
+    out[FEATURES] = w[SEASONAL].sum(0)
+    return out
+
+
+def weights(regret: F32, eta: F32) -> F32:
+    """BOA's weights f32[EXPERTS, rows], floored so that no expert is ever lost."""
+    z = eta * regret
+    w: F32 = eta * np.exp(z - z.max(0))
+    w *= f4(1 - 1e-4 * EXPERTS) / w.sum(0)
+    w += f4(1e-4)
+    return w
+
+
+def share(step: float, tau: float) -> float:
+    """Weight of a sample in an EWMA with time constant `tau`."""
+    return float(1 - np.exp(-step / tau))
+
+
+def lag(step: float, tau: float) -> float:
+    """By how many seconds such an EWMA trails a ramp."""
+    a = share(step, tau)
+    return step * (1 - a) / a
+
+
+# before anything was learned: mostly the last values, hardly a trend
+_REGRET = np.array([4, 4, 2, 4, 2, 0, 0, 0, -4, -4, -4], f4).reshape(EXPERTS, 1)
+_WEIGHT = np.stack([fold(weights(_REGRET, np.full_like(_REGRET, 0.5)), h) for _, h in HORIZONS])
+
+
+class Ahead(NamedTuple):
+    """Forecast f32[horizons, rows], and the share of it that is the trend hypothesis f32[rows]."""
+
+    value: F32
+    trend: F32
+    slope: F32
+    """Per second."""
+
+
+class Ensemble(Columns):
+    """Features, their origins not judged yet, and regrets of each row; relative to its origin."""
+
+    fields: ClassVar = {
+        "last": Field(),
+        "count": Field(),
+        "means": Field((len(TAUS),)),
+        "residuals": Field((len(RESIDUAL_TAUS),)),
+        "scale": Field(),
+        "usual_slope": Field((2,)),
+        "ring": Field((RING, FEATURES), np.nan),
+        "regret": Field((3, EXPERTS), _REGRET),
+        "spread": Field((3, EXPERTS), 1e-2),
+        "weight": Field((3, FEATURES + 1), _WEIGHT),
+        "loss": Field((3, 4)),
+    }
+    last: F32
+    count: F32
+    means: F32
+    residuals: F32
+    scale: F32
+    usual_slope: F32
+    ring: F32
+    regret: F32
+    spread: F32
+    weight: F32
+    """Coefficients of the features and, last, of the season ahead."""
+    loss: F32
+    """EW mean absolute error of: ours, the last value, the season, season + 10-minute shift."""
+
+    def features(self, x: F32, season: F32, fresh: Bools, on: Bools, step: float) -> F32:
+        """Take a sample; f32[FEATURES, rows] of now. Where not fresh the last value stands, where not `on` no scale
+        learns."""
+        x = np.where(fresh, x, self.last)
+        first = fresh & (self.count == 0)
+        r = x - season
+        if first.any():
+            self.means[:, first] = x[first]
+            self.residuals[:, first] = r[first]
+        g = fresh.astype(f4)
+        one = f4(1) / (self.count + f4(1))
+        for mean, tau in zip(self.means, TAUS, strict=True):
+            mean += np.maximum(f4(share(step, tau)), one) * g * (x - mean)
+        bound = np.where(self.count > 50, f4(8) * self.scale, f4(np.inf))
+        near = self.residuals[2]
+        clipped = np.clip(r, near - bound, near + bound)
+        for i, (mean, tau) in enumerate(zip(self.residuals, RESIDUAL_TAUS, strict=True)):
+            mean += np.maximum(f4(share(step, tau)), one) * g * ((clipped if i else r) - mean)
+        size = np.abs(r - near)
+        # a scale that clips by itself would lock at zero: one that is nothing against x must be able to wake up
+        asleep = (self.scale <= f4(1e-7) * np.abs(x)) | (self.count <= 30)
+        np.minimum(size, f4(10) * self.scale, out=size, where=~asleep)
+        self.scale += np.maximum(f4(share(step, SCALE_TAU)), one) * on * (size - self.scale)
+        self.count += g
+        self.last = x
+        out = np.empty((FEATURES, len(x)), f4)
+        out[X], out[M2], out[M10], out[R] = x, self.means[0], self.means[1], r
+        out[R10 : R4H + 1] = self.residuals
+        for row, fast in ((FAST, 0), (SLOW, 1), (LONG, 2)):
+            # two EWMAs of a ramp lie apart by slope * (difference of their lags)
+            out[row] = (self.means[fast] - self.means[fast + 1]) / f4(
+                lag(step, TAUS[fast + 1]) - lag(step, TAUS[fast])
+            )
+        for usual, slope in zip(self.usual_slope, (out[FAST], out[SLOW]), strict=True):
+            size = np.abs(slope)
+            np.minimum(size, f4(5) * usual, out=size, where=(usual > 0) & (self.count > 60))
+            usual += np.maximum(f4(share(step, SLOPE_TAU)), one) * on * (size - usual)
+        return out
+
+    def ahead(self, now: F32, seasons: F32) -> Ahead:
+        """Forecasts from the features of now and the seasons ahead f32[3, rows]."""
+        value = np.einsum("hfr,fr->hr", self.weight[:, :FEATURES], now)
+        value += self.weight[:, FEATURES] * seasons
+        trend, slope = self._trend(now)
+        for row, (_, horizon) in zip(value, HORIZONS, strict=True):
+            row += trend * (now[X] + f4(horizon) * slope - row)
+        value[:, self.count == 0] = np.nan
+        return Ahead(value, trend, slope)
+
+    def _trend(self, now: F32) -> tuple[F32, F32]:
+        """How far the strangest slope is believed (0..1), and it."""
+        tiny = f4(1e-9) * (np.abs(now[X]) + f4(1e-6))
+        odd = np.abs(now[[FAST, SLOW]]) / (self.usual_slope + tiny)
+        slope = np.where(odd[0] >= odd[1], now[FAST], now[SLOW])
+        believed = np.clip((odd.max(0) - f4(BELIEVE)) / f4(SURE - BELIEVE), f4(0), f4(1))
+        return np.where(self.count > 200, believed, f4(0)), slope
+
+    def learn(self, x: F32, season: F32, on: Bools, slots: tuple[int | None, ...]) -> None:
+        """Judge what the origins in `slots` (one ring slot per horizon, None: nothing to judge) said of x."""
+        unit = f4(1) / np.maximum(self.scale, f4(1e-9) * np.maximum(np.abs(x), f4(1e-3)))
+        for h, slot in enumerate(slots):
+            if slot is None:
+                continue
+            then = self.ring[slot]
+            good = on & ~np.isnan(then[X])
+            said = experts(then, season, HORIZONS[h][1])
+            mixed = np.einsum("fr,fr->r", self.weight[h, :FEATURES], then)
+            mixed += self.weight[h, FEATURES] * season
+            self._judge(h, x, said, mixed, good)
+            slant = np.sign(mixed - x) * unit
+            regret = np.clip((mixed - said) * slant, f4(-4), f4(4))
+            np.copyto(regret, f4(0), where=~good)
+            keep = np.where(good, f4(MEMORY), f4(1))
+            square = regret * regret
+            self.spread[h] = keep * self.spread[h] + square
+            eta = np.minimum(np.sqrt(f4(np.log(EXPERTS)) / self.spread[h]), f4(0.5))
+            self.regret[h] = keep * self.regret[h] + regret - eta * square
+            self.weight[h] = fold(weights(self.regret[h], eta), HORIZONS[h][1])
+
+    def _judge(self, h: int, x: F32, said: F32, mixed: F32, good: Bools) -> None:
+        errors = np.abs(np.stack([mixed, said[LAST], said[S], said[S_R10]]) - x)
+        rate = np.where(good, f4(share(BLOCK, 86400.0)), f4(0))
+        self.loss[h] += rate * np.where(good, errors - self.loss[h], f4(0))

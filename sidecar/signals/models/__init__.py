@@ -1,0 +1,56 @@
+"""Columnar models, one idea a file. Every array's last axis is the row; rows never touch one another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from sidecar.types import I64
+
+f4 = np.float32
+Array = npt.NDArray[Any]
+
+
+class Field(NamedTuple):
+    """One column, or `shape` of them: the value of a fresh row and the type."""
+
+    shape: tuple[int, ...] = ()
+    fresh: float | Array = 0.0
+    dtype: type[np.generic] = np.float32
+
+
+class Columns:
+    """State as named arrays `[*shape, rows]`; what a model must remember is exactly its fields."""
+
+    fields: ClassVar[Mapping[str, Field]] = {}
+
+    def __init__(self, rows: int) -> None:
+        self.rows = rows
+        for name, field in self.fields.items():
+            setattr(self, name, np.full((*field.shape, rows), field.fresh, field.dtype))
+
+    def forget(self, rows: I64) -> None:
+        """Make rows fresh, because other series take them."""
+        for name, field in self.fields.items():
+            getattr(self, name)[..., rows] = field.fresh
+
+    def state(self) -> dict[str, Array]:
+        """The arrays themselves, not copies."""
+        return {name: getattr(self, name) for name in self.fields}
+
+    def restore(self, state: Mapping[str, Array]) -> None:
+        """Take over saved arrays; ValueError when one does not fit this version."""
+        for name, field in self.fields.items():
+            array = state[name]
+            if array.shape != (*field.shape, self.rows) or array.dtype != field.dtype:
+                raise ValueError(f"{type(self).__name__}.{name}: {array.dtype}{array.shape} does not fit")
+        for name in self.fields:
+            getattr(self, name)[...] = state[name]
+
+    def copy_rows(self, to: I64, source: Columns, rows: I64) -> None:
+        """Overwrite our rows `to` with another model's rows."""
+        for name in self.fields:
+            getattr(self, name)[..., to] = getattr(source, name)[..., rows]

@@ -1,0 +1,88 @@
+"""Where the series is now: a short level, its shift against the profile, its last value, five- and sixty-point means.
+
+Four residuals are scored (research/detection.md): against the level, against profile and shift, against the last value,
+and the five-point mean of the seasonal residual against the sixty-point one; a fifth, the raw seasonal residual, is
+only scaled. Weights are per point, because these count in samples.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+
+from sidecar.signals.models import Columns, Field, f4
+from sidecar.types import F32, Bools
+
+ALPHA = 0.1  # weight of a point in the short level
+MISSED = 3  # ticks after which level and difference start again
+LEVEL, SEASON, DIFF, MEAN, RAW = range(5)
+
+
+class Residuals(NamedTuple):
+    """`r` f32[5, rows]; `centre` and `gain` f32[4, rows] so that r = gain * (x - centre) for the scored four."""
+
+    r: F32
+    centre: F32
+    gain: F32
+    level: F32
+    previous: F32
+
+
+class Level(Columns):
+    """Short memory of each row, relative to its origin."""
+
+    fields: ClassVar = {
+        "level": Field(),
+        "shift": Field(),
+        "previous": Field(),
+        "mean5": Field(),
+        "mean60": Field(),
+        "missed": Field(fresh=1e6),
+    }
+    level: F32
+    shift: F32
+    previous: F32
+    mean5: F32
+    mean60: F32
+    missed: F32
+
+    def now(self, x: F32) -> tuple[F32, F32]:
+        """Level and last value; a row that was away for long starts again at x."""
+        away = self.missed > MISSED
+        return np.where(away, x, self.level), np.where(away, x, self.previous)
+
+    def residuals(self, x: F32, level: F32, previous: F32, season: F32, step: float) -> Residuals:
+        """The five residuals of x."""
+        a5 = f4(_weight(5, 2, step))
+        centre = np.empty((4, len(x)), f4)
+        centre[LEVEL] = level
+        centre[SEASON] = season
+        centre[SEASON] += self.shift
+        centre[DIFF] = previous
+        # m5 = mean5 + a5 (x - season - mean5) - mean60, solved for x
+        centre[MEAN] = season + self.mean5 + (self.mean60 - self.mean5) / a5
+        gain = np.ones((4, 1), f4)
+        gain[MEAN] = a5
+        r = np.empty((5, len(x)), f4)
+        np.subtract(x, centre, out=r[:4])
+        r[MEAN] *= a5
+        np.subtract(x, season, out=r[RAW])
+        return Residuals(r, centre, gain, level, previous)
+
+    def learn(self, x: F32, res: Residuals, limit: F32, fresh: Bools, on: Bools, step: float) -> None:
+        """Move towards x by at most `limit` f32[5, rows] of each residual."""
+        a, g = f4(ALPHA), on.astype(f4)
+        clip = np.clip(res.r, -limit, limit)
+        np.copyto(self.level, res.level + a * clip[LEVEL], where=on)
+        np.copyto(self.previous, x, where=on)
+        self.shift += a * g * clip[SEASON]
+        soft = np.clip(res.r[RAW], f4(-2) * limit[RAW], f4(2) * limit[RAW])
+        self.mean5 += f4(_weight(5, 2, step)) * g * (soft - self.mean5)
+        self.mean60 += f4(_weight(60, 4, step)) * g * (soft - self.mean60)
+        self.missed = np.where(fresh, f4(0), self.missed + f4(1))
+
+
+def _weight(points: float, least: float, step: float) -> float:
+    """EWMA weight of a span in points, shortened towards `least` points when it would pass six hours."""
+    return 2 / (min(points, max(least, 6 * 3600 / step)) + 1)

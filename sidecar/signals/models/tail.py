@@ -1,0 +1,128 @@
+"""How rare is a residual of this size, for this series: robust scale, heavy scale, streaming peaks over threshold.
+
+Method: research/detection.md (after Siffer et al., "Anomaly Detection in Streams with Extreme Value Theory", KDD 2017).
+Each channel's residual is divided by a robust scale and by the root mean square of its past, and the excess of runs
+over a tracked threshold `u`, which is crossed about once a day, gives the expected rate of pages:
+E = -log10(expected pages per day); E = 1 is once in ten days.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar
+
+import numpy as np
+
+from sidecar.signals.models import Columns, Field, f4
+from sidecar.types import F32, I64, Bools
+
+CHANNELS = 4
+LN10 = math.log(10.0)
+PER_DAY = 1.0  # the tail starts where runs come this often
+CLIP = 3.0  # a residual moves a scale by at most this many scales
+SCALE_DAYS, RMS_DAYS = 14.0, 20.0
+XI_PRIOR, XI_WEIGHT, XI_MIN, RUNS_MAX = 0.2, 20.0, 0.15, 50.0
+GAIN, GAP = 0.03, 2
+GRADED = 10  # ticks for the heavy scale before the tail counts
+QUIET = 255
+
+
+class Tail(Columns):
+    """Scales of `CHANNELS` scored residuals and one more (the raw seasonal one), and the tails of the scored ones."""
+
+    fields: ClassVar = {
+        "scale": Field((CHANNELS + 1,)),
+        "square": Field((CHANNELS,)),
+        "threshold": Field((CHANNELS,), math.log(3.0)),
+        "slope": Field((CHANNELS,), 1 / (XI_PRIOR * LN10)),
+        "excess": Field((CHANNELS,)),
+        "runs": Field((CHANNELS,)),
+        "peak": Field((CHANNELS,)),
+        "below": Field((CHANNELS,), QUIET, np.uint8),
+        "graded": Field(),
+    }
+    scale: F32
+    square: F32
+    threshold: F32
+    slope: F32
+    """1 / (xi ln 10): decades of rarity per unit of log excess."""
+    excess: F32
+    runs: F32
+    peak: F32
+    below: np.typing.NDArray[np.uint8]
+    """Ticks since the run was last above the threshold, saturating."""
+    graded: F32
+
+    def score(self, size: F32, tiny: F32) -> tuple[F32, F32, F32]:
+        """E f32[channels, rows] of residual sizes, and what `learn` needs: z and log of the tempered z."""
+        z = size / (self.scale[:CHANNELS] + tiny)
+        np.minimum(z, f4(1e6), out=z)
+        t = np.sqrt(self.square)
+        t += f4(1)
+        np.divide(z, t, out=t)
+        np.maximum(t, f4(1e-6), out=t)
+        np.log(t, out=t)
+        e = t - self.threshold
+        e *= self.slope
+        return e, z, t
+
+    def edge(self, e: float) -> F32:
+        """The residual size f32[channels, rows] at which E reaches `e`: where the band ends."""
+        out = f4(e) / self.slope
+        out += self.threshold
+        np.exp(out, out=out)
+        out *= f4(1) + np.sqrt(self.square)
+        out *= self.scale[:CHANNELS]
+        return out
+
+    def learn(self, size: F32, z: F32, t: F32, seen: F32, on: Bools, warm: Bools, per_day: float) -> None:
+        """Teach scales (where `on`) and tails (where `warm`); size f32[channels + 1, rows], per_day ticks."""
+        self._learn_tail(t, warm, per_day)
+        rate = np.maximum(f4(1) / (self.graded + f4(1)), f4(1 / (RMS_DAYS * per_day)))
+        rate *= warm
+        z *= z
+        z -= self.square
+        z *= rate
+        self.square += z
+        self.graded += warm
+        limit = self.scale * f4(CLIP)
+        limit[:, seen < 30] = np.inf  # a clip by a scale that knows nothing yet would lock it at zero
+        move = np.minimum(size, limit, out=limit)
+        move -= self.scale
+        move *= on * np.maximum(f4(1) / (seen + f4(1)), f4(1 / (SCALE_DAYS * per_day)))
+        self.scale += move
+
+    def _learn_tail(self, t: F32, warm: Bools, per_day: float) -> None:
+        live = warm & (self.graded >= GRADED)
+        up = t > self.threshold
+        up &= live
+        busy = up | (self.below <= GAP)
+        # runs come PER_DAY times a day: the threshold sinks a little each tick and jumps when a run starts
+        gain = np.maximum(
+            f4(GAIN), f4(1) / (f4(1) + np.maximum(self.graded - GRADED, 0) * f4(PER_DAY / per_day))
+        )
+        gain *= live
+        drift = (gain * f4(PER_DAY / per_day / LN10)) / self.slope
+        channel, row = np.nonzero(busy)
+        if len(row):
+            self._learn_runs(channel, row, t[channel, row], up[channel, row], live[row], gain[row])
+        self.threshold -= drift
+
+    def _learn_runs(self, c: I64, row: I64, t: F32, up: Bools, live: Bools, gain: F32) -> None:
+        """Only the few rows that are in a run now, or just were."""
+        at = (c, row)
+        u, below, xi = self.threshold[at], self.below[at], f4(1 / LN10) / self.slope[at]
+        start = up & (below > GAP)
+        self.peak[at] = np.where(start, t, np.where(up, np.maximum(self.peak[at], t), self.peak[at]))
+        below = np.where(up, 0, np.where(live, np.minimum(below, QUIET - 1) + 1, below)).astype(np.uint8)
+        height = np.minimum(self.peak[at] - u, f4(6) * xi)
+        ended = live & ~up & (below == GAP + 1) & (height > 0)
+        runs, excess = self.runs[at] + ended, self.excess[at] + np.where(ended, height, f4(0))
+        keep = np.minimum(f4(1), f4(RUNS_MAX) / np.maximum(runs, f4(1)))
+        self.runs[at], self.excess[at], self.below[at] = runs * keep, excess * keep, below
+        self.threshold[at] = u + gain * xi * start
+        # Hill estimate of the slope of run peaks, shrunk to a prior that never fades
+        xi = np.maximum(
+            (f4(XI_WEIGHT * XI_PRIOR) + self.excess[at]) / (f4(XI_WEIGHT) + self.runs[at]), f4(XI_MIN)
+        )
+        self.slope[at] = f4(1 / LN10) / xi

@@ -1,0 +1,159 @@
+"""Series <-> row: admit under a budget, find again by the raw bytes of the label object, age out.
+
+A series is known by the bytes of its label object as Prometheus writes it, which are stable from answer to answer, so
+that a tick makes no Python object per series; while the set of series stays the same, not even a look-up.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+
+from sidecar.types import I64, Labels, labels_of
+
+_NAME = re.compile(rb'"__name__":"[^"\\]*",?')
+_DECODER = msgspec.json.Decoder(dict[str, str])
+PER_INSTANCE = frozenset({"pod", "instance", "container_id", "id", "uid", "pod_uid", "pod_ip", "name"})
+"""Labels that tell copies of one workload apart."""
+
+
+def labels(key: bytes) -> Labels:
+    """Labels of a series without its metric name.
+
+    >>> labels(b'{"__name__":"up","job":"shop"}')
+    (('job', 'shop'),)
+    """
+    found = _DECODER.decode(key)
+    found.pop("__name__", None)
+    return labels_of(found)
+
+
+def nameless(key: bytes) -> bytes:
+    """A label object without its metric name.
+
+    >>> nameless(b'{"__name__":"up","job":"shop"}')
+    b'{"job":"shop"}'
+    """
+    return _NAME.sub(b"", key, count=1) if b'"__name__"' in key else key
+
+
+def workload(key: bytes) -> Labels:
+    """What is left of a series' labels when a pod is replaced by its successor."""
+    return tuple(pair for pair in labels(key) if pair[0] not in PER_INSTANCE)
+
+
+class Placed(NamedTuple):
+    """Row of each series of an answer (-1: not admitted), the rows that are new, and why others are not."""
+
+    rows: I64
+    new: list[int]
+    over_budget: int = 0
+    duplicate: int = 0
+
+
+class _Watched:
+    """The series of one watch."""
+
+    def __init__(self) -> None:
+        self.rows: dict[bytes, int] = {}
+        self.nameless: dict[bytes, bytes] = {}
+        """Key that took each label set: two metrics with equal labels cannot both be exported."""
+        self.keys: list[bytes] = []
+        self.placed: I64 = np.empty(0, np.int64)
+
+
+class Table:
+    """All series of one engine."""
+
+    def __init__(self) -> None:
+        self.keys: list[bytes | None] = []
+        self.watch_of: list[str] = []
+        self._watched: dict[str, _Watched] = {}
+        self._free: list[int] = []
+        self._view: tuple[tuple[bytes | None, ...], tuple[str, ...]] | None = None
+
+    def __len__(self) -> int:
+        return len(self.keys) - len(self._free)
+
+    def view(self) -> tuple[tuple[bytes | None, ...], tuple[str, ...]]:
+        """Key and watch by row, frozen: later changes do not reach it."""
+        if self._view is None:
+            self._view = tuple(self.keys), tuple(self.watch_of)
+        return self._view
+
+    def rows(self, watch: str) -> I64:
+        """All rows of a watch."""
+        found = self._watched.get(watch)
+        return np.fromiter(found.rows.values(), np.int64, len(found.rows)) if found else np.empty(0, np.int64)
+
+    def watches(self) -> list[str]:
+        """Names that have rows."""
+        return list(self._watched)
+
+    def place(self, watch: str, keys: list[bytes], room: int) -> Placed:
+        """Rows of an answer; at most `room` new ones are admitted."""
+        mine = self._watched.setdefault(watch, _Watched())
+        if keys == mine.keys:
+            return Placed(mine.placed, [])
+        rows = np.fromiter((mine.rows.get(key, -1) for key in keys), np.int64, len(keys))
+        new: list[int] = []
+        over_budget = duplicate = 0
+        for i in np.flatnonzero(rows < 0):
+            key = keys[i]
+            if mine.nameless.setdefault(nameless(key), key) != key or key in mine.rows:
+                duplicate += 1
+            elif len(new) >= room:
+                over_budget += 1
+            else:
+                row = self._take(watch, key)
+                mine.rows[key] = row
+                new.append(row)
+                rows[i] = row
+        mine.keys, mine.placed = ([], rows) if over_budget else (keys, rows)
+        return Placed(rows, new, over_budget, duplicate)
+
+    def restore(self, keys: list[bytes | None], watch_of: list[str]) -> None:
+        """Take over saved rows."""
+        self.keys, self.watch_of, self._view = keys, watch_of, None
+        self._watched, self._free = {}, [row for row, key in enumerate(keys) if key is None]
+        for row, (key, watch) in enumerate(zip(keys, watch_of, strict=True)):
+            if key is not None:
+                mine = self._watched.setdefault(watch, _Watched())
+                mine.rows[key] = row
+                mine.nameless[nameless(key)] = key
+
+    def drop(self, rows: list[int]) -> None:
+        """Free rows for others."""
+        for row in rows:
+            key, watch = self.keys[row], self.watch_of[row]
+            mine = self._watched.get(watch)
+            if key is None or mine is None:
+                continue
+            mine.rows.pop(key, None)
+            mine.nameless.pop(nameless(key), None)
+            mine.keys = []
+            if not mine.rows:
+                del self._watched[watch]
+            self.keys[row], self.watch_of[row] = None, ""
+            self._free.append(row)
+        self._view = None
+
+    def drop_watch(self, watch: str) -> list[int]:
+        """Free every row of a watch that is no more."""
+        rows = [int(row) for row in self.rows(watch)]
+        self.drop(rows)
+        self._watched.pop(watch, None)
+        return rows
+
+    def _take(self, watch: str, key: bytes) -> int:
+        self._view = None
+        if self._free:
+            row = self._free.pop()
+            self.keys[row], self.watch_of[row] = key, watch
+            return row
+        self.keys.append(key)
+        self.watch_of.append(watch)
+        return len(self.keys) - 1

@@ -1,0 +1,175 @@
+"""What is known at one tick: columns by name, swapped whole; readers take no lock."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+
+from sidecar.signals import series
+from sidecar.signals.models import Array
+from sidecar.signals.watches import Limit, Watch
+from sidecar.types import F32, HORIZONS, I64, Breach, Finding, Forecast, Instant, Labels
+
+VALUES = ("observed", "expected", "lower", "upper")
+FORECAST_OF = {name: f"f{name[:-1]}" for name, _ in HORIZONS}
+FORECASTS = tuple(f"{f}{kind}" for f in FORECAST_OF.values() for kind in ("", "_lower", "_upper"))
+COLUMNS: Mapping[str, type[np.generic]] = {
+    **dict.fromkeys((*VALUES, *FORECASTS, "since"), np.float64),  # float32 would round a counter of 1e9 to 64
+    **dict.fromkeys(("score", "confidence", "raw", "age"), np.float32),
+}
+
+
+class LimitLines(NamedTuple):
+    """One line per row and limit: which row, which of the watch's limits, and the odds."""
+
+    row: I64
+    limit: Sequence[Limit]
+    probability: F32
+    """f32[3, lines] by horizon."""
+    eta: F32
+
+
+class Skill(NamedTuple):
+    """Per watch and horizon: mean absolute error of ours and of three naive forecasts, and share inside the band."""
+
+    loss: F32
+    """f32[3, 4]: ours, last value, season, season with ten-minute shift."""
+    covered: F32
+
+
+class Snapshot(NamedTuple):
+    """All rows of one engine at one tick."""
+
+    at: Instant
+    step: float
+    keys: Sequence[bytes | None]
+    """Raw label object of each row; None where no series lives."""
+    watch_of: Sequence[str]
+    watches: Mapping[str, Watch]
+    columns: Mapping[str, Array]
+    limits: LimitLines
+    skill: Mapping[str, Skill]
+
+    def rows_of(self, watch: str) -> list[int]:
+        """Rows of a watch that say something now."""
+        score = self.columns["score"]
+        return [i for i, name in enumerate(self.watch_of) if name == watch and not math.isnan(score[i])]
+
+    def finding(self, row: int) -> Finding:
+        """One row in words' terms."""
+        c = {name: float(column[row]) for name, column in self.columns.items()}
+        key, watch = self.keys[row], self.watches[self.watch_of[row]]
+        since = c["since"]
+        return Finding(
+            watch=watch.name,
+            query=watch.query,
+            kind=watch.kind,
+            labels=series.labels(key) if key else (),
+            at=self.at,
+            observed=c["observed"],
+            expected=c["expected"],
+            lower=c["lower"],
+            upper=c["upper"],
+            score=c["score"],
+            confidence=c["confidence"],
+            since=None if math.isnan(since) else Instant(since),
+            forecasts=tuple(
+                Forecast(name, c[f], c[f"{f}_lower"], c[f"{f}_upper"])
+                for name, f in FORECAST_OF.items()
+                if not math.isnan(c[f])
+            ),
+            breaches=tuple(self.breach(int(line)) for line in np.flatnonzero(self.limits.row == row)),
+        )
+
+    def breach(self, line: int) -> Breach:
+        """One line of the limit table."""
+        limit, eta = self.limits.limit[line], float(self.limits.eta[line])
+        chances = self.limits.probability[:, line]
+        return Breach(
+            alertname=limit.alertname,
+            severity=limit.severity,
+            op=limit.op,
+            value=limit.value,
+            hold=limit.hold,
+            probability={
+                name: float(p) for (name, _), p in zip(HORIZONS, chances, strict=True) if not math.isnan(p)
+            },
+            eta=None if math.isnan(eta) else eta,
+        )
+
+
+class Known:
+    """The newest snapshot of every engine: what alerts, remedies and pages read."""
+
+    def __init__(self) -> None:
+        self.snapshots: Mapping[float, Snapshot] = {}
+
+    def publish(self, snapshot: Snapshot) -> None:
+        """Swap in a new snapshot of its engine."""
+        self.snapshots = {**self.snapshots, snapshot.step: snapshot}
+
+    def retire(self, steps: Iterable[float]) -> None:
+        """Forget engines that are no more."""
+        gone = set(steps)
+        self.snapshots = {step: s for step, s in self.snapshots.items() if step not in gone}
+
+    def near(self, labels: Labels, limit: int) -> list[Finding]:
+        """The series that an alert is about: of its rule's watch, those that share most labels and differ in fewest.
+
+        Replica, external and relabelled labels on the alert only fail to match; they do not exclude a series.
+        """
+        name = dict(labels).get("alertname", "")
+        wanted = dict(labels).get("source_alertname", name)
+        parts = [b'"%s":%s' % (key.encode(), msgspec.json.encode(value)) for key, value in labels]
+        names = [b'"%s":' % key.encode() for key, _ in labels]
+        ranked: list[tuple[int, float, int, Snapshot]] = []
+        for snapshot in self.snapshots.values():
+            mine = {w for w, watch in snapshot.watches.items() if wanted in watch.alertnames or wanted == w}
+            for row, watch_name in enumerate(snapshot.watch_of):
+                key = snapshot.keys[row]
+                if watch_name not in mine or key is None:
+                    continue
+                same = sum(part in key for part in parts)
+                other = sum(n in key for n in names) - same
+                score = float(snapshot.columns["score"][row])
+                ranked.append((other - same, -(score if score == score else -1.0), row, snapshot))
+        ranked.sort(key=lambda r: r[:3])
+        best = [r for r in ranked if r[0] == ranked[0][0]]
+        return [snapshot.finding(row) for _, _, row, snapshot in best[:limit]]
+
+    def top(self, limit: int) -> list[Finding]:
+        """The most anomalous series now."""
+        found: list[tuple[float, int, Snapshot]] = []
+        for snapshot in self.snapshots.values():
+            score = np.nan_to_num(snapshot.columns["score"], nan=-1.0)
+            n = min(limit, len(score))
+            rows = np.argpartition(-score, n - 1)[:n] if n else np.empty(0, np.int64)
+            found += [(float(score[row]), int(row), snapshot) for row in rows if score[row] > 0]
+        found.sort(key=lambda f: (-f[0], f[1]))
+        return [snapshot.finding(row) for _, row, snapshot in found[:limit]]
+
+    def breaches(self, limit: int) -> list[Finding]:
+        """Series whose limit is true or expected to be, the soonest first."""
+        found: list[tuple[float, int, Snapshot]] = []
+        for snapshot in self.snapshots.values():
+            eta = snapshot.limits.eta
+            lines = np.flatnonzero(~np.isnan(eta) & (np.nan_to_num(snapshot.limits.probability[2]) > 0.5))
+            found += [(float(eta[i]), int(snapshot.limits.row[i]), snapshot) for i in lines]
+        found.sort(key=lambda f: f[:2])
+        return [snapshot.finding(row) for _, row, snapshot in found[:limit]]
+
+    def matching(self, wanted: Labels, limit: int) -> list[Finding]:
+        """Series that carry all of these labels (`watch` is one of them)."""
+        out: list[Finding] = []
+        for snapshot in self.snapshots.values():
+            for row, key in enumerate(snapshot.keys):
+                if key is None or len(out) >= limit:
+                    continue
+                have = {**dict(series.labels(key)), "watch": snapshot.watch_of[row]}
+                if all(have.get(name) == value for name, value in wanted):
+                    out.append(snapshot.finding(row))
+        return out
