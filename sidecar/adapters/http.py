@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import aiohttp
+import msgspec
+import yarl
 
 from sidecar.types import ConfigError, Section
 
@@ -53,11 +55,33 @@ class HttpConfig(Section, frozen=True, kw_only=True):
             yield "", "at most one of basic_auth, authorization and bearer_token_file"
 
 
+def url_problem(url: str) -> str | None:
+    """What is wrong with a peer's url, or None.
+
+    >>> url_problem("localhost:9090")
+    'must be a url such as http://localhost:9090'
+    """
+    try:
+        parts = yarl.URL(url)
+        right = parts.scheme in ("http", "https") and bool(parts.host) and not parts.query_string
+    except ValueError:
+        right = False
+    return None if right else "must be a url such as http://localhost:9090"
+
+
 class Client:
-    """One peer over HTTP: a session with its credentials, TLS and proxy; `close()` ends it."""
+    """One peer over HTTP: a session with its credentials, TLS and proxy; `close()` ends it.
+
+    `url` may carry a path prefix and `user:password@`; the latter is never part of `self.url`, which is
+    what messages and labels show.
+    """
 
     def __init__(self, url: str, config: HttpConfig, timeout: float) -> None:
-        self.url = url.rstrip("/")
+        parts = yarl.URL(url)
+        self.url = str(parts.with_user(None) if parts.user is not None else parts).rstrip("/")
+        if parts.user is not None and not (config.authorization or config.basic_auth):
+            login = BasicAuth(username=parts.user, password=parts.password)
+            config = msgspec.structs.replace(config, basic_auth=login)
         self._config = config
         self._ssl = _ssl(config.tls_config) if config.tls_config else True
         self._timeout = aiohttp.ClientTimeout(total=timeout)
@@ -126,9 +150,13 @@ def _secret(value: str | None, path: str | None) -> str:
 
 
 def _ssl(tls: TlsConfig) -> ssl.SSLContext | bool:
-    context = ssl.create_default_context(cafile=tls.ca_file)
-    if tls.cert_file:
-        context.load_cert_chain(tls.cert_file, tls.key_file)
+    files = ", ".join(file for file in (tls.ca_file, tls.cert_file, tls.key_file) if file)
+    try:
+        context = ssl.create_default_context(cafile=tls.ca_file)
+        if tls.cert_file:
+            context.load_cert_chain(tls.cert_file, tls.key_file)
+    except OSError as error:  # ssl's own errors are OSErrors too
+        raise ConfigError("tls_config", f"cannot be used: {files}: {error.strerror}") from None
     if tls.insecure_skip_verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE

@@ -78,3 +78,22 @@ class Skipped(msgspec.Struct, frozen=True):
     alertname: str
     expr: str
     reason: str
+
+
+class Rule(msgspec.Struct, frozen=True):
+    """An alerting rule as Prometheus tells it."""
+
+    alertname: str
+    expr: str
+    hold: float = 0.0
+    """Its `for:` in seconds."""
+    labels: Labels = ()
+
+
+class RuleGroup(msgspec.Struct, frozen=True):
+    """The alerting rules of one group, evaluated together every `interval` seconds."""
+
+    name: str
+    file: str
+    interval: float
+    rules: tuple[Rule, ...]
