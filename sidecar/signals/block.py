@@ -127,7 +127,7 @@ class Block:
         np.copyto(x, self.ensemble.last, where=~fresh)
         level, previous = self.level.now(x)
         day, week = self.season.at(at, level, self.step)
-        res = self.level.residuals(x, level, previous, week, self.step)
+        res = self.level.residuals(x, level, previous, day, week, self.step)
         tiny = (1e-9 * (1 + np.abs(np.where(fresh, x64, 0)))).astype(f4)
         size = np.abs(res.r)
         sided = np.maximum(res.r[:4] * life.up, res.r[:4] * -life.down)
@@ -143,6 +143,8 @@ class Block:
         verdict[~fresh] = -np.inf
         zero = fresh & (x64 == 0) & (life.down > 0) & (life.origin + self.level.level != 0)
         states = np.empty((STATES, self.rows), bool)
+        # zero is odd only where it lies off the usual range
+        zero &= size[RAW] > f4(3) * self.tail.scale[RAW]
         states[ZERO], states[ABSENT] = zero, asked & ~fresh & (life.age > 0)
         inside = states.copy()
         inside[ABSENT] &= self.rare.lasted[ABSENT] > 0  # one missed answer is not yet an absence
@@ -177,22 +179,24 @@ class Block:
             np.copyto(x, self.ensemble.last, where=~fresh)
             day, week = self.season.at(at, self.ensemble.means[2], step)
             limit = np.where(life.age > f4(0.5), f4(3) * self.tail.scale[RAW], f4(np.inf))
-            size = np.minimum(np.abs(x - week), limit)
+            size = np.minimum(np.abs(x - day), limit)
             rate = np.maximum(f4(step / 86400.0) / (life.age + f4(step / 86400.0)), f4(step / 86400.0 / 14))
             self.tail.scale[RAW] += fresh * rate * (size - self.tail.scale[RAW])
             self.season.learn(at, x, day, week, limit, life.age, fresh, step)
             life.negative |= fresh & (x64 < 0)
             life.age += fresh * f4(step / 86400.0)
-            self._ahead(at, x, week, fresh, fresh, step)
+            self._ahead(at, x, day, fresh, fresh, step)
 
     # ------------------------------------------------------------------ forecasts
 
     def _forecast(self, at: float, s: Scored, on: Bools, out: Mapping[str, Array]) -> None:
-        value, lower, upper = self._ahead(at, s.x, s.week, s.fresh, on, self.step)
+        value, lower, upper = self._ahead(at, s.x, s.day, s.fresh, on, self.step)
         life = self.life
         floor = np.where(life.negative, life.low, np.maximum(life.low, f4(0)))
         low, high = floor - life.origin, life.high - life.origin
-        for i, (name, _) in enumerate(HORIZONS):
+        for i, (name, horizon) in enumerate(HORIZONS):
+            if horizon < self.step:
+                continue  # within one step nothing can be said
             key = f"f{name[:-1]}"
             for column, kind in ((value[i], ""), (lower[i], "_lower"), (upper[i], "_upper")):
                 out[key + kind][:] = np.where(s.fresh, np.clip(column, low, high) + life.origin, np.nan)
@@ -208,14 +212,14 @@ class Block:
         blocks = tuple(max(1, round(h / width)) for _, h in HORIZONS)
         if phase == ticks - 1:
             self.ensemble.learn(x, season, on, tuple(self._slot(block - n) for n in blocks))
-        seasons = np.stack([self.season.at(at + h, self.ensemble.means[2], step)[1] for _, h in HORIZONS])
+        seasons = np.stack([self.season.at(at + h, self.ensemble.means[2], step)[0] for _, h in HORIZONS])
         said = self.ensemble.ahead(now, seasons)
         reach = np.array([h for _, h in HORIZONS], f4).reshape(3, 1)
         for h, n in enumerate(blocks):
             # origin and truth share a phase, which rotates through the block
             if phase != (block % n * 2 + ticks - 1) % ticks:
                 continue
-            slot = self.intervals.slot(h, block)
+            slot = self.intervals.slot(h, block, n)
             if self.judged[slot] == block - n:
                 self.intervals.learn(h, slot, x, on, calibrate.COVERAGE)
             self.intervals.said[slot] = np.where(on, said.value[h], np.nan), self.intervals.sigma[h]

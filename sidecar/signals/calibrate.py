@@ -46,9 +46,10 @@ class Intervals(Columns):
     said: F32
     """Forecast and sigma of origins whose truth has not come."""
 
-    def slot(self, horizon: int, block: int) -> int:
-        """Where the origin of a block is kept until its truth comes."""
-        return sum(PENDING[:horizon]) + block % PENDING[horizon]
+    @staticmethod
+    def slot(horizon: int, block: int, wait: int) -> int:
+        """Where the origin of a block is kept until its truth comes, `wait` blocks later."""
+        return sum(PENDING[:horizon]) + block % wait
 
     def around(self, value: F32, doubt: F32) -> tuple[F32, F32]:
         """Lower and upper f32[3, rows] around forecasts f32[3, rows], wider by `doubt` f32[3, rows]."""

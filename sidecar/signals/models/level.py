@@ -52,22 +52,22 @@ class Level(Columns):
         away = self.missed > MISSED
         return np.where(away, x, self.level), np.where(away, x, self.previous)
 
-    def residuals(self, x: F32, level: F32, previous: F32, season: F32, step: float) -> Residuals:
+    def residuals(self, x: F32, level: F32, previous: F32, day: F32, week: F32, step: float) -> Residuals:
         """The five residuals of x."""
         a5 = f4(_weight(5, 2, step))
         centre = np.empty((4, len(x)), f4)
         centre[LEVEL] = level
-        centre[SEASON] = season
+        centre[SEASON] = week
         centre[SEASON] += self.shift
         centre[DIFF] = previous
-        # m5 = mean5 + a5 (x - season - mean5) - mean60, solved for x
-        centre[MEAN] = season + self.mean5 + (self.mean60 - self.mean5) / a5
+        # r = mean5 + a5 (x - day - mean5) - mean60, solved for x
+        centre[MEAN] = day + self.mean5 + (self.mean60 - self.mean5) / a5
         gain = np.ones((4, 1), f4)
         gain[MEAN] = a5
         r = np.empty((5, len(x)), f4)
         np.subtract(x, centre, out=r[:4])
         r[MEAN] *= a5
-        np.subtract(x, season, out=r[RAW])
+        np.subtract(x, day, out=r[RAW])
         return Residuals(r, centre, gain, level, previous)
 
     def learn(self, x: F32, res: Residuals, limit: F32, fresh: Bools, on: Bools, step: float) -> None:
