@@ -1,8 +1,25 @@
-"""The HTTP server: composes the routes, authenticates, counts."""
+"""The HTTP server: composes the routes, authenticates, counts, and gives every error one shape."""
 
 from __future__ import annotations
 
-from sidecar.types import Section
+import errno
+import logging
+import ssl
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from pathlib import Path
+
+import msgspec
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+
+from sidecar.telemetry import Telemetry
+from sidecar.types import ConfigError, Rejected, Section, Unavailable
+from sidecar.web.answers import Problem, error
+from sidecar.web.auth import PERSON, Auth, Role, need_of, needs, read_yaml
+
+log = logging.getLogger(__name__)
+MAX_BODY = 64 << 20
+"""Bytes; Alertmanager itself knows no limit, and Prometheus sends batches of 256 alerts."""
 
 
 class WebConfig(Section, frozen=True, kw_only=True):
@@ -11,3 +28,133 @@ class WebConfig(Section, frozen=True, kw_only=True):
     listen: str = "127.0.0.1:9909"
     config_file: str | None = None
     tokens_file: str | None = None
+
+
+class TlsServer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`tls_server_config` of the Prometheus exporters' web config."""
+
+    cert_file: str
+    key_file: str
+
+
+class ExporterWeb(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The Prometheus exporters' web config, as far as it is supported."""
+
+    tls_server_config: TlsServer | None = None
+    basic_auth_users: dict[str, str] | None = None
+
+
+def build(
+    routes: Iterable[web.AbstractRouteDef],
+    auth: Auth,
+    telemetry: Telemetry,
+    ready: Callable[[], Sequence[str]],
+    reload: Callable[[], Awaitable[None]],
+) -> web.Application:
+    """Compose the application. `ready` lists what is missing; `reload` raises ConfigError when it fails."""
+
+    @needs(None)
+    async def healthy(_: web.Request) -> web.Response:
+        return web.Response(text="Promantis is Healthy.\n")
+
+    @needs(None)
+    async def is_ready(_: web.Request) -> web.Response:
+        missing = ready()
+        if missing:
+            raise Problem(503, "not ready: " + ", ".join(missing))
+        return web.Response(text="Promantis is Ready.\n")
+
+    @needs(Role.ADMIN)
+    async def reloading(_: web.Request) -> web.Response:
+        try:
+            await reload()
+        except ConfigError as wrong:  # 500 as Prometheus answers, and the old config stays
+            raise Problem(500, f"failed to reload config: {wrong.words}", wrong.where) from None
+        return web.Response(text="")
+
+    app = web.Application(client_max_size=MAX_BODY, middlewares=[_boundary(auth, telemetry)])
+    app.add_routes([web.get("/-/healthy", healthy), web.get("/-/ready", is_ready)])
+    app.add_routes([web.post("/-/reload", reloading)])
+    app.add_routes(routes)
+    return app
+
+
+async def serve(app: web.Application, config: WebConfig) -> tuple[web.AppRunner, int]:
+    """Start to listen; the runner (`cleanup()` ends it) and the port (chosen by the system for port 0)."""
+    host, port = _address(config.listen)
+    context = _tls(Path(config.config_file)) if config.config_file else None
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=5)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, host, port, ssl_context=context).start()
+    except OSError as failed:
+        await runner.cleanup()
+        used = failed.errno == errno.EADDRINUSE
+        words = "the address is already in use" if used else f"cannot listen: {failed.strerror or failed}"
+        raise ConfigError("web.listen", f"{config.listen}: {words}") from None
+    return runner, int(runner.addresses[0][1])
+
+
+def _address(listen: str) -> tuple[str | None, int]:
+    host, colon, port = listen.rpartition(":")
+    if not colon or not port.isdecimal() or int(port) > 65535 or (":" in host and not host.startswith("[")):
+        raise ConfigError("web.listen", f"{listen!r} is not an address (write 127.0.0.1:9909 or [::1]:9909)")
+    return host.strip("[]") or None, int(port)
+
+
+def _tls(path: Path) -> ssl.SSLContext | None:
+    config = read_yaml(path, ExporterWeb)
+    if config.basic_auth_users is not None:
+        raise ConfigError(f"{path}: basic_auth_users", "basic_auth_users is not supported yet")
+    if config.tls_server_config is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    cert, key = (path.parent / f for f in msgspec.structs.astuple(config.tls_server_config))
+    try:
+        context.load_cert_chain(cert, key)
+    except OSError as failed:  # ssl.SSLError among them: not PEM, or not a pair
+        words = f"{cert}, {key}: cannot be used: {failed.strerror or failed}"
+        raise ConfigError(f"{path}: tls_server_config", words) from None
+    return context
+
+
+def _boundary(auth: Auth, telemetry: Telemetry) -> Middleware:
+    """Authenticate, run the handler, turn what it raises into an answer, count."""
+
+    async def handle(request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            if request.match_info.http_exception is None:
+                request[PERSON] = auth.check(request, need_of(handler, request.method))
+            return await handler(request)
+        except Problem as wrong:
+            headers = {"WWW-Authenticate": "Bearer"} if wrong.status == 401 else None
+            return error(wrong.status, wrong.words, wrong.where or request.path, headers)
+        except Rejected as wrong:
+            return error(wrong.status, str(wrong), request.path)
+        except Unavailable as failed:
+            return error(503, str(failed), request.path)
+        except web.HTTPException as raised:
+            if raised.status < 400 or raised.content_type == "application/json":
+                raise
+            allow = {"Allow": raised.headers["Allow"]} if "Allow" in raised.headers else None
+            return error(raised.status, raised.reason.lower(), request.path, allow)
+        except Exception:  # the boundary of one request: nothing in it may end the process
+            log.exception("request failed method=%s path=%s", request.method, request.path)
+            return error(500, "internal error; the log has the details", request.path)
+
+    @web.middleware
+    async def boundary(request: web.Request, handler: Handler) -> web.StreamResponse:
+        resource = request.match_info.route.resource
+        route = resource.canonical if resource else "none"
+        code = 499  # the client went away
+        try:
+            response = await handle(request, handler)
+            code = response.status
+            return response
+        except web.HTTPException as raised:
+            code = raised.status
+            raise
+        finally:
+            telemetry.http_requests.labels(route, str(code)).inc()
+
+    return boundary

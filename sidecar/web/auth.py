@@ -1,0 +1,176 @@
+"""Who asks, and may they? Roles view < feedback < approve < admin, by tokens; reading is free on loopback."""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import hmac
+import ipaddress
+import os
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import msgspec
+import yaml
+from aiohttp import web
+
+from sidecar.types import ConfigError
+from sidecar.web.answers import Problem
+
+T = TypeVar("T")
+H = TypeVar("H", bound=Callable[..., Any])
+
+
+class Role(enum.IntEnum):
+    """Each may do what those below it may."""
+
+    VIEW = 1
+    FEEDBACK = 2
+    APPROVE = 3
+    ADMIN = 4
+
+
+class Person(NamedTuple):
+    """Who made a request; `name` goes into the journal."""
+
+    name: str
+    role: Role
+
+
+class Token(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A line of tokens_file: `{name, token, role}`."""
+
+    name: str
+    token: str
+    role: str
+
+
+class Need(NamedTuple):
+    """What a route asks of its caller; `role` None: nothing, anywhere."""
+
+    role: Role | None
+    local: bool
+    """No token is asked for while Promantis listens on loopback only."""
+
+
+PERSON = web.RequestKey("person", Person)
+"""Set on every request before its handler runs."""
+_NOBODY = Person("anonymous", Role.VIEW)
+
+
+def needs(role: Role | None, *, local: bool = False) -> Callable[[H], H]:
+    """Declare what a handler asks for. Undeclared: reading is VIEW and local, all else is ADMIN."""
+
+    def mark(handler: H) -> H:
+        handler.__dict__["needs"] = Need(role, local)
+        return handler
+
+    return mark
+
+
+class Auth:
+    """Checks the caller of each request against the tokens; only their digests stay in memory."""
+
+    def __init__(self, tokens: tuple[Token, ...], loopback: bool) -> None:
+        self._people = tuple((_digest(t.token), Person(t.name, Role[t.role.upper()])) for t in tokens)
+        self._loopback = loopback
+
+    def check(self, request: web.BaseRequest, need: Need) -> Person:
+        """Who it is; Problem 401 without a good token where one is needed, 403 when the role is too low."""
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        person = self._find(token.strip()) if scheme.lower() == "bearer" else None
+        if need.role is None or (need.local and self._loopback):
+            return person or _NOBODY
+        if person is None:
+            raise Problem(401, "the token is not known" if scheme else "a token is needed", "Authorization")
+        if person.role < need.role:
+            words = f"{person.name} may {person.role.name.lower()}; this needs {need.role.name.lower()}"
+            raise Problem(403, words, "Authorization")
+        return person
+
+    def _find(self, token: str) -> Person | None:
+        """Look at every token, so that time tells nothing."""
+        found, digest = None, _digest(token)
+        for known, person in self._people:
+            if hmac.compare_digest(known, digest):
+                found = person
+        return found
+
+
+def need_of(handler: object, method: str) -> Need:
+    """What a handler declared, or the default for its method."""
+    declared = getattr(handler, "needs", None)
+    if isinstance(declared, Need):
+        return declared
+    return Need(Role.VIEW, True) if method in ("GET", "HEAD") else Need(Role.ADMIN, False)
+
+
+def load(tokens_file: str | None, storage: str | Path, listen: str) -> Auth:
+    """Read the tokens, or make the admin token once as `<storage>/admin.token` (0600)."""
+    tokens = _tokens(Path(tokens_file)) if tokens_file else (_admin(Path(storage)),)
+    return Auth(tokens, is_loopback(listen))
+
+
+def is_loopback(listen: str) -> bool:
+    """Whether only this machine can reach the address.
+
+    >>> [is_loopback(a) for a in ("127.0.0.1:9909", "[::1]:9909", "localhost:1", ":9909", "0.0.0.0:9909")]
+    [True, True, True, False, False]
+    """
+    host = listen.rpartition(":")[0].strip("[]")
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def read_yaml(path: Path, kind: type[T]) -> T:
+    """A small YAML file as a type; ConfigError with file and place."""
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return kind() if raw is None else msgspec.convert(raw, kind)
+    except OSError as error:
+        raise ConfigError(str(path), f"cannot be read: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError):  # the parser's own words would quote a secret
+        raise ConfigError(str(path), "not valid YAML") from None
+    except msgspec.ValidationError as error:
+        words, _, place = str(error).partition(" - at `$")
+        raise ConfigError(f"{path}: {place.rstrip('`').lstrip('.')}".rstrip(": "), words) from None
+
+
+def _tokens(path: Path) -> tuple[Token, ...]:
+    tokens = read_yaml(path, tuple[Token, ...])
+    if not tokens:
+        raise ConfigError(str(path), "no token in it: nobody could approve anything")
+    known = [role.name.lower() for role in Role]
+    for i, token in enumerate(tokens):
+        if token.role not in known:
+            raise ConfigError(
+                f"{path}: [{i}].role", f"unknown role {token.role!r} (one of {', '.join(known)})"
+            )
+        if len(token.token) < 16:
+            raise ConfigError(f"{path}: [{i}].token", "too short: use at least 16 characters")
+        if any(token.token == other.token for other in tokens[:i]):
+            raise ConfigError(f"{path}: [{i}].token", "the same token as another's")
+    return tokens
+
+
+def _admin(storage: Path) -> Token:
+    path = storage / "admin.token"
+    try:
+        storage.mkdir(parents=True, exist_ok=True)
+        if not path.exists() or not path.read_text(encoding="utf-8").strip():
+            path.unlink(missing_ok=True)
+            with open(
+                os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8"
+            ) as file:
+                file.write(secrets.token_urlsafe(32) + "\n")
+        return Token("admin", path.read_text(encoding="utf-8").strip(), "admin")
+    except OSError as error:
+        raise ConfigError(str(path), f"cannot be written or read: {error.strerror}") from None
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
