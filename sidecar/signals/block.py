@@ -278,14 +278,8 @@ class Block:
 
     def copy_rows(self, to: I64, nursery: Block, rows: I64) -> None:
         """Move learned rows in; what they said of the future only where our own rings stand at the same blocks."""
-        keep = {
-            name: self.life.state()[name][to].copy()
-            for name in ("up", "down", "least", "least_relative", "low", "high")
-        }
         for name, model in self.models.items():
             model.copy_rows(to, nursery.models[name], rows)
-        for name, value in keep.items():
-            getattr(self.life, name)[to] = value
         for ours, theirs, ring in (
             (self.origins, nursery.origins, self.ensemble.ring),
             (self.judged, nursery.judged, self.intervals.said),

@@ -9,7 +9,7 @@ import numpy as np
 
 from sidecar.signals import breach, series
 from sidecar.signals.block import Block
-from sidecar.signals.frame import Frame, Matrix, Vector
+from sidecar.signals.frame import Frame, Vector
 from sidecar.signals.models import Array
 from sidecar.signals.models.rare import ABSENT
 from sidecar.signals.snapshot import COLUMNS, FORECAST_OF, LimitLines, Skill, Snapshot
@@ -30,6 +30,8 @@ class Engine:
         self.table = series.Table()
         self.blocks: list[Block] = []
         self.watches: dict[str, Watch] = {}
+        self.at = Instant(0.0)
+        """Of the last tick."""
         self.dropped = {"budget": 0, "duplicate": 0}
         self._columns: dict[str, Array] = {}
         self._unanswered: dict[str, int] = {}
@@ -92,7 +94,7 @@ class Engine:
             out = {name: column[s] for name, column in columns.items()}
             block.tick(frame.at, frame.values[s], frame.asked[s], trust[s], out)
         self._hold(columns, frame.asked)
-        self._columns = columns
+        self._columns, self.at = columns, frame.at
         self._age(frame)
         return self.snapshot(frame.at)
 
@@ -112,8 +114,10 @@ class Engine:
 
     # ------------------------------------------------------------------ history
 
-    def adopt(self, at: Instant, watch: str, keys: list[bytes], nursery: Block, room: int) -> None:
-        """Give series that a nursery has learned their rows here."""
+    def adopt(
+        self, at: Instant, watch: str, keys: list[bytes], nursery: Block, first: int, room: int
+    ) -> None:
+        """Give the series of nursery rows from `first` on their rows here."""
         if watch not in self.watches:
             return
         found = self.table.place(watch, keys, room)
@@ -122,7 +126,20 @@ class Engine:
         for lo, hi, block in self._spans():
             mine = np.flatnonzero((found.rows >= lo) & (found.rows < hi))
             if len(mine):
-                block.copy_rows(found.rows[mine] - lo, nursery, mine)
+                block.copy_rows(found.rows[mine] - lo, nursery, mine + first)
+        self._configure(self.watches[watch], found.rows[found.rows >= 0])
+
+    def lend(self, watch: str, keys: list[bytes], nursery: Block, first: int) -> None:
+        """The other way round: what is known of these series goes to nursery rows from `first` on."""
+        rows = self.table.find(watch, keys)
+        for lo, hi, block in self._spans():
+            mine = np.flatnonzero((rows >= lo) & (rows < hi))
+            if len(mine):
+                nursery.copy_rows(mine + first, block, rows[mine] - lo)
+
+    def known_until(self, watch: str) -> Instant | None:
+        """When the watch was last ticked, if it has rows that know something."""
+        return self.at if len(self.table.rows(watch)) and self.at > 0 else None
 
     # ------------------------------------------------------------------ state on disk
 
@@ -133,6 +150,7 @@ class Engine:
             {
                 "version": VERSION,
                 "step": self.step,
+                "at": self.at,
                 "keys": [None if key is None else key.decode() for key in self.table.keys],
                 "watch_of": self.table.watch_of,
                 "queries": {name: watch.query for name, watch in self.watches.items()},
@@ -151,6 +169,7 @@ class Engine:
         if header["version"] != VERSION:
             raise ValueError(f"state has version {header['version']}, this Promantis reads {VERSION}")
         engine = cls(header["step"])
+        engine.at = Instant(header["at"])
         for i, rows in enumerate(header["blocks"]):
             block = Block(rows, engine.step)
             prefix = f"{i}."
@@ -300,20 +319,16 @@ class Engine:
 _FORECASTS = tuple(f + kind for f in FORECAST_OF.values() for kind in ("", "_lower", "_upper"))
 
 
-def replay(nursery: Block, matrix: Matrix, rows: I64, step: float) -> None:
-    """Teach a nursery one range answer; `rows` are its rows of the matrix' series (-1: not wanted).
+def replay(nursery: Block, at: F64, values: F64, step: float) -> None:
+    """Teach a nursery some history: values f64[times, rows], NaN where there is no sample.
 
-    A step coarser than the nursery's own teaches profiles only; the live step teaches everything.
+    A step coarser than the nursery's own teaches profiles and forecasts only; the live step teaches everything.
     """
-    known = rows >= 0
-    asked = np.ones(nursery.rows, bool)
+    trust = np.ones(nursery.rows, bool)
     out = {name: np.empty(nursery.rows, dtype) for name, dtype in COLUMNS.items()}
-    for at, values in zip(matrix.at, matrix.values, strict=True):
-        x = np.full(nursery.rows, np.nan)
-        x[rows[known]] = values[known]
+    for now, x in zip(at.tolist(), values, strict=True):
         if step > nursery.step:
-            nursery.teach(float(at), x, step)
+            nursery.teach(now, x, step)
         else:
             # a series that was not there yet is not absent
-            born = nursery.life.age > 0
-            nursery.tick(float(at), x, asked & (born | np.isfinite(x)), asked, out)
+            nursery.tick(now, x, (nursery.life.age > 0) | np.isfinite(x), trust, out)

@@ -1,8 +1,28 @@
-"""Snapshot -> Prometheus text / OpenMetrics, inside a cardinality budget."""
+"""Snapshot -> Prometheus text / OpenMetrics, inside a cardinality budget.
+
+The label part of a line is made once per series; a column's numbers are formatted all at once; what comes out are
+slices of some thousand lines, so that whoever writes them to a socket never holds the event loop for long.
+"""
 
 from __future__ import annotations
 
-from sidecar.types import Section
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import orjson
+
+from sidecar.signals import series
+from sidecar.signals.budget import Budget, Shown
+from sidecar.signals.models import Array
+from sidecar.signals.snapshot import FORECAST_OF, Snapshot
+from sidecar.signals.watches import Limit, Watch
+from sidecar.types import HORIZONS, I64, Instant, Labels, Section
+
+SLICE = 4096  # lines
+_LOST = ("watch", "horizon", "limit", "source_alertname", "source_severity", "__name__")
+_BAD_NAME = re.compile(r"[^a-zA-Z0-9_]")
 
 
 class ExpositionConfig(Section, frozen=True, kw_only=True):
@@ -10,3 +30,251 @@ class ExpositionConfig(Section, frozen=True, kw_only=True):
 
     max_series: int = 20000
     blank_labels: tuple[str, ...] = ("namespace", "pod", "container", "service", "endpoint", "node")
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        if self.max_series < 1:
+            yield "max_series", f"must be at least 1, got {self.max_series}"
+
+
+class Family(NamedTuple):
+    """One metric family: its columns, each with the label that tells it apart."""
+
+    name: str
+    help: str
+    columns: tuple[tuple[str, bytes], ...]
+
+
+def _by_horizon(kind: str) -> tuple[tuple[str, bytes], ...]:
+    return tuple((f + kind, b',horizon="%s"' % name.encode()) for name, f in FORECAST_OF.items())
+
+
+SCORES = (
+    Family(
+        "promantis_anomaly_score",
+        "How odd the series is now: 0 ordinary, 1 worth a look, above 1 rarer.",
+        (("score", b""),),
+    ),
+    Family(
+        "promantis_anomaly_confidence",
+        "Probability that what the score shows is real; low with little or gappy history.",
+        (("confidence", b""),),
+    ),
+)
+DETAILS = (
+    Family("promantis_expected", "Value expected now.", (("expected", b""),)),
+    Family("promantis_lower", "Lower edge of what is ordinary now.", (("lower", b""),)),
+    Family("promantis_upper", "Upper edge of what is ordinary now.", (("upper", b""),)),
+    Family("promantis_forecast", "Value expected at the horizon.", _by_horizon("")),
+    Family("promantis_forecast_lower", "Lower end of the forecast's interval.", _by_horizon("_lower")),
+    Family("promantis_forecast_upper", "Upper end of the forecast's interval.", _by_horizon("_upper")),
+)
+PROBABILITY = Family(
+    "promantis_breach_probability",
+    "Probability that the user's own alert condition becomes true within the horizon; 1 while it is true.",
+    (),
+)
+ETA = Family(
+    "promantis_breach_eta_seconds", "Seconds until the expected first breach; 0 while it is true.", ()
+)
+INFO = Family("promantis_watch_info", "Which rules and expressions stand behind a watch.", ())
+SKILL = Family(
+    "promantis_forecast_skill", "1 - error / error of the best naive forecast, over the watch's series.", ()
+)
+COVERAGE = Family(
+    "promantis_forecast_coverage",
+    "Share of truths that fell inside the forecast's interval, fading over a week.",
+    (),
+)
+FAMILIES = (*SCORES, *DETAILS, PROBABILITY, ETA, INFO, SKILL, COVERAGE)
+PER_ROW = sum(len(f.columns) for f in DETAILS)
+PER_LINE = len(HORIZONS) + 1
+
+
+class Prepared(NamedTuple):
+    """One snapshot, what of it is shown, and the label parts of its rows, detailed rows and limit lines."""
+
+    snapshot: Snapshot
+    shown: Shown
+    rows: list[bytes]
+    detailed: list[bytes]
+    lines: list[bytes]
+
+
+class Exposition:
+    """Renders snapshots; remembers the label parts and what was shown. `prepare` is not thread-safe."""
+
+    def __init__(self, config: ExpositionConfig) -> None:
+        self._blank = ("job", "instance", *config.blank_labels)
+        self._budget = Budget(config.max_series, PER_ROW, PER_LINE)
+        self._last: dict[float, Prepared] = {}
+        self._bodies: dict[tuple[str, bytes], bytes] = {}
+        self._line_bodies: dict[tuple[str, bytes, Limit], bytes] = {}
+
+    def prepare(self, snapshots: Sequence[Snapshot], now: Instant) -> list[Prepared]:
+        """Choose what is shown and make label parts that are new; may take long, so call it off the event loop."""
+        out = []
+        for snapshot, shown in zip(snapshots, self._budget.choose(snapshots, now), strict=True):
+            last = self._last.get(snapshot.step)
+            if last is not None and _same(last, snapshot, shown):
+                out.append(last._replace(snapshot=snapshot, shown=shown))
+            else:
+                rows, detailed = self._of_rows(snapshot, shown.rows), self._of_rows(snapshot, shown.detailed)
+                out.append(Prepared(snapshot, shown, rows, detailed, self._of_lines(snapshot, shown.lines)))
+        self._last = {p.snapshot.step: p for p in out}
+        if len(self._bodies) + len(self._line_bodies) > SLICE + 2 * sum(
+            len(p.rows) + len(p.lines) for p in out
+        ):
+            self._bodies.clear()  # most of them belong to series that are gone
+            self._line_bodies.clear()
+        return out
+
+    # ------------------------------------------------------------------ labels
+
+    def _of_rows(self, snapshot: Snapshot, rows: I64) -> list[bytes]:
+        out = []
+        for row in rows.tolist():
+            at = (snapshot.watch_of[row], snapshot.keys[row] or b"{}")
+            body = self._bodies.get(at)
+            if body is None:
+                body = self._bodies[at] = self.body(series.labels(at[1]), (("watch", at[0]),))
+            out.append(body)
+        return out
+
+    def _of_lines(self, snapshot: Snapshot, lines: I64) -> list[bytes]:
+        out = []
+        for line in lines.tolist():
+            row, limit = int(snapshot.limits.row[line]), snapshot.limits.limit[line]
+            at = (snapshot.watch_of[row], snapshot.keys[row] or b"{}", limit)
+            body = self._line_bodies.get(at)
+            if body is None:
+                body = self._line_bodies[at] = self.body(series.labels(at[1]), limit_labels(at[0], limit))
+            out.append(body)
+        return out
+
+    def body(self, source: Labels, own: Labels) -> bytes:
+        """The label part of a line: the source's labels, blanks for what a scrape would attach, and our own.
+
+        >>> Exposition(ExpositionConfig(blank_labels=())).body((("job", "a"), ("watch", "w")), (("watch", "x"),))
+        b'job="a",exported_watch="w",instance="",watch="x"'
+        """
+        mine = dict(own)
+        out: dict[str, str] = {}
+        for name, value in source:
+            name = _BAD_NAME.sub("_", name)
+            out["exported_" + name if name in mine or name in _LOST else name] = value
+        for name in self._blank:
+            if name not in mine:
+                out.setdefault(name, "")
+        out.update(own)
+        return ",".join(f'{name}="{_escape(value)}"' for name, value in out.items()).encode()
+
+
+def _same(last: Prepared, snapshot: Snapshot, shown: Shown) -> bool:
+    """Whether the label parts of the last time still fit."""
+    return (
+        last.snapshot.keys is snapshot.keys
+        and last.snapshot.limits.limit is snapshot.limits.limit
+        and all(np.array_equal(a, b) for a, b in zip(last.shown[:3], shown[:3], strict=True))
+    )
+
+
+def render(prepared: Sequence[Prepared]) -> Iterator[bytes]:
+    """Text of all families, in slices of some thousand lines."""
+    for family in SCORES:
+        yield head(family)
+        for p in prepared:
+            for column, tail in family.columns:
+                yield from _lines(family.name, p.rows, tail, p.snapshot.columns[column][p.shown.rows])
+    for family in DETAILS:
+        yield head(family)
+        for p in prepared:
+            for column, tail in family.columns:
+                yield from _lines(family.name, p.detailed, tail, p.snapshot.columns[column][p.shown.detailed])
+    yield head(PROBABILITY)
+    for p in prepared:
+        for i, (name, _) in enumerate(HORIZONS):
+            chance = p.snapshot.limits.probability[i, p.shown.lines]
+            yield from _lines(PROBABILITY.name, p.lines, b',horizon="%s"' % name.encode(), chance)
+    yield head(ETA)
+    for p in prepared:
+        yield from _lines(ETA.name, p.lines, b"", np.rint(p.snapshot.limits.eta[p.shown.lines]))
+    yield from _watch_families([p.snapshot for p in prepared])
+
+
+def limit_labels(watch: str, limit: Limit) -> Labels:
+    """Labels that tell a breach line apart beside the source's own."""
+    return (
+        *((name, value) for name, value in limit.labels if name not in _LOST),
+        ("watch", watch),
+        ("source_alertname", limit.alertname),
+        ("source_severity", limit.severity),
+        ("limit", f"{limit.op}{limit.value:.10g}"),
+    )
+
+
+def head(family: Family) -> bytes:
+    """HELP and TYPE of a family."""
+    return f"# HELP {family.name} {family.help}\n# TYPE {family.name} gauge\n".encode()
+
+
+def _lines(name: str, bodies: list[bytes], tail: bytes, column: Array) -> Iterator[bytes]:
+    """Lines of one column; what is not finite is not said."""
+    lead, tail = name.encode() + b"{", tail + b"} "
+    for lo in range(0, len(bodies), SLICE):
+        values = column[lo : lo + SLICE]
+        known = np.isfinite(values)
+        part = bodies[lo : lo + SLICE]
+        if not known.all():
+            values = values[known]
+            part = [body for body, ok in zip(part, known.tolist(), strict=True) if ok]
+        if not part:
+            continue
+        pieces = [lead] * (5 * len(part))
+        pieces[1::5] = part
+        pieces[2::5] = [tail] * len(part)
+        pieces[3::5] = orjson.dumps(_rounded(values), option=orjson.OPT_SERIALIZE_NUMPY)[1:-1].split(b",")
+        pieces[4::5] = [b"\n"] * len(part)
+        yield b"".join(pieces)
+
+
+def _rounded(values: Array) -> Array:
+    """Nine significant digits: all that anyone reads, and half the bytes of a float64 in full."""
+    if values.dtype == np.float32:
+        return np.ascontiguousarray(values)
+    with np.errstate(divide="ignore"):
+        digits = 8 - np.floor(np.log10(np.abs(values)))
+    unit = 10.0 ** np.clip(np.where(np.isfinite(digits), digits, 0), -300, 300)
+    return np.rint(values * unit) / unit
+
+
+def _watch_families(snapshots: Sequence[Snapshot]) -> Iterator[bytes]:
+    watches: dict[str, Watch] = {name: w for s in snapshots for name, w in s.watches.items()}
+    yield head(INFO)
+    for name, watch in sorted(watches.items()):
+        for alertname in watch.alertnames or ("",):
+            labels = {
+                "watch": name,
+                "query": watch.query,
+                "source": watch.source,
+                "source_alertname": alertname,
+            }
+            yield _line(INFO.name, labels, 1)
+    skills = {name: skill for s in snapshots for name, skill in s.skill.items()}
+    for family in (SKILL, COVERAGE):
+        yield head(family)
+        for name, skill in sorted(skills.items()):
+            for i, (horizon, _) in enumerate(HORIZONS):
+                ours, naive = float(skill.loss[i, 0]), float(skill.loss[i, 1:].min())
+                value = float(skill.covered[i])
+                if family is SKILL:
+                    value = 1 - ours / naive if naive > 0 else 0.0
+                yield _line(family.name, {"watch": name, "horizon": horizon}, round(value, 4))
+
+
+def _line(name: str, labels: Mapping[str, str], value: float) -> bytes:
+    inner = ",".join(f'{key}="{_escape(text)}"' for key, text in labels.items())
+    return f"{name}{{{inner}}} {value}\n".encode()
+
+
+def _escape(value: str) -> str:
+    return value.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')

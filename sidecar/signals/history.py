@@ -2,10 +2,48 @@
 
 from __future__ import annotations
 
-from sidecar.types import Duration, Section
+import math
+from typing import NamedTuple
+
+from sidecar.types import Duration, Instant, Section
+
+POINTS = 11_000  # Prometheus' own limit per series
+SAMPLES = 1_000_000  # per query: main memory stays small
+LIVE_TICKS = 2880
+COARSE = 300.0
 
 
 class LearningConfig(Section, frozen=True, kw_only=True):
-    """How much history is read."""
+    """How much history is read, and how many series are learned at all."""
 
     history: Duration = Duration(30 * 86400)
+    max_series: int = 100_000
+
+
+class Span(NamedTuple):
+    """One range query: start and end included."""
+
+    start: Instant
+    end: Instant
+    step: float
+
+
+def spans(now: Instant, earliest: Instant, learning: LearningConfig, step: float, series: int) -> list[Span]:
+    """Coarse ranges as far back as there is data, then the last 2,880 ticks at the live step; oldest first."""
+    coarse = max(COARSE, step)
+    last = math.floor(now / step) * step
+    begin = max(now - learning.history, earliest)
+    live = max(last - (LIVE_TICKS - 1) * step, math.ceil(begin / step) * step)
+    out: list[Span] = []
+    most = max(1, min(POINTS, SAMPLES // max(1, series)))
+    for start, end, width in (
+        (math.ceil(begin / coarse) * coarse, live - step, coarse),
+        (live, last, step),
+    ):
+        at = start
+        while at <= end:
+            until = min(end, at + (most - 1) * width)
+            points = math.floor((until - at) / width)
+            out.append(Span(Instant(at), Instant(at + points * width), width))
+            at += (points + 1) * width
+    return out

@@ -89,6 +89,12 @@ class Table:
         found = self._watched.get(watch)
         return np.fromiter(found.rows.values(), np.int64, len(found.rows)) if found else np.empty(0, np.int64)
 
+    def find(self, watch: str, keys: list[bytes]) -> I64:
+        """Rows of these series, -1 for those that have none."""
+        mine = self._watched.get(watch)
+        rows = mine.rows if mine else {}
+        return np.fromiter((rows.get(key, -1) for key in keys), np.int64, len(keys))
+
     def watches(self) -> list[str]:
         """Names that have rows."""
         return list(self._watched)

@@ -1,0 +1,111 @@
+"""What was learned, on disk: one file per step, written whole or not at all, checked when read."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import msgspec
+import numpy as np
+
+from sidecar.signals.models import Array
+from sidecar.types import ConfigError
+
+log = logging.getLogger(__name__)
+MAGIC = b"promantis state 1\n"
+TYPES = {"f4": np.float32, "f8": np.float64, "i8": np.int64, "u1": np.uint8, "b1": np.bool_}
+
+
+class StateFiles:
+    """Files `<folder>/<step>.state`: magic, header, arrays one after the other, checksum of it all."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            probe = folder / ".probe"
+            probe.write_bytes(b"")
+            probe.unlink()
+        except OSError as error:
+            raise ConfigError("storage.path", f"{folder} is not writable: {error.strerror}") from None
+
+    def save(self, step: float, dump: Iterator[tuple[str, Any]]) -> None:
+        """Write beside the old file and swap; a crash at any instant leaves one whole file."""
+        path = self._path(step)
+        fresh = path.with_suffix(".new")
+        with fresh.open("wb") as file:
+            out = _Writer(file)
+            out.write(MAGIC)
+            for name, item in dump:
+                if isinstance(item, np.ndarray):
+                    kind, shape, data = (
+                        item.dtype.str[1:],
+                        list(item.shape),
+                        np.ascontiguousarray(item).data.cast("B"),
+                    )
+                else:
+                    kind, shape, data = "json", [], memoryview(msgspec.json.encode(item))
+                meta = msgspec.json.encode([name, kind, shape, data.nbytes])
+                out.write(len(meta).to_bytes(4, "big") + meta)
+                out.write(data)
+            out.write(b"\0\0\0\0")
+            file.write(out.checksum.to_bytes(4, "big"))
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(path)
+
+    def load(self) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Array]]]:
+        """Header and arrays of every readable file; a damaged one is set aside."""
+        for path in sorted(self._folder.glob("*.state")):
+            try:
+                yield _read(path)
+            except (OSError, ValueError, KeyError, msgspec.DecodeError) as error:
+                self._set_aside(path, str(error))
+
+    def set_aside(self, step: float, why: str) -> None:
+        """Keep a file that does not fit for whoever wants to look, out of the way."""
+        self._set_aside(self._path(step), why)
+
+    def _path(self, step: float) -> Path:
+        return self._folder / f"{step:g}.state"
+
+    def _set_aside(self, path: Path, why: str) -> None:
+        with contextlib.suppress(OSError):
+            path.replace(path.with_suffix(".damaged"))
+        log.warning("state file %s set aside: %s", path, why)
+
+
+class _Writer:
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.checksum = 0
+
+    def write(self, data: bytes | memoryview) -> None:
+        self.checksum = zlib.crc32(data, self.checksum)
+        self._file.write(data)
+
+
+def _read(path: Path) -> tuple[Mapping[str, Any], Mapping[str, Array]]:
+    whole = path.read_bytes()
+    if not whole.startswith(MAGIC):
+        raise ValueError("not a state file of this version")
+    if len(whole) < len(MAGIC) + 8 or zlib.crc32(memoryview(whole)[:-4]) != int.from_bytes(whole[-4:], "big"):
+        raise ValueError("checksum does not match")
+    at = len(MAGIC)
+    header: Mapping[str, Any] = {}
+    arrays: dict[str, Array] = {}
+    while size := int.from_bytes(whole[at : at + 4], "big"):
+        name, kind, shape, length = msgspec.json.decode(whole[at + 4 : at + 4 + size])
+        at += 4 + size
+        data = memoryview(whole)[at : at + length]
+        if kind == "json":
+            header = msgspec.json.decode(data)
+        else:
+            arrays[name] = np.frombuffer(data, TYPES[kind]).reshape(shape)
+        at += length
+    return header, arrays

@@ -1,0 +1,310 @@
+"""The loop that asks, ticks and swaps: one engine per step, numpy work in one worker thread."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol, TypeVar
+
+from sidecar.signals.engine import Engine
+from sidecar.signals.frame import Matrix, Vector
+from sidecar.signals.history import LearningConfig
+from sidecar.signals.lesson import Lesson
+from sidecar.signals.models import Array
+from sidecar.signals.snapshot import Known
+from sidecar.signals.watches import Watch
+from sidecar.telemetry import Telemetry
+from sidecar.types import Instant, PromantisError, Unavailable
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+DEADLINE = 0.8  # of a step: what has not been answered by then is not waited for
+PATIENCE = 60.0  # seconds that the first tick waits for history
+SAVE_EVERY = 300.0
+CLASS = 2048  # series that are taught together: enough for numpy, few enough for memory
+
+
+class Source(Protocol):
+    """Where samples come from. Raises Unavailable or Rejected."""
+
+    async def instant(self, query: str, at: Instant, within: float) -> Vector: ...
+    async def range(self, query: str, start: Instant, end: Instant, step: float) -> Matrix: ...
+    async def earliest(self, query: str, now: Instant, history: float) -> Instant: ...
+
+
+class Store(Protocol):
+    """Where state survives a restart."""
+
+    def save(self, step: float, dump: Iterator[tuple[str, Any]]) -> None: ...
+    def load(self) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Array]]]: ...
+    def set_aside(self, step: float, why: str) -> None: ...
+
+
+class Watcher:
+    """Everything between the answers of Prometheus and the newest snapshots. `run()` until cancelled."""
+
+    def __init__(
+        self,
+        source: Source,
+        store: Store,
+        known: Known,
+        learning: LearningConfig,
+        telemetry: Telemetry,
+        clock: Callable[[], Instant],
+    ) -> None:
+        self.known = known
+        self.errors: dict[str, str] = {}
+        self.succeeded: dict[str, Instant] = {}
+        self.watches: dict[str, Watch] = {}
+        self._source, self._store, self._learning = source, store, learning
+        self._telemetry, self._clock = telemetry, clock
+        self._engines: dict[float, Engine] = {}
+        self._learned: set[tuple[str, str]] = set()
+        self._lessons = (0, 0)
+        self._changed = asyncio.Event()
+        self._taught = asyncio.Event()
+        self._ticked = asyncio.Event()
+        self._tick_thread = ThreadPoolExecutor(1, "tick")
+        self._learn_thread = ThreadPoolExecutor(1, "learn")
+
+    # ------------------------------------------------------------------ for the app
+
+    @property
+    def progress(self) -> float:
+        """Share of the history that has been learned, 1 when done."""
+        done, total = self._lessons
+        return done / total if total else 1.0
+
+    def missing(self) -> list[str]:
+        """What still has to happen before the first scores; empty when ready."""
+        if self._ticked.is_set():
+            return []
+        if not self._changed.is_set():
+            return ["the watches are not known yet: Prometheus has not answered"]
+        return [f"learning history: {self.progress:.0%}"]
+
+    async def restore(self) -> None:
+        """Take over saved state; what does not fit is set aside and learned anew."""
+        by_step = self._by_step()
+        for header, arrays in await self._run(self._learn_thread, lambda: list(self._store.load())):
+            step = float(header["step"])
+            try:
+                engine = Engine.load(header, arrays, by_step.get(step, {}))
+            except (KeyError, ValueError, TypeError) as error:
+                self._store.set_aside(step, str(error))
+                self._telemetry.state_damaged.inc()
+                continue
+            self._engines[step] = engine
+
+    def watch(self, watches: Iterable[Watch]) -> None:
+        """Take a new set of watches; new ones learn their history."""
+        before, self.watches = self.watches, {watch.name: watch for watch in watches}
+        for name in before.keys() - self.watches.keys():
+            self.errors.pop(name, None)
+            for metric in (self._telemetry.watch_success, self._telemetry.watch_failures):
+                metric.remove(name)
+        for name in self.watches:
+            self._telemetry.watch_failures.labels(name)
+        self._changed.set()
+        if before != self.watches:
+            self._taught.clear()
+
+    async def run(self) -> None:
+        """Tick, learn and save until cancelled."""
+        await self._changed.wait()
+        await self.restore()
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._keep_learning())
+                group.create_task(self._keep_saving())
+                group.create_task(self._keep_ticking(group))
+        finally:
+            await asyncio.shield(self._run(self._tick_thread, self._save))
+            self._tick_thread.shutdown(wait=False)
+            self._learn_thread.shutdown(wait=False, cancel_futures=True)
+
+    # ------------------------------------------------------------------ ticks
+
+    async def _keep_ticking(self, group: asyncio.TaskGroup) -> None:
+        """One loop per step that has watches, started and ended as the watches change."""
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await self._taught.wait()
+        except TimeoutError:
+            log.info("history takes long: ticking while it is learned")
+        loops: dict[float, asyncio.Task[None]] = {}
+        while True:
+            by_step = self._by_step()
+            for step in loops.keys() - by_step.keys():
+                loops.pop(step).cancel()
+                self._engines.pop(step, None)
+                self.known.retire([step])
+            for step in by_step.keys() - loops.keys():
+                loops[step] = group.create_task(self._tick_loop(step))
+            if not by_step:
+                self._ticked.set()
+            await asyncio.sleep(1)
+
+    async def _tick_loop(self, step: float) -> None:
+        last = -math.inf
+        while True:
+            now = self._clock()
+            at = math.floor(now / step) * step
+            if at <= last:  # also when the clock was set back: never twice the same instant
+                await asyncio.sleep(max(0.01, min(step, last + step - now)))
+                continue
+            last = at
+            await self._tick(step, Instant(at))
+
+    async def _tick(self, step: float, at: Instant) -> None:
+        watches = self._by_step().get(step, {})
+        answers = await asyncio.gather(*(self._answer(watch, at) for watch in watches.values()))
+        got = {name: answer for name, answer in zip(watches, answers, strict=True) if answer is not None}
+        engine = self._engines.setdefault(step, Engine(step))
+        with self._telemetry.tick_duration.labels(_number(step)).time():
+            snapshot = await self._run(self._tick_thread, self._advance, engine, watches, at, got)
+        self.known.publish(snapshot)
+        self._ticked.set()
+        self._telemetry.tick_lag.labels(_number(step)).set(self._clock() - at)
+
+    def _advance(
+        self, engine: Engine, watches: Mapping[str, Watch], at: Instant, got: Mapping[str, Vector]
+    ) -> Any:
+        if watches != engine.watches:
+            engine.watch(watches)
+        snapshot = engine.tick(at, got, self._room())
+        for reason, count in engine.dropped.items():
+            self._telemetry.series_dropped.labels(reason).inc(count)
+            engine.dropped[reason] = 0
+        self._telemetry.series.set(sum(len(e.table) for e in self._engines.values()))
+        return snapshot
+
+    async def _answer(self, watch: Watch, at: Instant) -> Vector | None:
+        """The watch's samples, or None with the reason kept."""
+        within = watch.step * DEADLINE
+        try:
+            async with asyncio.timeout(within):
+                answer = await self._source.instant(watch.query, at, within)
+        except TimeoutError:
+            why = f"no answer within {within:g} s: slow query, or more queries than max_queries_per_second allows"
+        except PromantisError as error:
+            why = str(error)
+        else:
+            if self.errors.pop(watch.name, None):
+                log.info("watch %s answers again", watch.name)
+            self.succeeded[watch.name] = at
+            self._telemetry.watch_success.labels(watch.name).set(at)
+            return answer
+        self._telemetry.watch_failures.labels(watch.name).inc()
+        if self.errors.get(watch.name) != why:
+            log.warning("watch %s: %s", watch.name, why)
+        self.errors[watch.name] = why
+        return None
+
+    # ------------------------------------------------------------------ history
+
+    async def _keep_learning(self) -> None:
+        while True:
+            todo = [w for w in self.watches.values() if (w.name, w.query) not in self._learned]
+            lessons: list[Lesson] = []
+            for step in sorted({w.step for w in todo}):
+                lessons += await self._plan(step, [w for w in todo if w.step == step])
+            self._lessons = (0, sum(len(lesson.spans) for lesson in lessons))
+            for lesson in lessons:
+                await self._teach(lesson)
+            self._telemetry.history_progress.set(self.progress)
+            if not todo:
+                self._taught.set()
+                await asyncio.sleep(1)
+
+    async def _plan(self, step: float, watches: Sequence[Watch]) -> list[Lesson]:
+        """Lessons of up to `CLASS` series; a watch that cannot be asked now starts without history."""
+        lessons: list[Lesson] = []
+        engine = self._engines.get(step)
+        for watch in watches:
+            self._learned.add((watch.name, watch.query))
+            now = self._clock()
+            since = engine.known_until(watch.name) if engine else None
+            try:
+                begin = since or await self._source.earliest(watch.query, now, float(self._learning.history))
+                keys = (await self._source.instant(watch.query, now, 30.0)).keys if begin < now - step else []
+            except PromantisError as error:
+                log.warning("watch %s starts without history: %s", watch.name, error)
+                continue
+            if not keys:
+                continue
+            keys = keys[: max(0, self._learning.max_series)]
+            if (
+                not lessons
+                or lessons[-1].series + len(keys) > CLASS
+                or lessons[-1].resumed != (since is not None)
+            ):
+                lessons.append(Lesson(step, since is not None))
+            lessons[-1].add(watch, keys, begin)
+        for lesson in lessons:
+            lesson.plan(self._clock(), self._learning)
+            if lesson.resumed and engine:
+                await self._run(self._tick_thread, lesson.resume, engine)
+        return lessons
+
+    async def _teach(self, lesson: Lesson) -> None:
+        lesson.plan(self._clock(), self._learning)  # other lessons took their time
+        for span in lesson.spans:
+            matrices: list[Matrix | None] = []
+            for watch in lesson.watches:
+                try:
+                    matrices.append(await self._source.range(watch.query, span.start, span.end, span.step))
+                except PromantisError as error:
+                    log.warning("history of watch %s: %s", watch.name, error)
+                    matrices.append(None)
+            await self._run(self._learn_thread, lesson.replay, span, matrices)
+            done, total = self._lessons
+            self._lessons = (min(done + 1, total), total)
+            self._telemetry.history_progress.set(self.progress)
+        engine = self._engines.setdefault(lesson.step, Engine(lesson.step))
+        await self._run(self._tick_thread, self._adopt, engine, lesson)
+        log.info(
+            "learned the history of %d series of %s", lesson.series, ", ".join(w.name for w in lesson.watches)
+        )
+
+    def _adopt(self, engine: Engine, lesson: Lesson) -> None:
+        engine.watch(self._by_step().get(lesson.step, {}))
+        lesson.adopt(engine, self._clock(), self._room())
+
+    # ------------------------------------------------------------------ state
+
+    async def _keep_saving(self) -> None:
+        while True:
+            await asyncio.sleep(SAVE_EVERY)
+            await self._run(self._tick_thread, self._save)
+
+    def _save(self) -> None:
+        for step, engine in self._engines.items():
+            try:
+                self._store.save(step, engine.dump())
+            except (OSError, Unavailable) as error:
+                log.error("state of step %s not saved: %s", _number(step), error)
+            else:
+                self._telemetry.state_saved.set(self._clock())
+
+    # ------------------------------------------------------------------ helpers
+
+    def _by_step(self) -> dict[float, dict[str, Watch]]:
+        out: dict[float, dict[str, Watch]] = {}
+        for watch in self.watches.values():
+            out.setdefault(watch.step, {})[watch.name] = watch
+        return out
+
+    def _room(self) -> int:
+        return self._learning.max_series - sum(len(engine.table) for engine in self._engines.values())
+
+    async def _run(self, pool: ThreadPoolExecutor, work: Callable[..., T], *args: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(pool, work, *args)
+
+
+def _number(step: float) -> str:
+    return f"{step:g}"
