@@ -44,10 +44,11 @@ class Telemetry:
         self.rules_skipped = gauge("rules_skipped", "Alerting rules that could not be turned into a watch.")
         self.series = gauge("series", "Series that are scored now.")
         self.series_exposed = gauge("series_exposed", "Output series of the last exposition.")
-        self.series_dropped = counter(
-            "series_dropped_total", "Series not admitted or not exposed, by reason.", "reason"
+        self.series_unexposed = gauge(
+            "series_unexposed", "Output series that the exposition budget left out of the last exposition."
         )
-        for reason in ("budget", "exposition_budget", "duplicate"):
+        self.series_dropped = counter("series_dropped_total", "Series not admitted, by reason.", "reason")
+        for reason in ("budget", "duplicate"):
             self.series_dropped.labels(reason)
         self.query_duration = histogram(
             "query_duration_seconds", "Duration of queries to Prometheus.", "kind"

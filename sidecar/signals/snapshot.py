@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -162,14 +162,13 @@ class Known:
         found.sort(key=lambda f: f[:2])
         return [snapshot.finding(row) for _, row, snapshot in found[:limit]]
 
-    def matching(self, wanted: Labels, limit: int) -> list[Finding]:
-        """Series that carry all of these labels (`watch` is one of them)."""
+    def matching(self, wanted: Callable[[Mapping[str, str]], bool], limit: int) -> list[Finding]:
+        """Series whose labels (`watch` is one of them) pass a test."""
         out: list[Finding] = []
         for snapshot in self.snapshots.values():
             for row, key in enumerate(snapshot.keys):
-                if key is None or len(out) >= limit:
-                    continue
-                have = {**dict(series.labels(key)), "watch": snapshot.watch_of[row]}
-                if all(have.get(name) == value for name, value in wanted):
+                if len(out) >= limit:
+                    return out
+                if key is not None and wanted({**dict(series.labels(key)), "watch": snapshot.watch_of[row]}):
                     out.append(snapshot.finding(row))
         return out

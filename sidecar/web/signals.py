@@ -1,0 +1,166 @@
+"""What is known of the series, over HTTP: /metrics, /api/v1/watches, /api/v1/series."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import prometheus_client
+import promql_parser
+from aiohttp import web
+from isal import isal_zlib
+from prometheus_client.openmetrics import exposition as openmetrics
+
+from sidecar.signals.expose import Exposition, render
+from sidecar.signals.snapshot import Known
+from sidecar.signals.watches import Skipped, Watch
+from sidecar.telemetry import Telemetry
+from sidecar.types import Finding, Instant
+from sidecar.web.answers import Problem, json
+from sidecar.web.auth import Role, needs
+
+TEXT = "text/plain; version=0.0.4; charset=utf-8"
+OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+MOST = 1000  # series of one answer
+
+
+class Watching(Protocol):
+    """The state of the watches."""
+
+    watches: Mapping[str, Watch]
+    errors: Mapping[str, str]
+    succeeded: Mapping[str, Instant]
+
+
+def routes(
+    known: Known,
+    exposition: Callable[[], Exposition],
+    watching: Watching,
+    skipped: Callable[[], Sequence[Skipped]],
+    telemetry: Telemetry,
+    clock: Callable[[], Instant],
+) -> list[web.RouteDef]:
+    """The routes; `exposition` and `skipped` are asked each time, since a reload may swap them."""
+    one_at_a_time = asyncio.Lock()
+
+    @needs(Role.VIEW, local=True)
+    async def metrics(request: web.Request) -> web.StreamResponse:
+        modern = "application/openmetrics-text" in request.headers.get("Accept", "")
+        zipped = "gzip" in request.headers.get("Accept-Encoding", "")
+        snapshots = list(known.snapshots.values())
+        async with one_at_a_time:
+            prepared = await asyncio.to_thread(exposition().prepare, snapshots, clock())
+        lines = sum(2 * len(p.rows) + 12 * len(p.detailed) + 4 * len(p.lines) for p in prepared)
+        telemetry.series_exposed.set(lines)
+        telemetry.series_unexposed.set(sum(p.shown.dropped for p in prepared))
+        response = web.StreamResponse(headers={"Content-Type": OPENMETRICS if modern else TEXT})
+        if zipped:
+            response.headers["Content-Encoding"] = "gzip"
+        response.enable_chunked_encoding()
+        await response.prepare(request)
+        packer = isal_zlib.compressobj(1, wbits=31) if zipped else None
+
+        async def write(data: bytes) -> None:
+            data = packer.compress(data) if packer else data
+            if data:
+                await response.write(data)
+
+        own = openmetrics.generate_latest if modern else prometheus_client.generate_latest
+        await write(own(telemetry.registry).removesuffix(b"# EOF\n"))
+        for part in render(prepared):
+            await write(part)
+            await asyncio.sleep(0)  # others first: an alert must not wait for a scrape
+        if modern:
+            await write(b"# EOF\n")
+        if packer:
+            await response.write(packer.flush())
+        await response.write_eof()
+        return response
+
+    async def watches(_: web.Request) -> web.Response:
+        counts: dict[str, int] = {}
+        for snapshot in known.snapshots.values():
+            for key, name in zip(snapshot.keys, snapshot.watch_of, strict=True):
+                if key is not None:
+                    counts[name] = counts.get(name, 0) + 1
+        listed = [
+            {
+                "name": name,
+                "query": watch.query,
+                "source": watch.source,
+                "kind": watch.kind,
+                "step": watch.step,
+                "series": counts.get(name, 0),
+                "limits": [
+                    {"op": lim.op, "value": lim.value, "for": lim.hold, "alertname": lim.alertname}
+                    for lim in watch.limits
+                ],
+                "last_success": watching.succeeded.get(name),
+                "error": watching.errors.get(name),
+            }
+            for name, watch in sorted(watching.watches.items())
+        ]
+        missing = [{"alertname": s.alertname, "expr": s.expr, "reason": s.reason} for s in skipped()]
+        return json({"watches": listed, "skipped": missing})
+
+    async def series(request: web.Request) -> web.Response:
+        wanted = selector(request.query.get("match", "{}"))
+        return json([_series(finding) for finding in known.matching(wanted, MOST)])
+
+    return [
+        web.get("/metrics", metrics),
+        web.get("/api/v1/watches", watches),
+        web.get("/api/v1/series", series),
+    ]
+
+
+def selector(text: str) -> Callable[[Mapping[str, str]], bool]:
+    """A PromQL selector as a test on labels (`watch` is one of them); Problem 400 when it is none.
+
+    >>> selector('{job="shop",code=~"5.."}')({"job": "shop", "code": "503"})
+    True
+    """
+    try:
+        parsed = promql_parser.parse(text) if text.strip() not in ("", "{}") else None
+        if parsed is not None and not isinstance(parsed, promql_parser.VectorSelector):
+            raise ValueError("not a selector")
+        wanted = parsed.matchers.matchers if parsed is not None else []
+        tests = [_test(m.name, str(m.op).rpartition(".")[2], m.value) for m in wanted if m.name != "__name__"]
+    except (ValueError, re.error) as wrong:
+        raise Problem(400, f"not a selector: {wrong}", "match") from None
+
+    return lambda labels: all(test(labels) for test in tests)
+
+
+def _test(name: str, op: str, value: str) -> Callable[[Mapping[str, str]], bool]:
+    """One matcher; a label that is not there is empty, as in Prometheus."""
+    if op in ("Equal", "NotEqual"):
+        return lambda labels: (labels.get(name, "") == value) == (op == "Equal")
+    pattern = re.compile(value)
+    return lambda labels: (pattern.fullmatch(labels.get(name, "")) is not None) == (op == "Re")
+
+
+def _series(f: Finding) -> dict[str, Any]:
+    return {
+        "watch": f.watch,
+        "labels": dict(f.labels),
+        "at": f.at,
+        **{
+            name: getattr(f, name)
+            for name in ("observed", "expected", "lower", "upper", "score", "confidence")
+        },
+        "since": f.since,
+        "forecasts": {c.horizon: {"value": c.value, "lower": c.lower, "upper": c.upper} for c in f.forecasts},
+        "breaches": [
+            {
+                "source_alertname": b.alertname,
+                "op": b.op,
+                "value": b.value,
+                "probability": dict(b.probability),
+                "eta_seconds": b.eta,
+            }
+            for b in f.breaches
+        ],
+    }
