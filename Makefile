@@ -1,0 +1,58 @@
+# Everything is set up in .venv and, for the real Prometheus and Alertmanager, in ~/.cache/promantis; nothing is
+# installed as a service. PYTHON=/path/to/python3 picks another Python (3.11 or later).
+PYTHON ?= python3
+DATA   ?= ../shared/data
+BIN    := .venv/bin
+export PYTHON
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## print this
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: .venv/.run ## the whole loop on a real Prometheus and Alertmanager; APPROVE=1 approves the fix, CHECK=1 also checks every claim
+	@$(BIN)/python -m sidecar.demo.peers >/dev/null
+	@$(BIN)/promantis demo $(if $(CHECK),--check) $(if $(APPROVE),--approve)
+
+.PHONY: run
+run: .venv/.run ## start Promantis, e.g. make run ARGS=--prometheus.url=http://localhost:9090
+	@$(BIN)/promantis run $(ARGS)
+
+.PHONY: test
+test: .venv/.dev check ## set up what is missing, then check
+
+.PHONY: check
+check: .venv/.dev ## format, lint, types, import order, every test
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m sidecar.demo.peers
+	$(BIN)/python -m pytest
+
+.PHONY: bench
+bench: .venv/.all ## speed against peers
+	$(BIN)/python -m tests.bench $(ARGS)
+
+.PHONY: quality
+quality: .venv/.all ## accuracy against peers; DATA=folder (default ../shared/data)
+	$(BIN)/python -m tests.quality $(DATA) $(ARGS)
+
+.PHONY: lock
+lock: ## resolve .requirements/*.lock anew from pyproject.toml (needs uv)
+	$(call resolve,run,)
+	$(call resolve,dev,--group dev)
+	$(call resolve,all,--group dev --group peers --extra kubernetes)
+
+resolve = uv pip compile -q pyproject.toml $(2) -o .requirements/$(1).lock --universal --python-version 3.11 \
+	--generate-hashes --custom-compile-command 'make lock'
+
+.PHONY: clean
+clean: ## remove .venv and caches
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build *.egg-info
+	find sidecar tests grafana -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# One stamp a lock file: a second run costs nothing, a changed lock is installed.
+.venv/.%: .requirements/%.lock .make/setup
+	@.make/setup $*
