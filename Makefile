@@ -12,7 +12,7 @@ help: ## print this
 
 .PHONY: demo
 demo: .venv/.run ## the whole loop on a real Prometheus and Alertmanager; APPROVE=1 approves the fix, CHECK=1 also checks every claim
-	@$(BIN)/python -m sidecar.demo.peers >/dev/null
+	@$(BIN)/python -m sidecar.demo.binaries >/dev/null
 	@$(BIN)/promantis demo $(if $(CHECK),--check) $(if $(APPROVE),--approve)
 
 .PHONY: run
@@ -28,7 +28,7 @@ check: .venv/.dev ## format, lint, types, import order, every test
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m sidecar.demo.peers
+	$(BIN)/python -m sidecar.demo.binaries
 	$(BIN)/python -m pytest
 
 .PHONY: bench

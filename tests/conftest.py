@@ -17,7 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.demo.peers import Binaries, Stack, find
+from sidecar.demo.binaries import Binaries, find
+from sidecar.demo.peers import Stack
 
 
 @pytest.fixture(scope="session")

@@ -1,26 +1,20 @@
-"""Finds the real Prometheus, Alertmanager and node_exporter, or brings Debian's, and runs them on loopback.
-
-`python -m sidecar.demo.peers` brings what is missing and prints where everything is. Nothing is installed:
-the packages are unpacked into a cache folder, so no service is started on ports 9090 and 9093.
-"""
+"""Runs the real Prometheus, Alertmanager, node_exporter and Promantis on free loopback ports, and ends them."""
 
 from __future__ import annotations
 
 import asyncio
-import os
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple
+
+from sidecar.demo.binaries import Binaries
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -29,129 +23,6 @@ Text = str | Callable[[str], str]
 
 NO_RECEIVER = "route: {receiver: none}\nreceivers: [{name: none}]\n"
 """An Alertmanager config that notifies nobody."""
-
-
-class PeersMissing(RuntimeError):
-    """A binary is neither here nor can it be fetched; the words say what to do."""
-
-
-# --------------------------------------------------------------------------- binaries
-
-
-class Binaries(NamedTuple):
-    """Where each program is."""
-
-    prometheus: Path
-    promtool: Path
-    alertmanager: Path
-    amtool: Path
-    node_exporter: Path
-
-
-_NAMES = {
-    "prometheus": ("prometheus", "prometheus"),
-    "promtool": ("promtool", "prometheus"),  # its own package since Debian 13
-    "alertmanager": ("prometheus-alertmanager", "prometheus-alertmanager"),
-    "amtool": ("amtool", "prometheus-alertmanager"),
-    "node_exporter": ("prometheus-node-exporter", "prometheus-node-exporter"),
-}
-"""Program -> Debian's name for it, and the package that holds it."""
-
-_INSTALLED = b"/usr/share/prometheus/"
-
-
-def cache_folder() -> Path:
-    """Where fetched binaries live: `$XDG_CACHE_HOME/promantis/bin` or `~/.cache/promantis/bin`."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "promantis" / "bin"
-
-
-def find(*, fetch: bool = True) -> Binaries:
-    """Look on PATH, then in the cache folder; fetch what is missing, PeersMissing when that cannot be."""
-    found = {name: _look(name) for name in _NAMES}
-    missing = [name for name, path in found.items() if path is None]
-    if missing and fetch:
-        _fetch(missing)
-        found = {name: _look(name) for name in _NAMES}
-        missing = [name for name, path in found.items() if path is None]
-    if missing:
-        raise PeersMissing(_words(missing, "it is neither on PATH nor in the cache folder"))
-    return Binaries(**{name: path for name, path in found.items() if path is not None})
-
-
-def _look(name: str) -> Path | None:
-    for folder in (None, str(cache_folder())):
-        for other in (name, _NAMES[name][0]):
-            path = shutil.which(other, path=folder)
-            if path:
-                return Path(path)
-    return None
-
-
-def _words(missing: Sequence[str], why: str) -> str:
-    return (
-        f"cannot find {', '.join(missing)}: {why}. Install Prometheus, Alertmanager and node_exporter "
-        f"with your package manager or from prometheus.io, and put them on PATH (or into {cache_folder()})"
-    )
-
-
-def _fetch(missing: Sequence[str]) -> None:
-    """Unpack Debian's packages into the cache folder; each file appears there whole or not at all."""
-    if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
-        raise PeersMissing(_words(missing, "it is not on PATH, and there is no apt-get here to fetch it"))
-    target = cache_folder()
-    target.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target, prefix=".fetch-") as name:
-        folder = Path(name)
-        for package in dict.fromkeys(_NAMES[program][1] for program in missing):
-            _unpack(package, folder, missing)
-        shutil.copytree(folder / "root/usr/share", target / "share", symlinks=True, dirs_exist_ok=True)
-        if "promtool" in missing and not (folder / "root/usr/bin/promtool").exists():
-            _unpack("promtool", folder, missing)
-        for program in missing:
-            source = folder / "root/usr/bin" / _NAMES[program][0]
-            if source.exists():
-                _move_home(source)
-                source.replace(target / program)
-
-
-def _move_home(program: Path) -> None:
-    """Let Debian's builds find their templates in `./share`, not in a folder that only an install fills.
-
-    Alertmanager does not start without them. The path is a constant in the program: one of equal length takes
-    its place, and the program is started in its own folder.
-    """
-    program.write_bytes(
-        program.read_bytes().replace(_INSTALLED, b"./share/prometheus".ljust(len(_INSTALLED), b"/"))
-    )
-
-
-def _unpack(package: str, folder: Path, missing: Sequence[str]) -> None:
-    """Download one package as any user; with package lists of our own where the system's do not do."""
-    print(f"fetching Debian's {package} into {cache_folder()}", file=sys.stderr)
-    lists = folder / "lists"
-    options = ["-q", "-o", "APT::Sandbox::User=root"]  # root's temporary folder is closed to apt's own user
-    own = ["-o", f"Dir::State::lists={lists}", "-o", f"Dir::Cache={folder / 'cache'}"]
-    if lists.exists():
-        options += own
-    done = _run(["apt-get", *options, "download", package], folder)
-    if done.returncode and not lists.exists():
-        (lists / "partial").mkdir(parents=True)
-        (folder / "cache/archives/partial").mkdir(parents=True)
-        _run(["apt-get", *options, *own, "update"], folder)
-        done = _run(["apt-get", *options, *own, "download", package], folder)
-    if done.returncode:
-        raise PeersMissing(
-            _words(missing, f"apt-get download {package} failed:\n{done.stdout}{done.stderr}\n")
-        )
-    for archive in folder.glob(f"{package}_*.deb"):
-        _run(["dpkg-deb", "-x", str(archive), str(folder / "root")], folder)
-
-
-def _run(command: Sequence[str], folder: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, cwd=folder, text=True, capture_output=True, check=False)
-
-
-# --------------------------------------------------------------------------- processes
 
 
 def free_port() -> int:
@@ -367,18 +238,3 @@ class Stack:
     async def _start(self, peer: Peer, within: float = 25.0) -> Peer:
         self.peers.append(peer)  # before it is ready: what fails half-way is ended too
         return await peer.start(within)
-
-
-def main() -> int:
-    """Bring what is missing and print where everything is."""
-    try:
-        for name, path in find()._asdict().items():
-            print(f"{name:14}{path}")
-    except PeersMissing as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
