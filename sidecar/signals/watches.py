@@ -1,10 +1,22 @@
-"""What to look at: the user's alert rules, presets and configured queries become watches."""
+"""What to look at: the user's alert rules, presets and configured queries become watches; pure."""
 
 from __future__ import annotations
 
+import hashlib
+import math
+import re
+from collections.abc import Iterable, Iterator
+from itertools import chain
+
 import msgspec
 
+from sidecar.signals import promql
+from sidecar.signals.conditions import COMPARE, Comparison, comparisons
+from sidecar.signals.kinds import KINDS, guess_kind
 from sidecar.types import Duration, Labels, Section
+
+DIRECTIONS = ("up", "down", "both")
+ABSENT = ("alarm", "ignore", "zero")
 
 
 class LimitConfig(Section, frozen=True, kw_only=True):
@@ -32,12 +44,58 @@ class WatchConfig(Section, frozen=True, kw_only=True):
     absent_for: Duration = Duration(300)
     interval: Duration | None = None
 
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Names, the query, and words that must be one of a few."""
+        if not re.fullmatch(r"[a-zA-Z_][a-zA-Z0-9_]*", self.name):
+            yield "name", f"{self.name!r} is not a name such as api_latency ([a-zA-Z_][a-zA-Z0-9_]*)"
+        try:
+            promql.check(self.query)
+        except promql.NoWatch as error:
+            yield "query", str(error)
+        for key, value, known in (
+            ("kind", self.kind, KINDS),
+            ("direction", self.direction, DIRECTIONS),
+            ("absent", self.absent, ABSENT),
+        ):
+            if value not in known:
+                yield key, f"{value!r} is not one of {', '.join(known)}"
+        for i, limit in enumerate(self.limits):
+            if limit.op not in COMPARE:
+                yield f"limits[{i}].op", f"{limit.op!r} is not one of {', '.join(COMPARE)}"
+            if not math.isfinite(limit.value):
+                yield f"limits[{i}].value", "must be a finite number"
+        for key, number in (
+            ("min_deviation", self.min_deviation),
+            ("min_relative_deviation", self.min_relative_deviation),
+        ):
+            if not 0 <= number < math.inf:
+                yield key, "must be a number of 0 or more"
+        low, high = self.bounds
+        if low is not None and high is not None and not low < high:
+            yield "bounds", "the first must be below the second"
+        if self.interval is not None and self.interval <= 0:
+            yield "interval", "must be greater than 0s"
+
 
 class RulesConfig(Section, frozen=True, kw_only=True):
-    """Which alerting rules become watches: regular expressions over alert names."""
+    """Which alerting rules become watches: regular expressions over whole alert names."""
 
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Each must be a regular expression."""
+        for key, patterns in (("include", self.include), ("exclude", self.exclude)):
+            for i, pattern in enumerate(patterns):
+                try:
+                    re.compile(pattern)
+                except re.error as error:
+                    yield f"{key}[{i}]", f"not a regular expression: {error}"
+
+    def wants(self, alertname: str) -> bool:
+        """Whether a rule is to be watched: included (all are by default) and not excluded."""
+        included = not self.include or any(re.fullmatch(p, alertname) for p in self.include)
+        return included and not any(re.fullmatch(p, alertname) for p in self.exclude)
 
 
 class Limit(msgspec.Struct, frozen=True):
@@ -50,6 +108,8 @@ class Limit(msgspec.Struct, frozen=True):
     severity: str = ""
     labels: Labels = ()
     """The rule's own static labels, without severity."""
+    whole: bool = True
+    """False when the rule asks for more than this (`and`, `unless`): necessary, not sufficient."""
 
 
 class Watch(msgspec.Struct, frozen=True):
@@ -80,6 +140,13 @@ class Skipped(msgspec.Struct, frozen=True):
     reason: str
 
 
+class Plan(msgspec.Struct, frozen=True):
+    """All watches, names and queries unique, and the rules that could not be turned."""
+
+    watches: tuple[Watch, ...] = ()
+    skipped: tuple[Skipped, ...] = ()
+
+
 class Rule(msgspec.Struct, frozen=True):
     """An alerting rule as Prometheus tells it."""
 
@@ -97,3 +164,122 @@ class RuleGroup(msgspec.Struct, frozen=True):
     file: str
     interval: float
     rules: tuple[Rule, ...]
+
+
+def from_rules(
+    groups: Iterable[RuleGroup], config: RulesConfig, interval: float
+) -> tuple[list[Watch], list[Skipped]]:
+    """Turn each rule's comparisons into watches; equal expressions become one, with the limits of all."""
+    watches: list[Watch] = []
+    skipped: list[Skipped] = []
+    for group in groups:
+        for rule in group.rules:
+            if not config.wants(rule.alertname):
+                continue
+            try:
+                found = comparisons(rule.expr)
+            except promql.NoWatch as error:
+                skipped.append(Skipped(rule.alertname, rule.expr, str(error)))
+            else:
+                watches += [_of_rule(rule, c, _step(group.interval, interval)) for c in found]
+    return _named(_merged(watches)), skipped
+
+
+def from_config(configs: Iterable[WatchConfig], interval: float, source: str = "config") -> list[Watch]:
+    """Turn configured (or a preset's) watches, already checked by `problems()`, into watches."""
+    return [
+        Watch(
+            name=config.name,
+            query=promql.normalise(config.query),
+            source=source,
+            step=_step(config.interval or interval, interval),
+            kind=config.kind,
+            direction=config.direction,
+            limits=tuple(
+                Limit(limit.op, limit.value, float(limit.hold), limit.name, limit.severity)
+                for limit in config.limits
+            ),
+            min_deviation=config.min_deviation,
+            min_relative_deviation=config.min_relative_deviation,
+            bounds=config.bounds,
+            absent=config.absent,
+            absent_for=float(config.absent_for),
+        )
+        for config in configs
+    ]
+
+
+def plan(
+    configured: Iterable[Watch],
+    from_rules: Iterable[Watch],
+    presets: Iterable[Watch] = (),
+    skipped: Iterable[Skipped] = (),
+) -> Plan:
+    """Join what is watched: equal expressions once; settings and names of the config before those of rules,
+    those of rules before those of presets. A name that is taken gets a hash of its expression behind it."""
+    return Plan(tuple(_named(_merged(chain(configured, from_rules, presets)))), tuple(skipped))
+
+
+def _of_rule(rule: Rule, found: Comparison, step: float) -> Watch:
+    static = {name: value for name, value in rule.labels if "{{" not in value}
+    severity = static.pop("severity", "")
+    limit = Limit(
+        found.op, found.value, rule.hold, rule.alertname, severity, tuple(static.items()), found.whole
+    )
+    return Watch(
+        name=rule.alertname,
+        query=found.query,
+        source="rule",
+        step=step,
+        kind=guess_kind(found.query),
+        direction=_direction((limit,)),
+        limits=(limit,),
+        alertnames=(rule.alertname,),
+    )
+
+
+def _direction(limits: tuple[Limit, ...]) -> str:
+    """Where the limits are; both ways when they are on both sides, or to be met exactly."""
+    sides = {limit.op[0] for limit in limits}
+    return {">": "up", "<": "down"}.get(sides.pop(), "both") if len(sides) == 1 else "both"
+
+
+def _merged(watches: Iterable[Watch]) -> list[Watch]:
+    """Equal expressions become the first of them, with the limits and alert names of all, asked as often as
+    the most frequent; a rule's watch is named after the first of its alerts in the alphabet."""
+    by_query: dict[str, Watch] = {}
+    for new in watches:
+        old = by_query.get(new.query, new)
+        limits = tuple(dict.fromkeys((*old.limits, *new.limits)))
+        names = tuple(sorted({*old.alertnames, *new.alertnames}))
+        by_query[new.query] = msgspec.structs.replace(
+            old,
+            name=names[0] if old.source == "rule" and old is not new else old.name,
+            step=min(old.step, new.step),
+            limits=limits,
+            direction=_direction(limits) if old.source == "rule" else old.direction,
+            alertnames=names,
+        )
+    return list(by_query.values())
+
+
+def _named(watches: list[Watch]) -> list[Watch]:
+    """Make names unique; the hash keeps a name the same whatever stands before it in the files."""
+    taken: set[str] = set()
+    out: list[Watch] = []
+    for watch in watches:
+        name = watch.name
+        if name in taken:
+            name = f"{name}_{hashlib.sha256(watch.query.encode()).hexdigest()[:8]}"
+        taken.add(name)
+        out.append(watch if name == watch.name else msgspec.structs.replace(watch, name=name))
+    return out
+
+
+def _step(wanted: float, interval: float) -> float:
+    """The smallest multiple of the interval that is not shorter than wanted.
+
+    >>> _step(60, 15), _step(10, 15), _step(20, 15)
+    (60.0, 15.0, 30.0)
+    """
+    return float(interval * max(1, math.ceil(wanted / interval - 1e-9)))
