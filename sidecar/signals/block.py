@@ -15,7 +15,7 @@ import numpy as np
 from sidecar.signals import calibrate
 from sidecar.signals.ensemble import BLOCK, RING, Ensemble, X
 from sidecar.signals.models import Array, Columns, Field, f4
-from sidecar.signals.models.level import RAW, SEASON, Level, Residuals
+from sidecar.signals.models.level import DIFF, RAW, SEASON, Level, Residuals
 from sidecar.signals.models.rare import ABSENT, STATES, ZERO, Rare
 from sidecar.signals.models.season import Season
 from sidecar.signals.models.tail import Tail
@@ -208,12 +208,14 @@ class Block:
         width = max(BLOCK, step)
         block, ticks = math.floor(at / width), max(1, round(width / step))
         phase = min(math.floor((at % width) / step), ticks - 1)
-        now = self.ensemble.features(x, season, fresh, on, step)
+        # the usual difference is known at the live step only
+        difference = self.tail.scale[DIFF] if step == self.step else np.zeros(self.rows, f4)
+        now, slopes = self.ensemble.features(x, season, difference, fresh, on, step)
         blocks = tuple(max(1, round(h / width)) for _, h in HORIZONS)
         if phase == ticks - 1:
             self.ensemble.learn(x, season, on, tuple(self._slot(block - n) for n in blocks))
         seasons = np.stack([self.season.at(at + h, self.ensemble.means[2], step)[0] for _, h in HORIZONS])
-        said = self.ensemble.ahead(now, seasons)
+        said = self.ensemble.ahead(now, slopes, seasons)
         reach = np.array([h for _, h in HORIZONS], f4).reshape(3, 1)
         for h, n in enumerate(blocks):
             # origin and truth share a phase, which rotates through the block

@@ -5,8 +5,9 @@ online aggregation", 2017; research/forecast.md), per series and horizon, learne
 every expert is linear in the features, only the features are kept until their truth comes, and the weights fold into
 one coefficient per feature, so that a tick costs a handful of multiplications.
 
-Beside the mixture stands one more hypothesis, because weights learned in ordinary hours know nothing of a leak: where
-a slope is far beyond the slopes that this series usually has, it is believed in proportion (`trend()`).
+Beside the mixture stands one more hypothesis, because weights learned in ordinary hours know nothing of a leak: a slope
+far beyond the slopes that this series usually has is believed in proportion, as long as no faster one contradicts it.
+Jumps are no slopes: what exceeds the usual difference of two samples moves all means along.
 """
 
 from __future__ import annotations
@@ -20,17 +21,26 @@ from sidecar.types import F32, HORIZONS, Bools
 
 BLOCK = 300.0  # seconds between lessons
 RING = 13  # blocks until the truth of the longest horizon has come, and one
-TAUS = (120.0, 600.0, 2400.0, 14400.0)  # EWMAs of the value, seconds
+TAUS = (
+    30.0,
+    120.0,
+    600.0,
+    2400.0,
+    14400.0,
+)  # EWMAs of the value, seconds; each pair of neighbours gives a slope
 RESIDUAL_TAUS = (600.0, 2400.0, 14400.0)  # EWMAs of the seasonal residual
 SCALE_TAU, SLOPE_TAU = 2 * 86400.0, 86400.0
-X, M2, M10, R, R10, R40, R4H, FAST, SLOW, LONG = range(10)
-FEATURES = 10
+X, M10, R, R10, R40, R4H, FAST, SLOW, LONG = range(9)
+FEATURES = 9
 EXPERTS = 11
 # what each expert takes of each feature; the season ahead is taken by those from "season + r" to "season + r4h"
 LAST, MEAN, S_R, S_R10, S_R40, S_HALF, S, S_R4H, T_FAST, T_SLOW, T_LONG = range(EXPERTS)
 SEASONAL = slice(S_R, S_R4H + 1)
 MEMORY = 0.9985  # of regrets per block: 2.3 days
-BELIEVE, SURE = 4.0, 12.0  # slopes beyond the usual: from where a trend is believed, and wholly
+BELIEVE, SURE = 4.0, 12.0  # times the usual slope: from where a trend is believed, and wholly
+CONTRADICTS = 3.0  # usual slopes by which a faster slope must fall short
+JUMP = 4.0  # usual differences
+TRENDS = 3  # the fastest slopes can be a trend
 
 
 def experts(f: F32, ahead: F32, horizon: float) -> F32:
@@ -102,7 +112,7 @@ class Ensemble(Columns):
         "means": Field((len(TAUS),)),
         "residuals": Field((len(RESIDUAL_TAUS),)),
         "scale": Field(),
-        "usual_slope": Field((2,)),
+        "usual_slope": Field((TRENDS,)),
         "ring": Field((RING, FEATURES), np.nan),
         "regret": Field((3, EXPERTS), _REGRET),
         "spread": Field((3, EXPERTS), 1e-2),
@@ -123,9 +133,14 @@ class Ensemble(Columns):
     loss: F32
     """EW mean absolute error of: ours, the last value, the season, season + 10-minute shift."""
 
-    def features(self, x: F32, season: F32, fresh: Bools, on: Bools, step: float) -> F32:
-        """Take a sample; f32[FEATURES, rows] of now. Where not fresh the last value stands, where not `on` no scale
-        learns."""
+    def features(
+        self, x: F32, season: F32, difference: F32, fresh: Bools, on: Bools, step: float
+    ) -> tuple[F32, F32]:
+        """Take a sample: f32[FEATURES, rows] of now, and slopes f32[TRENDS, rows] per second.
+
+        `difference` is the usual one between two samples (0: not known). Where not fresh the last value stands, where
+        not `on` no scale learns.
+        """
         x = np.where(fresh, x, self.last)
         first = fresh & (self.count == 0)
         r = x - season
@@ -134,6 +149,10 @@ class Ensemble(Columns):
             self.residuals[:, first] = r[first]
         g = fresh.astype(f4)
         one = f4(1) / (self.count + f4(1))
+        # a jump counts as one usual difference: a single step is no slope, but a steep ramp of many still is
+        jump = x - self.last
+        large = (np.abs(jump) > f4(JUMP) * difference) & (difference > 0) & (self.count > 0)
+        self.means += (jump - np.copysign(difference, jump)) * (g * large)
         for mean, tau in zip(self.means, TAUS, strict=True):
             mean += np.maximum(f4(share(step, tau)), one) * g * (x - mean)
         bound = np.where(self.count > 50, f4(8) * self.scale, f4(np.inf))
@@ -148,37 +167,38 @@ class Ensemble(Columns):
         self.scale += np.maximum(f4(share(step, SCALE_TAU)), one) * on * (size - self.scale)
         self.count += g
         self.last = x
+        # two EWMAs of a ramp lie apart by slope * (difference of their lags)
+        lags = np.array([lag(step, tau) for tau in TAUS], f4)
+        slopes = (self.means[:-1] - self.means[1:]) / np.diff(lags).reshape(-1, 1)
+        size = np.abs(slopes[:TRENDS])
+        np.minimum(size, f4(5) * self.usual_slope, out=size, where=(self.usual_slope > 0) & (self.count > 60))
+        self.usual_slope += np.maximum(f4(share(step, SLOPE_TAU)), one) * on * (size - self.usual_slope)
         out = np.empty((FEATURES, len(x)), f4)
-        out[X], out[M2], out[M10], out[R] = x, self.means[0], self.means[1], r
-        out[R10 : R4H + 1] = self.residuals
-        for row, fast in ((FAST, 0), (SLOW, 1), (LONG, 2)):
-            # two EWMAs of a ramp lie apart by slope * (difference of their lags)
-            out[row] = (self.means[fast] - self.means[fast + 1]) / f4(
-                lag(step, TAUS[fast + 1]) - lag(step, TAUS[fast])
-            )
-        for usual, slope in zip(self.usual_slope, (out[FAST], out[SLOW]), strict=True):
-            size = np.abs(slope)
-            np.minimum(size, f4(5) * usual, out=size, where=(usual > 0) & (self.count > 60))
-            usual += np.maximum(f4(share(step, SLOPE_TAU)), one) * on * (size - usual)
-        return out
+        out[X], out[M10], out[R], out[R10 : R4H + 1] = x, self.means[2], r, self.residuals
+        out[FAST:] = slopes[1:]
+        return out, slopes[:TRENDS]
 
-    def ahead(self, now: F32, seasons: F32) -> Ahead:
-        """Forecasts from the features of now and the seasons ahead f32[3, rows]."""
+    def ahead(self, now: F32, slopes: F32, seasons: F32) -> Ahead:
+        """Forecasts from features and slopes of now and the seasons ahead f32[3, rows]."""
         value = np.einsum("hfr,fr->hr", self.weight[:, :FEATURES], now)
         value += self.weight[:, FEATURES] * seasons
-        trend, slope = self._trend(now)
+        trend, slope = self._trend(now[X], slopes)
         for row, (_, horizon) in zip(value, HORIZONS, strict=True):
             row += trend * (now[X] + f4(horizon) * slope - row)
         value[:, self.count == 0] = np.nan
         return Ahead(value, trend, slope)
 
-    def _trend(self, now: F32) -> tuple[F32, F32]:
+    def _trend(self, x: F32, slopes: F32) -> tuple[F32, F32]:
         """How far the strangest slope is believed (0..1), and it."""
-        tiny = f4(1e-9) * (np.abs(now[X]) + f4(1e-6))
-        odd = np.abs(now[[FAST, SLOW]]) / (self.usual_slope + tiny)
-        slope = np.where(odd[0] >= odd[1], now[FAST], now[SLOW])
-        believed = np.clip((odd.max(0) - f4(BELIEVE)) / f4(SURE - BELIEVE), f4(0), f4(1))
-        return np.where(self.count > 200, believed, f4(0)), slope
+        usual = self.usual_slope + f4(1e-9) * (np.abs(x) + f4(1e-6))
+        odd = np.abs(slopes) / usual
+        for i in range(1, TRENDS):
+            short = np.abs(slopes[i]) - np.sign(slopes[i]) * slopes[:i]
+            odd[i, (short > f4(CONTRADICTS) * usual[:i]).any(0)] = 0
+        best = odd.argmax(0)
+        row = np.arange(len(x))
+        believed = np.clip((odd[best, row] - f4(BELIEVE)) / f4(SURE - BELIEVE), f4(0), f4(1))
+        return np.where(self.count > 200, believed, f4(0)), slopes[best, row]
 
     def learn(self, x: F32, season: F32, on: Bools, slots: tuple[int | None, ...]) -> None:
         """Judge what the origins in `slots` (one ring slot per horizon, None: nothing to judge) said of x."""
