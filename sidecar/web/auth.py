@@ -75,13 +75,13 @@ class Auth:
 
     def __init__(self, tokens: tuple[Token, ...], loopback: bool) -> None:
         self._people = tuple((_digest(t.token), Person(t.name, Role[t.role.upper()])) for t in tokens)
-        self._loopback = loopback
+        self.loopback = loopback
 
     def check(self, request: web.BaseRequest, need: Need) -> Person:
         """Who it is; Problem 401 without a good token where one is needed, 403 when the role is too low."""
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        person = self._find(token.strip()) if scheme.lower() == "bearer" else None
-        if need.role is None or (need.local and self._loopback):
+        person = self.find(token.strip()) if scheme.lower() == "bearer" else None
+        if need.role is None or (need.local and self.loopback):
             return person or _NOBODY
         if person is None:
             raise Problem(401, "the token is not known" if scheme else "a token is needed", "Authorization")
@@ -90,8 +90,8 @@ class Auth:
             raise Problem(403, words, "Authorization")
         return person
 
-    def _find(self, token: str) -> Person | None:
-        """Look at every token, so that time tells nothing."""
+    def find(self, token: str) -> Person | None:
+        """Whose token it is; looks at every one, so that time tells nothing."""
         found, digest = None, _digest(token)
         for known, person in self._people:
             if hmac.compare_digest(known, digest):

@@ -1,0 +1,232 @@
+"""The pages: what is out of its usual, what is coming, what waits; and one alert with its case. A GET never acts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from importlib import resources
+from typing import Any, Protocol
+
+import jinja2
+import msgspec
+from aiohttp import web
+
+from sidecar.types import Alert, Finding, JsonObject
+from sidecar.web import shown
+from sidecar.web.answers import Problem
+from sidecar.web.auth import Person, Role, needs
+from sidecar.web.session import Sessions, local_path
+
+ROWS = 20
+"""Lines of a table."""
+MAX_FORM = 64 << 10
+"""Bytes; nobody has logged in yet when a form is read."""
+WAITING = ("proposed", "planned")
+"""Stages in which a person is asked."""
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "same-origin",  # no-referrer would make the Origin of our own forms "null"
+    "Cache-Control": "no-store",
+}
+
+
+class Known(msgspec.Struct, frozen=True):
+    """What is known of one alert; its annotations are those that Promantis wrote, among others."""
+
+    alert: Alert
+    firing: bool
+    findings: Sequence[Finding] = ()
+    """Its series, the nearest first."""
+
+
+class Signals(Protocol):
+    """What the last tick says."""
+
+    def top(self, limit: int) -> Sequence[Finding]:
+        """The most anomalous series, the highest score first."""
+
+    def breaches(self, limit: int) -> Sequence[Finding]:
+        """Series with a limit that is likely to be crossed and is not yet, the soonest first."""
+
+    def watched(self) -> tuple[int, int]:
+        """How many watches and series there are."""
+
+
+class Alerts(Protocol):
+    """The alerts that were received."""
+
+    def alert(self, fingerprint: str) -> Known | None:
+        """One of them, None when it is not known."""
+
+
+class Cases(Protocol):
+    """The cases, as `GET /api/v1/cases` gives them. Each act raises Problem 404 or 409 when it does not fit."""
+
+    def cases(self) -> Sequence[JsonObject]:
+        """All of them, the newest first."""
+
+    async def plan(self, case: str, person: Person) -> object:
+        """Make the plan."""
+
+    async def approve(self, case: str, plan_hash: str, person: Person) -> object:
+        """Approve the plan with this hash."""
+
+    async def deny(self, case: str, reason: str, person: Person) -> object:
+        """Say no."""
+
+
+def routes(signals: Signals, alerts: Alerts, cases: Cases, sessions: Sessions) -> list[web.RouteDef]:
+    """Every route of the pages; the forms are checked here, by token or login and by their origin."""
+    pages = _Pages(signals, alerts, cases, sessions)
+    return [
+        web.get("/", pages.now),
+        web.get("/a/{fingerprint:[0-9a-f]{16}}", pages.alert),
+        web.post("/a/{fingerprint:[0-9a-f]{16}}", pages.act),
+        web.get("/login", pages.login),
+        web.post("/login", pages.log_in),
+        web.post("/logout", pages.log_out),
+        web.get("/static/style.css", pages.style),
+    ]
+
+
+class _Pages:
+    def __init__(self, signals: Signals, alerts: Alerts, cases: Cases, sessions: Sessions) -> None:
+        self._signals = signals
+        self._alerts = alerts
+        self._cases = cases
+        self._sessions = sessions
+        self._style = _asset("static/style.css")
+
+    @needs(None)
+    async def now(self, request: web.Request) -> web.Response:
+        person = self._sessions.reader(request)
+        watches, series = self._signals.watched()
+        top = self._signals.top(ROWS)
+        return _page(
+            "now.html",
+            person,
+            odd=[f for f in top if f.score >= 1],
+            near=[f for f in top if f.score < 1][:5],
+            ahead=shown.ahead(self._signals.breaches(ROWS))[:ROWS],
+            waiting=[case for case in self._cases.cases() if case.get("stage") in WAITING],
+            watches=watches,
+            series=series,
+        )
+
+    @needs(None)
+    async def alert(self, request: web.Request) -> web.Response:
+        person = self._sessions.reader(request)
+        return self._alert(request.match_info["fingerprint"], person)
+
+    @needs(None)
+    async def act(self, request: web.Request) -> web.Response:
+        """The form of a case: `do` is plan, approve or deny."""
+        self._sessions.own_page(request)
+        fingerprint = request.match_info["fingerprint"]
+        form = await _form(request)
+        reader = self._sessions.reader(request)
+        try:
+            person = self._sessions.actor(request, form.get("token", ""))
+            case = self._case_of(fingerprint, form.get("case", ""))
+            match form.get("do"):
+                case "plan":
+                    await self._cases.plan(case, person)
+                case "approve":
+                    await self._cases.approve(case, form.get("plan_hash", ""), person)
+                case "deny":
+                    await self._cases.deny(case, form.get("reason", ""), person)
+                case other:
+                    raise Problem(400, f"do must be plan, approve or deny, not {other!r}", "do")
+        except Problem as wrong:
+            return self._alert(fingerprint, reader, wrong)
+        raise web.HTTPSeeOther(f"/a/{fingerprint}")
+
+    @needs(None)
+    async def login(self, request: web.Request) -> web.Response:
+        return _page(
+            "login.html", self._sessions.person(request), next=local_path(request.query.get("next", "/"))
+        )
+
+    @needs(None)
+    async def log_in(self, request: web.Request) -> web.Response:
+        self._sessions.own_page(request)
+        form = await _form(request)
+        after = local_path(form.get("next", "/"))
+        done = web.HTTPSeeOther(after)
+        try:
+            self._sessions.login(request, done, form.get("token", ""))
+        except Problem as wrong:
+            return _page("login.html", None, status=wrong.status, wrong=wrong.words, next=after)
+        raise done
+
+    @needs(None)
+    async def log_out(self, request: web.Request) -> web.Response:
+        self._sessions.own_page(request)
+        done = web.HTTPSeeOther("/")
+        self._sessions.logout(request, done)
+        raise done
+
+    @needs(None)
+    async def style(self, _: web.Request) -> web.Response:
+        headers = HEADERS | {"Cache-Control": "max-age=3600"}
+        return web.Response(text=self._style, content_type="text/css", charset="utf-8", headers=headers)
+
+    def _alert(self, fingerprint: str, person: Person | None, wrong: Problem | None = None) -> web.Response:
+        known = self._alerts.alert(fingerprint)
+        cases = [case for case in self._cases.cases() if case.get("fingerprint") == fingerprint]
+        there = known is not None or cases
+        return _page(
+            "alert.html",
+            person,
+            status=wrong.status if wrong else 200 if there else 404,
+            wrong=wrong.words if wrong else "",
+            fingerprint=fingerprint,
+            known=known,
+            cases=cases,
+            breaches=shown.ahead(known.findings) if known else [],
+            may=person is not None and person.role >= Role.APPROVE,
+        )
+
+    def _case_of(self, fingerprint: str, case: str) -> str:
+        if any(c.get("id") == case and c.get("fingerprint") == fingerprint for c in self._cases.cases()):
+            return case
+        raise Problem(404, "this alert has no such case", "case")
+
+
+def _asset(path: str) -> str:
+    return resources.files("sidecar.web").joinpath(path).read_text(encoding="utf-8")
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(lambda name: _asset(f"templates/{name}")),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {f.__name__: f for f in shown.FILTERS}
+    return environment
+
+
+_templates = _environment()
+
+
+def _page(name: str, person: Person | None, *, status: int = 200, **values: Any) -> web.Response:
+    values = {"wrong": ""} | values
+    text = _templates.get_template(name).render(
+        person=person, at=time.time(), waiting_stages=WAITING, **values
+    )
+    return web.Response(text=text, status=status, content_type="text/html", charset="utf-8", headers=HEADERS)
+
+
+async def _form(request: web.Request) -> dict[str, str]:
+    if request.content_type != "application/x-www-form-urlencoded":
+        raise Problem(415, "a form is expected", "Content-Type")
+    if request.content_length is None or request.content_length > MAX_FORM:
+        raise Problem(413, "the form is too large", "Content-Length")
+    return {name: value for name, value in (await request.post()).items() if isinstance(value, str)}

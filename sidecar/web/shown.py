@@ -1,0 +1,120 @@
+"""Findings in the words and shapes of the pages: numbers, shares, times, a value against its band; pure."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from sidecar.types import Breach, Duration, Finding, JsonObject, Labels
+
+
+class Ahead(NamedTuple):
+    """One limit of one series that is likely to be crossed."""
+
+    finding: Finding
+    breach: Breach
+    probability: float
+    """The highest over the horizons."""
+
+
+def ahead(findings: Sequence[Finding]) -> list[Ahead]:
+    """The limits still to be crossed, the soonest first; those without an expected time after them."""
+    lines = [
+        Ahead(finding, breach, max(breach.probability.values(), default=0.0))
+        for finding in findings
+        for breach in finding.breaches
+    ]
+    coming = [line for line in lines if line.probability < 1]
+    return sorted(coming, key=lambda a: (math.inf if a.breach.eta is None else a.breach.eta, -a.probability))
+
+
+def number(value: float) -> str:
+    """Four digits, a thin dash for what is not known.
+
+    >>> number(0.123456), number(12345678.0), number(float("nan"))
+    ('0.1235', '12,350,000', '-')
+    """
+    if not math.isfinite(value):
+        return "-" if math.isnan(value) else "∞" if value > 0 else "-∞"
+    short = float(f"{value:.4g}")
+    return f"{short:,.0f}" if abs(short) >= 10000 else f"{short:.4g}"
+
+
+def score(value: float) -> str:
+    """One digit after the point.
+
+    >>> score(3.21), score(float("nan"))
+    ('3.2', '-')
+    """
+    return "-" if math.isnan(value) else f"{value:.1f}"
+
+
+def percent(value: float) -> str:
+    """A share in words; only what is certain is 100%.
+
+    >>> percent(0.873), percent(0.999), percent(1.0), percent(float("nan"))
+    ('87%', '>99%', '100%', '-')
+    """
+    if math.isnan(value):
+        return "-"
+    return ">99%" if 0.99 < value < 1 else f"{value:.0%}"
+
+
+def span(seconds: float) -> str:
+    """A length of time, to the minute above two minutes.
+
+    >>> span(42), span(185), span(7300)
+    ('42s', '3m', '2h1m')
+    """
+    seconds = max(0.0, seconds)
+    return str(Duration(round(seconds) if seconds < 120 else seconds // 60 * 60))
+
+
+def utc(at: float) -> str:
+    """ISO 8601 in UTC, as `<time datetime>` wants it.
+
+    >>> utc(0)
+    '1970-01-01T00:00:00Z'
+    """
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def labelled(labels: Labels | JsonObject) -> str:
+    """A series or an alert in Prometheus' notation.
+
+    >>> labelled((("job", "shop"),)), labelled(())
+    ('{job="shop"}', '{}')
+    """
+    pairs = labels.items() if isinstance(labels, dict) else labels
+    return "{" + ", ".join(f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in pairs) + "}"
+
+
+class Strip(NamedTuple):
+    """A drawing of a value against its band, in 0..100."""
+
+    lower: float
+    width: float
+    value: float
+
+
+def strip(f: Finding) -> Strip | None:
+    """Where value and band lie on a line that holds both; None when one of them is not known.
+
+    >>> from sidecar.types import Instant
+    >>> strip(Finding("w", "q", "other", (), Instant(0), 3.0, 1.5, 1.0, 2.0, 2.0, 0.9, None))
+    Strip(lower=5.0, width=45.0, value=95.0)
+    """
+    ends = (f.lower, f.upper, f.observed)
+    if not all(map(math.isfinite, ends)):
+        return None
+    low, high = min(ends), max(ends)
+    scale = 90 / (high - low) if high > low else 0.0
+    lower, upper, value = (round(5 + (x - low) * scale, 1) for x in ends)
+    return Strip(lower, max(upper - lower, 1.0), value)
+
+
+FILTERS = (number, score, percent, span, utc, labelled, strip)
+"""What the templates may use, by name."""

@@ -1,0 +1,322 @@
+"""The pages: rendered from real findings, hostile ones too; a form acts only with a token and from our own page."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import AsyncIterator, Sequence
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+from aiohttp import ClientResponse
+from aiohttp.test_utils import TestClient, TestServer
+
+from sidecar.telemetry import Telemetry
+from sidecar.types import Alert, Breach, Finding, Forecast, Instant, JsonObject, labels_of
+from sidecar.web import pages, server
+from sidecar.web.answers import Problem
+from sidecar.web.auth import Auth, Person, Token
+from sidecar.web.pages import Known
+from sidecar.web.session import Sessions
+
+HOSTILE = """"'><script>alert(1)</script><img src=x onerror=alert(2)>{{ 7*7 }}"""
+FINGERPRINT = "0123456789abcdef"
+NAN = float("nan")
+TOKEN, WEAK = "t" * 20, "v" * 20
+
+
+def finding(score: float = 3.2, **labels: str) -> Finding:
+    return Finding(
+        watch="latency",
+        query="q",
+        kind="latency",
+        labels=labels_of(labels or {"service": "shop", "path": HOSTILE}),
+        at=Instant(1_764_000_000),
+        observed=0.42,
+        expected=0.11,
+        lower=0.08,
+        upper=0.15,
+        score=score,
+        confidence=0.93,
+        since=Instant(1_763_999_400),
+        forecasts=(Forecast("15m", 0.5, 0.4, 0.6),),
+        breaches=(Breach("PoolExhaustion", "page", ">", 0.9, 60, {"15m": 0.4, "60m": 0.87}, 1380.0),),
+    )
+
+
+UNKNOWN = Finding("new", "q", "other", (), Instant(0), NAN, NAN, NAN, NAN, NAN, NAN, None)
+
+
+class World:
+    """What the pages read; and what was done through them."""
+
+    def __init__(self) -> None:
+        self.findings: list[Finding] = []
+        self.done: list[tuple[str, ...]] = []
+        self.series = 0
+        self.case: JsonObject = {
+            "id": "c0ffee",
+            "fingerprint": FINGERPRINT,
+            "policy": "bigger-pool",
+            "stage": "planned",
+            "since": 1_764_000_000,
+            "labels": {"alertname": "PoolExhaustion", "path": HOSTILE},
+            "why": ["it matches"],
+            "words": "",
+            "target": "POST http://shop.local/pool",
+            "plan": {"do": {"method": "POST", "body": HOSTILE}},
+            "plan_hash": "abc123",
+            "expires_at": 1_764_003_600,
+        }
+        self.listed: list[JsonObject] = []
+
+    def top(self, limit: int) -> Sequence[Finding]:
+        return self.findings[:limit]
+
+    def breaches(self, limit: int) -> Sequence[Finding]:
+        return self.findings[:limit]
+
+    def watched(self) -> tuple[int, int]:
+        return min(self.series, 1), self.series
+
+    def alert(self, fingerprint: str) -> Known | None:
+        alert = Alert(
+            labels_of({"alertname": "PoolExhaustion", "path": HOSTILE}), {"promantis_summary": HOSTILE}
+        )
+        return Known(alert, True, (finding(), UNKNOWN)) if fingerprint == FINGERPRINT else None
+
+    def cases(self) -> Sequence[JsonObject]:
+        return self.listed
+
+    async def plan(self, case: str, person: Person) -> object:
+        return self.done.append(("plan", case, person.name))
+
+    async def approve(self, case: str, plan_hash: str, person: Person) -> object:
+        if plan_hash != "abc123":
+            raise Problem(409, "the plan has another hash", "plan_hash")
+        return self.done.append(("approve", case, plan_hash, person.name))
+
+    async def deny(self, case: str, reason: str, person: Person) -> object:
+        return self.done.append(("deny", case, reason, person.name))
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+@pytest.fixture(params=[True], ids=["loopback"])
+def loopback(request: pytest.FixtureRequest) -> bool:
+    return bool(request.param)
+
+
+@pytest.fixture
+async def client(world: World, loopback: bool) -> AsyncIterator[TestClient[Any, Any]]:
+    auth = Auth((Token("alice", TOKEN, "approve"), Token("victor", WEAK, "view")), loopback)
+    routes = pages.routes(world, world, world, Sessions(auth))
+
+    async def reload() -> None: ...
+
+    app = server.build(routes, auth, Telemetry(), lambda: (), reload)
+    async with TestClient(TestServer(app)) as client:
+        yield client
+
+
+class _Tags(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+
+def tags(text: str) -> list[tuple[str, dict[str, str | None]]]:
+    parser = _Tags()
+    parser.feed(text)
+    return parser.found
+
+
+def assert_harmless(text: str) -> None:
+    found = tags(text)
+    assert not {"script", "img", "iframe"} & {tag for tag, _ in found}
+    assert not [
+        name for _, attributes in found for name in attributes if name.startswith("on") or name == "style"
+    ]
+    assert "{{ 7*7 }}" in text
+
+
+def origin(client: TestClient[Any, Any]) -> dict[str, str]:
+    return {"Origin": str(client.make_url("/").origin())}
+
+
+async def send(client: TestClient[Any, Any], path: str = f"/a/{FINGERPRINT}", **form: str) -> ClientResponse:
+    return await client.post(path, data=form, headers=origin(client), allow_redirects=False)
+
+
+async def test_with_no_series_the_page_says_what_to_do_next(client: TestClient[Any, Any]) -> None:
+    text = await (await client.get("/")).text()
+    assert "Nothing is watched yet" in text
+    assert "promantis check --live" in text
+
+
+async def test_an_ordinary_day(client: TestClient[Any, Any], world: World) -> None:
+    world.series, world.findings = 12, [finding(0.4, service="shop")]
+    text = await (await client.get("/")).text()
+    assert "Everything is as usual" in text
+    assert "12 series of 1 watches are inside their bands. Nearest to the edge:" in text
+
+
+async def test_what_is_odd_ahead_and_waiting_is_shown(client: TestClient[Any, Any], world: World) -> None:
+    world.series, world.findings, world.listed = 2, [finding()], [world.case]
+    answer = await client.get("/")
+    text = await answer.text()
+    assert_harmless(text)
+    plain = html.unescape(text)
+    for words in (
+        "0.42",
+        "0.08 to 0.15",
+        "3.2",
+        "93%",
+        "PoolExhaustion",
+        "> 0.9",
+        "87%",
+        "23m",
+        "bigger-pool",
+    ):
+        assert words in plain
+    assert (
+        '<time datetime="2025-11-24T17:00:00Z">2025-11-24 17:00 UTC</time>' in text
+    )  # the case is void then
+    assert "default-src 'self'" in answer.headers["Content-Security-Policy"]
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+
+
+async def test_an_alert_with_hostile_labels_and_its_case(client: TestClient[Any, Any], world: World) -> None:
+    world.listed = [world.case]
+    text = await (await client.get(f"/a/{FINGERPRINT}")).text()
+    assert_harmless(text)
+    assert html.escape(HOSTILE, quote=True).replace("&#x27;", "&#39;").replace("&quot;", "&#34;") in text
+    assert "abc123" in text
+    assert "now -, usual - to -" in text  # nothing is known of the second series
+    assert ("input", {"type": "password", "name": "token", "required": None, "autocomplete": "off"}) in tags(
+        text
+    )
+    assert world.done == []
+
+
+async def test_approve_and_deny_are_forms_of_their_own(client: TestClient[Any, Any], world: World) -> None:
+    """Enter in a field presses the first button of its form."""
+    world.listed = [world.case]
+    text = await (await client.get(f"/a/{FINGERPRINT}")).text()
+    forms = re.findall(r'<form method="post" action="/a/.*?</form>', text, re.S)
+    assert [re.findall(r'name="do" value="(\w+)"', form) for form in forms] == [["approve"], ["deny"]]
+
+
+async def test_an_unknown_alert_is_404(client: TestClient[Any, Any]) -> None:
+    answer = await client.get("/a/ffffffffffffffff")
+    assert answer.status == 404
+    assert "This alert is not known" in await answer.text()
+    assert (await client.get("/a/%3Cscript%3E")).status == 404
+
+
+async def test_approve_with_the_token_in_the_form(client: TestClient[Any, Any], world: World) -> None:
+    world.listed = [world.case]
+    answer = await send(client, case="c0ffee", do="approve", plan_hash="abc123", token=TOKEN)
+    assert answer.status == 303
+    assert answer.headers["Location"] == f"/a/{FINGERPRINT}"
+    assert world.done == [("approve", "c0ffee", "abc123", "alice")]
+
+
+@pytest.mark.parametrize(
+    ("form", "status", "words"),
+    [
+        ({}, 401, "a token is needed"),
+        ({"token": "x" * 20}, 401, "the token is not known"),
+        ({"token": WEAK}, 403, "victor may view; this needs approve"),
+        ({"token": TOKEN, "plan_hash": "other"}, 409, "the plan has another hash"),
+        ({"token": TOKEN, "case": "another"}, 404, "this alert has no such case"),
+        ({"token": TOKEN, "do": "explode"}, 400, "do must be plan, approve or deny, not 'explode'"),
+    ],
+)
+async def test_what_does_not_fit_is_refused_in_words(
+    client: TestClient[Any, Any], world: World, form: dict[str, str], status: int, words: str
+) -> None:
+    world.listed = [world.case]
+    answer = await send(client, **({"case": "c0ffee", "do": "approve", "plan_hash": "abc123"} | form))
+    assert answer.status == status
+    assert (
+        f'<p class="wrong" role="alert">{html.escape(words).replace("&#x27;", "&#39;")}</p>'
+        in await answer.text()
+    )
+    assert world.done == []
+
+
+@pytest.mark.parametrize("wrong", [{}, {"Origin": "null"}, {"Origin": "https://evil.example"}])
+async def test_a_form_from_elsewhere_does_nothing(
+    client: TestClient[Any, Any], world: World, wrong: dict[str, str]
+) -> None:
+    world.listed = [world.case]
+    form = {"case": "c0ffee", "do": "approve", "plan_hash": "abc123", "token": TOKEN}
+    answer = await client.post(f"/a/{FINGERPRINT}", data=form, headers=wrong, allow_redirects=False)
+    assert answer.status == 403
+    assert world.done == []
+
+
+async def test_login_plan_deny_logout(client: TestClient[Any, Any], world: World) -> None:
+    world.listed = [world.case | {"plan": None, "plan_hash": "", "stage": "proposed"}]
+    answer = await send(client, "/login", token=TOKEN, next=f"/a/{FINGERPRINT}")
+    assert (answer.status, answer.headers["Location"]) == (303, f"/a/{FINGERPRINT}")
+    cookie = answer.headers["Set-Cookie"]
+    assert "HttpOnly" in cookie
+    assert "SameSite=Strict" in cookie
+    assert TOKEN not in cookie
+    text = await (await client.get(f"/a/{FINGERPRINT}")).text()
+    assert "alice" in text
+    assert "password" not in text
+    assert "Make the plan" in text
+    assert (await send(client, case="c0ffee", do="plan")).status == 303
+    assert (await send(client, case="c0ffee", do="deny", reason="no")).status == 303
+    assert world.done == [("plan", "c0ffee", "alice"), ("deny", "c0ffee", "no", "alice")]
+    await send(client, "/logout")
+    assert (await send(client, case="c0ffee", do="plan")).status == 401
+
+
+async def test_a_wrong_token_does_not_log_in_and_leads_nowhere_else(client: TestClient[Any, Any]) -> None:
+    answer = await send(client, "/login", token="x" * 20, next="//evil.example")
+    assert answer.status == 401
+    assert "the token is not known" in await answer.text()
+    good = await send(client, "/login", token=TOKEN, next="//evil.example")
+    assert good.headers["Location"] == "/"
+
+
+@pytest.mark.parametrize("loopback", [False], indirect=True, ids=["open"])
+async def test_beyond_loopback_reading_needs_a_login(client: TestClient[Any, Any]) -> None:
+    answer = await client.get(f"/a/{FINGERPRINT}", allow_redirects=False)
+    assert (answer.status, answer.headers["Location"]) == (303, f"/login?next=/a/{FINGERPRINT}")
+    await send(client, "/login", token=WEAK)
+    assert (await client.get(f"/a/{FINGERPRINT}")).status == 200
+    assert (await client.get("/static/style.css")).content_type == "text/css"
+
+
+async def test_a_form_is_small_and_a_form(client: TestClient[Any, Any]) -> None:
+    assert (await send(client, "/login", token="x" * 70_000)).status == 413
+    answer = await client.post("/login", json={"token": TOKEN}, headers=origin(client))
+    assert answer.status == 415
+
+
+def _luminance(colour: str) -> float:
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    r, g, b = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts)
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b
+
+
+@pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
+def test_text_has_the_contrast_of_wcag_aa(scheme: int) -> None:
+    palettes = re.findall(r":root \{(.*?)\}", pages._asset("static/style.css"), re.S)
+    colours = dict(re.findall(r"--([\w-]+): (#\w{6})", palettes[scheme]))
+    pairs = [(text, ground) for text in ("text", "quiet", "link", "odd") for ground in ("ground", "card")]
+    for text, ground in [*pairs, ("on-go", "go")]:
+        light, dark = sorted((_luminance(colours[text]), _luminance(colours[ground])), reverse=True)
+        assert (light + 0.05) / (dark + 0.05) >= 4.5, (text, ground)
