@@ -251,6 +251,7 @@ def _series_budget() -> timeseries.Panel:
         [
             Target("sum(promantis_series)", "scored"),
             Target("sum(promantis_series_exposed)", "exposed"),
+            Target("sum(promantis_series_unexposed)", "known, not exposed"),
             Target("sum by (reason) (increase(promantis_series_dropped_total[1h]))", "dropped, {{reason}}"),
         ],
         width=16,
