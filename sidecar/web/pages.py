@@ -11,7 +11,7 @@ import jinja2
 import msgspec
 from aiohttp import web
 
-from sidecar.types import Alert, Finding, JsonObject
+from sidecar.types import Alert, Finding, JsonObject, Rejected
 from sidecar.web import shown
 from sidecar.web.answers import Problem
 from sidecar.web.auth import Person, Role, needs
@@ -64,18 +64,18 @@ class Alerts(Protocol):
 
 
 class Cases(Protocol):
-    """The cases, as `GET /api/v1/cases` gives them. Each act raises Problem 404 or 409 when it does not fit."""
+    """The cases. Each act raises Rejected with 404 or 409 when it does not fit."""
 
-    def cases(self) -> Sequence[JsonObject]:
-        """All of them, the newest first."""
+    def cases(self) -> Sequence[object]:
+        """All of them: what `GET /api/v1/cases` gives, or the structs behind it."""
 
-    async def plan(self, case: str, person: Person) -> object:
+    async def plan(self, id: str, who: str, /) -> object:
         """Make the plan."""
 
-    async def approve(self, case: str, plan_hash: str, person: Person) -> object:
+    async def approve(self, id: str, who: str, plan_hash: str, /) -> object:
         """Approve the plan with this hash."""
 
-    async def deny(self, case: str, reason: str, person: Person) -> object:
+    async def deny(self, id: str, who: str, reason: str, /) -> object:
         """Say no."""
 
 
@@ -112,7 +112,7 @@ class _Pages:
             odd=[f for f in top if f.score >= 1],
             near=[f for f in top if f.score < 1][:5],
             ahead=shown.ahead(self._signals.breaches(ROWS))[:ROWS],
-            waiting=[case for case in self._cases.cases() if case.get("stage") in WAITING],
+            waiting=[case for case in self._listed() if case["stage"] in WAITING],
             watches=watches,
             series=series,
         )
@@ -134,14 +134,14 @@ class _Pages:
             case = self._case_of(fingerprint, form.get("case", ""))
             match form.get("do"):
                 case "plan":
-                    await self._cases.plan(case, person)
+                    await self._cases.plan(case, person.name)
                 case "approve":
-                    await self._cases.approve(case, form.get("plan_hash", ""), person)
+                    await self._cases.approve(case, person.name, form.get("plan_hash", ""))
                 case "deny":
-                    await self._cases.deny(case, form.get("reason", ""), person)
+                    await self._cases.deny(case, person.name, form.get("reason", ""))
                 case other:
                     raise Problem(400, f"do must be plan, approve or deny, not {other!r}", "do")
-        except Problem as wrong:
+        except (Problem, Rejected) as wrong:
             return self._alert(fingerprint, reader, wrong)
         raise web.HTTPSeeOther(f"/a/{fingerprint}")
 
@@ -175,15 +175,17 @@ class _Pages:
         headers = HEADERS | {"Cache-Control": "max-age=3600"}
         return web.Response(text=self._style, content_type="text/css", charset="utf-8", headers=headers)
 
-    def _alert(self, fingerprint: str, person: Person | None, wrong: Problem | None = None) -> web.Response:
+    def _alert(
+        self, fingerprint: str, person: Person | None, wrong: Problem | Rejected | None = None
+    ) -> web.Response:
         known = self._alerts.alert(fingerprint)
-        cases = [case for case in self._cases.cases() if case.get("fingerprint") == fingerprint]
+        cases = [case for case in self._listed() if case["fingerprint"] == fingerprint]
         there = known is not None or cases
         return _page(
             "alert.html",
             person,
             status=wrong.status if wrong else 200 if there else 404,
-            wrong=wrong.words if wrong else "",
+            wrong=str(wrong or ""),
             fingerprint=fingerprint,
             known=known,
             cases=cases,
@@ -191,8 +193,14 @@ class _Pages:
             may=person is not None and person.role >= Role.APPROVE,
         )
 
+    def _listed(self) -> list[JsonObject]:
+        """The newest first, labels as a mapping."""
+        cases = [msgspec.to_builtins(case) for case in self._cases.cases()]
+        cases.sort(key=lambda case: -case["since"])
+        return [case | {"labels": dict(case["labels"])} for case in cases]
+
     def _case_of(self, fingerprint: str, case: str) -> str:
-        if any(c.get("id") == case and c.get("fingerprint") == fingerprint for c in self._cases.cases()):
+        if any((c["id"], c["fingerprint"]) == (case, fingerprint) for c in self._listed()):
             return case
         raise Problem(404, "this alert has no such case", "case")
 

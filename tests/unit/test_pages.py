@@ -13,10 +13,9 @@ from aiohttp import ClientResponse
 from aiohttp.test_utils import TestClient, TestServer
 
 from sidecar.telemetry import Telemetry
-from sidecar.types import Alert, Breach, Finding, Forecast, Instant, JsonObject, labels_of
+from sidecar.types import Alert, Breach, Finding, Forecast, Instant, JsonObject, Rejected, labels_of
 from sidecar.web import pages, server
-from sidecar.web.answers import Problem
-from sidecar.web.auth import Auth, Person, Token
+from sidecar.web.auth import Auth, Token
 from sidecar.web.pages import Known
 from sidecar.web.session import Sessions
 
@@ -61,7 +60,7 @@ class World:
             "policy": "bigger-pool",
             "stage": "planned",
             "since": 1_764_000_000,
-            "labels": {"alertname": "PoolExhaustion", "path": HOSTILE},
+            "labels": [["alertname", "PoolExhaustion"], ["path", HOSTILE]],
             "why": ["it matches"],
             "words": "",
             "target": "POST http://shop.local/pool",
@@ -89,16 +88,16 @@ class World:
     def cases(self) -> Sequence[JsonObject]:
         return self.listed
 
-    async def plan(self, case: str, person: Person) -> object:
-        return self.done.append(("plan", case, person.name))
+    async def plan(self, id: str, who: str, /) -> None:
+        self.done.append(("plan", id, who))
 
-    async def approve(self, case: str, plan_hash: str, person: Person) -> object:
+    async def approve(self, id: str, who: str, plan_hash: str, /) -> None:
         if plan_hash != "abc123":
-            raise Problem(409, "the plan has another hash", "plan_hash")
-        return self.done.append(("approve", case, plan_hash, person.name))
+            raise Rejected("the plan has another hash", 409)
+        self.done.append(("approve", id, plan_hash, who))
 
-    async def deny(self, case: str, reason: str, person: Person) -> object:
-        return self.done.append(("deny", case, reason, person.name))
+    async def deny(self, id: str, who: str, reason: str, /) -> None:
+        self.done.append(("deny", id, reason, who))
 
 
 @pytest.fixture
