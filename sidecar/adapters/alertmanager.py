@@ -1,9 +1,35 @@
-"""Talks to Alertmanagers: posts alerts, reads silences, passes requests through."""
+"""Talks to one Alertmanager: posts alerts, asks for an alert's state, passes requests through."""
 
 from __future__ import annotations
 
-from sidecar.adapters.http import HttpConfig
-from sidecar.types import Section
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal, NamedTuple
+
+import aiohttp
+import msgspec
+import yarl
+
+from sidecar.adapters.http import Client, HttpConfig, url_problem
+from sidecar.alerts import wire
+from sidecar.alerts.identity import fingerprint
+from sidecar.types import Alert, ConfigError, Labels, Rejected, Section, Unavailable
+
+TIMEOUT = 5.0
+"""Seconds for one request."""
+
+_ABOUT_THE_BATCH = (400, 413, 422)
+"""Answers that sending the same again cannot change; all others say something about the peer."""
+
+_PROXY = ("proxy-authenticate", "proxy-authorization", "proxy-connection")
+_HOP = ("connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "host", *_PROXY)
+_REMADE = ("content-length", "content-encoding", "accept-encoding")  # the client unpacks what comes back
+_OURS = ("authorization", "cookie", "set-cookie")
+"""Credentials for Promantis are none of Alertmanager's business, nor the other way round."""
+
+_FILTERABLE = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
+_FILTERS = 8
+"""Matchers in a question for one alert: they only shorten the answer, the fingerprint decides."""
 
 
 class AlertmanagerConfig(Section, frozen=True, kw_only=True):
@@ -11,3 +37,111 @@ class AlertmanagerConfig(Section, frozen=True, kw_only=True):
 
     url: str
     http: HttpConfig = HttpConfig()
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """The url, and what http says."""
+        if words := url_problem(self.url):
+            yield "url", words
+        for where, words in self.http.problems():
+            yield ("http." + where).rstrip("."), words
+
+
+class AlertState(NamedTuple):
+    """What Alertmanager says of one alert now; absent means resolved, or never heard of."""
+
+    state: Literal["active", "suppressed", "absent"]
+    silenced_by: tuple[str, ...] = ()
+    inhibited_by: tuple[str, ...] = ()
+
+
+class _Status(msgspec.Struct):
+    state: str
+    silenced_by: tuple[str, ...] = msgspec.field(name="silencedBy", default=())
+    inhibited_by: tuple[str, ...] = msgspec.field(name="inhibitedBy", default=())
+
+
+class _Alert(msgspec.Struct):
+    fingerprint: str
+    status: _Status
+
+
+class Alertmanager:
+    """One Alertmanager. Raises Unavailable when it may be asked again, Rejected when not."""
+
+    def __init__(self, config: AlertmanagerConfig) -> None:
+        self._client = Client(config.url, config.http, TIMEOUT)
+
+    @property
+    def name(self) -> str:
+        """Its url without scheme and credentials: a short label that tells it from the others.
+
+        >>> Alertmanager(AlertmanagerConfig(url="http://user:secret@am-0:9093/prefix/")).name
+        'am-0:9093/prefix'
+        """
+        return self._client.url.partition("://")[2]
+
+    async def close(self) -> None:
+        """End the session."""
+        await self._client.close()
+
+    async def send(self, alerts: Sequence[Alert]) -> None:
+        """Post one batch, as Prometheus would."""
+        headers = {"Content-Type": "application/json"}
+        status, _, body = await self._ask("POST", "/api/v2/alerts", headers, wire.encode(alerts))
+        if status in _ABOUT_THE_BATCH:
+            raise Rejected(f"{status}: {_words(body)}", status)
+        if status // 100 != 2:
+            raise Unavailable(f"{self.name} answered {status}: {_words(body)}")
+
+    async def state(self, labels: Labels) -> AlertState:
+        """Whether the alert with exactly these labels fires now, and what keeps it quiet."""
+        matchers = [f"{name}={_quoted(value)}" for name, value in labels if _FILTERABLE.fullmatch(name)]
+        query = yarl.URL.build(query=[("filter", matcher) for matcher in matchers[:_FILTERS]])
+        status, _, body = await self._ask("GET", f"/api/v2/alerts?{query.raw_query_string}", {}, b"")
+        if status != 200:
+            raise Unavailable(f"{self.name} answered {status}: {_words(body)}")
+        try:
+            found = msgspec.json.decode(body, type=list[_Alert])
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise Unavailable(f"{self.name} answered what cannot be read: {error}") from None
+        wanted = fingerprint(labels)
+        for alert in found:
+            if alert.fingerprint == wanted:
+                quiet = alert.status.state == "suppressed"
+                return AlertState(
+                    "suppressed" if quiet else "active", alert.status.silenced_by, alert.status.inhibited_by
+                )
+        return AlertState("absent")
+
+    async def passthrough(
+        self, method: str, path_qs: str, headers: Mapping[str, str], body: bytes
+    ) -> tuple[int, dict[str, str], bytes]:
+        """Ask what somebody asks, with our credentials instead of theirs; any answer is an answer."""
+        status, answer, content = await self._ask(method, path_qs, _end_to_end(headers), body)
+        return status, _end_to_end(answer), content
+
+    async def _ask(
+        self, method: str, path_qs: str, headers: Mapping[str, str], body: bytes
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        try:
+            request = self._client.request(method, path_qs, data=body or None, headers=dict(headers))
+            async with request as response:
+                return response.status, response.headers, await response.read()
+        except TimeoutError:
+            raise Unavailable(f"{self.name} did not answer within {TIMEOUT:g} s") from None
+        except (aiohttp.ClientError, ConfigError) as error:  # ConfigError: a secret's file cannot be read now
+            raise Unavailable(f"{self.name} cannot be asked: {error}") from None
+
+
+def _end_to_end(headers: Mapping[str, str]) -> dict[str, str]:
+    named = {name.strip().lower() for name in headers.get("Connection", "").split(",")}
+    gone = {*_HOP, *_REMADE, *_OURS, *named}
+    return {name: value for name, value in headers.items() if name.lower() not in gone}
+
+
+def _words(body: bytes) -> str:
+    return " ".join(body[:200].decode("utf-8", "replace").split())
+
+
+def _quoted(value: str) -> str:
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'

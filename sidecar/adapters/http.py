@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,6 +56,10 @@ class HttpConfig(Section, frozen=True, kw_only=True):
             yield "", "at most one of basic_auth, authorization and bearer_token_file"
 
 
+LARGE = 1 << 20
+"""Bytes from which on a body is handed over as a file, so that aiohttp sends it in pieces."""
+
+
 def url_problem(url: str) -> str | None:
     """What is wrong with a peer's url, or None.
 
@@ -105,7 +110,7 @@ class Client:
             method,
             self.url + path,
             params=params,
-            data=data,
+            data=io.BytesIO(data) if isinstance(data, bytes) and len(data) > LARGE else data,
             headers={**self._credentials(), **(headers or {})},
             ssl=self._ssl,
             server_hostname=tls.server_name if tls else None,

@@ -1,8 +1,37 @@
-"""Raw at once, enriched after: one level-triggered lane per Alertmanager; fails open."""
+"""Takes alerts in, has them enriched aside, and gives each Alertmanager the newest message; fails open."""
 
 from __future__ import annotations
 
-from sidecar.types import Section
+import asyncio
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+import msgspec
+
+from sidecar.alerts.aside import Aside, Enrich
+from sidecar.alerts.identity import Generations
+from sidecar.alerts.lane import LIMIT, SLICE, Downstream, Lane, Message, Ticket
+from sidecar.alerts.narrate import ANNOTATIONS
+from sidecar.alerts.times import ends, resolved
+from sidecar.alerts.wire import RESOLVE_TIMEOUT
+from sidecar.telemetry import Telemetry
+from sidecar.types import Alert, Instant, Labels, Section
+
+log = logging.getLogger(__name__)
+
+TEE_DELAY = 0.25
+"""Seconds that a copy waits, so that the one which Prometheus sends itself has arrived before it."""
+
+ANSWER_WITHIN = 5.0
+"""Seconds until Prometheus gets its answer in `inline` mode; Prometheus itself gives up after 10."""
+
+RESOLVED_FOR = 900.0
+"""Seconds that a resolved alert is worth sending: as long as Prometheus itself sends it again."""
+
+DRAIN_WITHIN = 2.0
+"""Seconds that a stop waits for what is still to be sent."""
 
 
 class AlertsConfig(Section, frozen=True, kw_only=True):
@@ -12,3 +41,197 @@ class AlertsConfig(Section, frozen=True, kw_only=True):
     annotations: tuple[str, ...] = ("summary", "outlook", "url")
     max_bytes: int = 300
     external_url: str | None = None
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        if self.mode not in ("tee", "inline"):
+            yield "mode", f"unknown mode {self.mode!r} (tee or inline)"
+        for i, name in enumerate(self.annotations):
+            if name not in ANNOTATIONS:
+                known = ", ".join(ANNOTATIONS)
+                yield f"annotations[{i}]", f"unknown annotation {name!r} (one of {known})"
+        if self.max_bytes < 50:
+            yield "max_bytes", f"{self.max_bytes} bytes hold no sentence (at least 50)"
+        if self.external_url is not None:
+            if not _is_url(self.external_url):
+                yield (
+                    "external_url",
+                    f"{self.external_url!r} is not a url such as https://promantis.example.org",
+                )
+            elif len(self.external_url.rstrip("/").encode()) + len("/a/0123456789abcdef") > self.max_bytes:
+                yield "external_url", f"is too long for links of at most {self.max_bytes} bytes (max_bytes)"
+
+
+def _is_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        right = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+    return right and not parts.query and not parts.fragment
+
+
+class Outcome(NamedTuple):
+    """Whether a batch is safe with an Alertmanager (or, in `tee` mode, need not be), and why not."""
+
+    taken: bool
+    words: str = ""
+
+
+class _Pending(NamedTuple):
+    """A message that waits to be enriched. Times are the loop's, `now` is the wall clock at `arrived`."""
+
+    alert: Alert
+    generation: int
+    resolved: bool
+    now: Instant
+    arrived: float
+    due: float
+    expires: float
+
+
+class Relay:
+    """`receive()` batches while `run()` runs. In `tee` mode nothing is sent but enriched copies."""
+
+    def __init__(
+        self, config: AlertsConfig, downstreams: Sequence[Downstream], enrich: Enrich, telemetry: Telemetry
+    ) -> None:
+        self._inline = config.mode == "inline"
+        self._enrich = enrich
+        self._telemetry = telemetry
+        self._lanes = [Lane(downstream, telemetry) for downstream in downstreams]
+        self._generations = Generations(2 * LIMIT)
+        self._pending: dict[Labels, _Pending] = {}
+        self._work = asyncio.Event()
+        self._quiet = asyncio.Event()
+        self._quiet.set()
+        self._stop = asyncio.Event()
+
+    async def receive(self, alerts: Sequence[Alert], now: Instant) -> Outcome:
+        """Take a batch; in `inline` mode return when an Alertmanager has it, or none took it in time."""
+        if self._stop.is_set():
+            return Outcome(False, "Promantis is stopping")
+        self._telemetry.alerts_received.inc(len(alerts))
+        arrived = asyncio.get_running_loop().time()
+        self._generations.forget(arrived)
+        batch = [self._arrived(alert, now, arrived) for alert in alerts]
+        for pending in batch:
+            self._pending.pop(pending.alert.labels, None)  # to the end: the dict is in order of `due`
+            self._pending[pending.alert.labels] = pending
+        while len(self._pending) > LIMIT:
+            del self._pending[next(iter(self._pending))]
+            self._telemetry.enrich_failures.inc()
+        self._work.set()
+        self._quiet.clear()
+        return await self._forward(batch) if self._inline else Outcome(True)
+
+    def stop(self) -> None:
+        """Take no more, send what waits, and let `run()` return."""
+        self._stop.set()
+
+    async def run(self) -> None:
+        """Enrich and send until `stop()` or cancelled."""
+        with Aside(self._enrich, self._telemetry) as aside:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(lane.run()) for lane in self._lanes]
+                tasks.append(group.create_task(self._enrich_forever(aside)))
+                await self._stop.wait()
+                try:
+                    async with asyncio.timeout(DRAIN_WITHIN):
+                        await self._drained()
+                except TimeoutError:
+                    log.warning("stopped before every Alertmanager had everything")
+                for task in tasks:
+                    task.cancel()
+
+    # ------------------------------------------------------------------- in
+
+    def _arrived(self, alert: Alert, now: Instant, arrived: float) -> _Pending:
+        over, end = resolved(alert, now), ends(alert)
+        left = RESOLVED_FOR if over else RESOLVE_TIMEOUT if end is None else end - now
+        expires = arrived + left
+        latest = self._generations.arrived(alert.labels, over, arrived, expires)
+        due = arrived if self._inline else arrived + TEE_DELAY
+        if not self._inline:  # what waits in a lane is older than what Prometheus has just sent itself
+            for lane in self._lanes:
+                lane.forget(alert.labels)
+        return _Pending(alert, latest.generation, over, now, arrived, due, expires)
+
+    async def _forward(self, batch: Sequence[_Pending]) -> Outcome:
+        """Give the batch to every lane at once; the first that has it decides, the others go on alone."""
+        if not self._lanes:
+            return Outcome(False, "no Alertmanager is configured")
+        messages = [Message(self._with_known(pending), pending.expires) for pending in batch]
+        waits = {}
+        for lane in self._lanes:
+            ticket = Ticket(pending.alert.labels for pending in batch)
+            lane.put(messages, ticket)
+            waits[lane.name] = ticket.done
+        failures, left = dict.fromkeys(waits, f"no answer within {ANSWER_WITHIN:g} s"), set(waits.values())
+        until = asyncio.get_running_loop().time() + ANSWER_WITHIN
+        while left:
+            timeout = until - asyncio.get_running_loop().time()
+            done, left = await asyncio.wait(left, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+            if not done:
+                break
+            for name, ticket_done in waits.items():
+                if ticket_done in done:
+                    words = ticket_done.result()
+                    if words is None:
+                        return Outcome(True)
+                    failures[name] = words
+        return Outcome(False, "; ".join(f"{name}: {words}" for name, words in failures.items()))
+
+    def _with_known(self, pending: _Pending) -> Alert:
+        """Say again what was said before, so that annotations do not come and go with each re-send."""
+        return _annotated(pending.alert, self._generations.known(pending.alert.labels))
+
+    # ------------------------------------------------------------------- aside
+
+    async def _enrich_forever(self, aside: Aside) -> None:
+        clock = asyncio.get_running_loop().time
+        while True:
+            await self._work.wait()
+            first = next(iter(self._pending.values()), None)
+            if first is None:
+                self._work.clear()
+                self._quiet.set()
+                continue
+            if not self._stop.is_set():
+                await asyncio.sleep(max(0.0, first.due - clock()))
+            due = [p for p in self._pending.values() if p.due <= clock() or self._stop.is_set()][:SLICE]
+            for pending in due:
+                del self._pending[pending.alert.labels]
+            if due:
+                work = [(p.alert, Instant(p.now + clock() - p.arrived)) for p in due]
+                self._send(due, await aside.enrich(work), clock())
+
+    def _send(self, batch: Sequence[_Pending], found: Mapping[Labels, Mapping[str, str]], now: float) -> None:
+        """Hand over what is still the newest and not over. An alert that got no words goes on as it is."""
+        messages = []
+        for pending in batch:
+            labels = pending.alert.labels
+            words = found[labels] if labels in found else self._generations.known(labels)
+            if pending.expires <= now or not self._generations.newest(labels, pending.generation):
+                continue
+            if words:
+                self._generations.enriched(labels, pending.generation, words)
+                self._telemetry.alerts_enriched.inc()
+            elif self._inline or not pending.resolved:
+                continue  # Alertmanager has it already
+            # a resolved copy is sent without words too: it ends what an earlier copy may have kept alive
+            messages.append(Message(_annotated(pending.alert, words), pending.expires))
+        if messages:
+            for lane in self._lanes:
+                lane.put(messages)
+
+    async def _drained(self) -> None:
+        await self._quiet.wait()
+        for lane in self._lanes:
+            await lane.idle()
+
+
+def _annotated(alert: Alert, words: Mapping[str, str]) -> Alert:
+    """Add annotations; what the user has written under the same name stays."""
+    if not words:
+        return alert
+    return msgspec.structs.replace(alert, annotations={**words, **alert.annotations})

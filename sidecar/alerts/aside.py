@@ -1,0 +1,62 @@
+"""Enriches batches in a thread of its own, within a deadline: whatever goes wrong there, alerts go on."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
+
+from sidecar.telemetry import Telemetry
+from sidecar.types import Alert, Instant, Labels
+
+log = logging.getLogger(__name__)
+
+ENRICH_WITHIN = 2.0
+"""Seconds to enrich one batch; alerts that are not done by then go on as they are."""
+
+Enrich = Callable[[Alert, Instant], Mapping[str, str]]
+"""Annotations for one alert at a time; may fail and may be slow."""
+
+
+class Aside:
+    """One thread, so that enrichment that hangs can hold up no more than itself. Use it with `with`."""
+
+    def __init__(self, enrich: Enrich, telemetry: Telemetry) -> None:
+        self._enrich = enrich
+        self._telemetry = telemetry
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="enrich")
+
+    def __enter__(self) -> Aside:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    async def enrich(self, batch: Sequence[tuple[Alert, Instant]]) -> Mapping[Labels, Mapping[str, str]]:
+        """What could be said in time, by alert; those that are missing failed or took too long."""
+        found: dict[Labels, Mapping[str, str]] = {}
+        late = Event()
+        with self._telemetry.enrich_duration.time():
+            work = self._thread.submit(self._all, batch, found, late)
+            try:
+                async with asyncio.timeout(ENRICH_WITHIN):
+                    await asyncio.wrap_future(work)
+            except TimeoutError:
+                late.set()
+                log.warning("enrichment took longer than %g s, alerts go on as they are", ENRICH_WITHIN)
+        in_time = dict(found)
+        self._telemetry.enrich_failures.inc(len(batch) - len(in_time))
+        return in_time
+
+    def _all(
+        self, batch: Sequence[tuple[Alert, Instant]], found: dict[Labels, Mapping[str, str]], late: Event
+    ) -> None:
+        for alert, now in batch:
+            if late.is_set():
+                return
+            try:
+                found[alert.labels] = self._enrich(alert, now)
+            except Exception:  # whatever fails in there, the alert must go on without it
+                log.exception("enrichment failed, the alert goes on as it is labels=%s", dict(alert.labels))

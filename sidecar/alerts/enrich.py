@@ -1,0 +1,97 @@
+"""An alert and what is known of its series -> annotations; pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Protocol
+
+from sidecar.alerts import narrate
+from sidecar.alerts.identity import fingerprint
+from sidecar.alerts.relay import AlertsConfig
+from sidecar.alerts.times import ends, resolved
+from sidecar.types import Alert, Finding, Instant, Labels
+
+PREFIX = "promantis_"
+
+
+class Findings(Protocol):
+    """What is known now; the snapshot."""
+
+    def near(self, labels: Labels, limit: int) -> Sequence[Finding]:
+        """Series of the alert's own rule that match its labels come first."""
+
+
+class Enricher:
+    """Callable as `enricher(alert, now)`: the annotations that are configured and for which there are words."""
+
+    def __init__(
+        self, findings: Findings, preview: Callable[[Alert], str], config: AlertsConfig, external_url: str
+    ) -> None:
+        self._findings = findings
+        self._preview = preview
+        self._names = config.annotations
+        self._max_bytes = config.max_bytes
+        self._url = external_url.rstrip("/")
+
+    def __call__(self, alert: Alert, now: Instant) -> Mapping[str, str]:
+        """Annotations by their full name; an alert of which nothing is known gets the url only."""
+        found = self._findings.near(alert.labels, 1)
+        words = {}
+        for name in self._names:
+            text = self._words(name, alert, found[0] if found else None, now)
+            if text:
+                words[PREFIX + name] = text
+        return words
+
+    def _words(self, name: str, alert: Alert, finding: Finding | None, now: Instant) -> str:
+        if name == "url":
+            url = f"{self._url}/a/{fingerprint(alert.labels)}"
+            return url if self._url and len(url.encode()) <= self._max_bytes else ""  # half a link is none
+        if name == "remedy":
+            return shorten(self._preview(alert), self._max_bytes)
+        return "" if finding is None else shorten(_said(name, alert, finding, now), self._max_bytes)
+
+
+def _said(name: str, alert: Alert, finding: Finding, now: Instant) -> str:
+    over = resolved(alert, now)
+    match name:
+        case "summary":
+            return narrate.summary(finding, ends(alert) if over else None)
+        case "outlook":
+            return narrate.outlook(finding, alert.label("alertname"), over)
+        case "expected":
+            return narrate.expected(finding)
+        case "since":
+            return "" if finding.since is None else _iso(finding.since)
+        case "score":
+            return _known(finding.score)
+        case "confidence":
+            return _known(finding.confidence)
+        case _:
+            raise ValueError(f"no words for {name!r}")
+
+
+def _known(value: float) -> str:
+    return "" if math.isnan(value) else narrate.number(value)
+
+
+def _iso(at: Instant) -> str:
+    return datetime.fromtimestamp(at // 60 * 60, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def shorten(text: str, max_bytes: int) -> str:
+    """Cut at the end of a word so that no more than this many UTF-8 bytes are left.
+
+    >>> shorten("alpha beta gamma", 14), shorten("abcdefgh", 6), shorten("short", 6)
+    ('alpha beta…', 'abc…', 'short')
+    """
+    raw = text.encode()
+    if len(raw) <= max_bytes:
+        return text
+    room = max_bytes - len("…".encode())
+    cut = raw[:room].decode(errors="ignore")
+    if not text[len(cut) :].startswith(" ") and " " in cut:
+        cut = cut[: cut.rindex(" ")]
+    return cut.rstrip(" ,;:") + "…"

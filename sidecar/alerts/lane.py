@@ -1,0 +1,200 @@
+"""The way to one Alertmanager: one POST at a time, the newest message per alert, until it is taken or over."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, Protocol
+
+from sidecar.telemetry import Telemetry
+from sidecar.types import Alert, Labels, Rejected, Unavailable
+
+log = logging.getLogger(__name__)
+
+SLICE = 64
+"""Alerts in one POST: what Prometheus up to 3.3 sends itself, so whatever stands before an Alertmanager
+takes it; and small, because a newer message waits for the POST that is under way."""
+
+LIMIT = 10_000
+"""Alerts that wait in one lane: Prometheus' own queue capacity. Beyond it the oldest are dropped."""
+
+SEND_WITHIN = 5.0
+"""Seconds for one POST."""
+
+BACKOFF = (0.25, 10.0)
+"""Seconds to wait after the first failure, and at most."""
+
+OUTCOMES = ("ok", "failed", "rejected", "expired", "dropped")
+"""Of `promantis_alerts_forwarded_total`; `failed` is a POST that will be tried again."""
+
+
+class Downstream(Protocol):
+    """An Alertmanager."""
+
+    @property
+    def name(self) -> str:
+        """For metrics and log lines."""
+
+    async def send(self, alerts: Sequence[Alert]) -> None:
+        """Post one batch; Unavailable when it may be tried again, Rejected when not."""
+
+
+class Ticket:
+    """Somebody waits until one lane has taken a whole batch; `done` holds None, or why it has not."""
+
+    def __init__(self, waiting: Iterable[Labels]) -> None:
+        self.done: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
+        self._waiting = set(waiting)
+
+    def settle(self, labels: Labels, failure: str | None) -> None:
+        """An alert of the batch, or a newer message about it, was taken (None) or not; a failure decides."""
+        self._waiting.discard(labels)
+        if not self.done.done() and (failure is not None or not self._waiting):
+            self.done.set_result(failure)
+
+
+class Message(NamedTuple):
+    """What is to be said about one alert; `expires` is the loop's time."""
+
+    alert: Alert
+    expires: float
+
+
+class _Item(NamedTuple):
+    message: Message
+    tickets: tuple[Ticket, ...]
+
+    def settle(self, failure: str | None) -> None:
+        for ticket in self.tickets:
+            ticket.settle(self.message.alert.labels, failure)
+
+
+class Lane:
+    """A level-triggered queue: it knows the newest message per alert, not the history of messages."""
+
+    def __init__(self, downstream: Downstream, telemetry: Telemetry) -> None:
+        self.name = downstream.name
+        self._downstream = downstream
+        self._items: dict[Labels, _Item] = {}
+        self._work = asyncio.Event()
+        self._urgent = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._size = telemetry.lane_alerts.labels(self.name)
+        self._size.set(0)
+        forwarded = telemetry.alerts_forwarded
+        self._count = {outcome: forwarded.labels(self.name, outcome) for outcome in OUTCOMES}
+
+    def put(self, messages: Sequence[Message], ticket: Ticket | None = None) -> None:
+        """Say this next. A message replaces an older one about its alert and answers for that one too.
+
+        With a ticket somebody waits, so it is tried at once even if the last try has just failed.
+        """
+        for message in messages:
+            old = self._items.pop(message.alert.labels, None)
+            tickets = (*(old.tickets if old else ()), *((ticket,) if ticket else ()))
+            self._items[message.alert.labels] = _Item(message, tickets)
+        while len(self._items) > LIMIT:
+            self._drop(next(iter(self._items)), "dropped", "too many alerts wait")
+        self._changed()
+        if ticket is not None:
+            self._urgent.set()
+
+    def forget(self, labels: Labels) -> None:
+        """Something newer is known about this alert: what waits here must not be said any more."""
+        item = self._items.pop(labels, None)
+        if item is not None:
+            item.settle("a newer message came")
+            self._changed()
+
+    async def idle(self) -> None:
+        """Wait until nothing waits here."""
+        await self._idle.wait()
+
+    async def run(self) -> None:
+        """Send for ever; cancel to stop."""
+        clock, delay = asyncio.get_running_loop().time, 0.0
+        while True:
+            await self._work.wait()
+            self._expire(clock())
+            batch = list(self._items.items())[:SLICE]
+            if not batch:
+                continue
+            self._urgent.clear()
+            try:
+                await self._send([item.message.alert for _, item in batch])
+            except Unavailable as failed:
+                if not delay:  # once an outage, not once a try
+                    log.warning("alerts not taken alertmanager=%s error=%s", self.name, failed)
+                self._count["failed"].inc(len(batch))
+                for labels, item in batch:
+                    item.settle(str(failed))
+                    if self._items.get(labels) is item:
+                        self._items[labels] = _Item(item.message, ())
+                delay = min(max(BACKOFF[0], 2 * delay), BACKOFF[1])
+                await self._pause(delay * random.uniform(0.5, 1.0))
+            except Rejected as refused:
+                if len(batch) > 1:
+                    await self._one_by_one(batch)
+                else:
+                    self._settle(*batch[0], refused)
+                delay = 0.0
+            else:
+                for labels, item in batch:
+                    self._settle(labels, item, None)
+                delay = 0.0
+
+    async def _send(self, alerts: Sequence[Alert]) -> None:
+        try:
+            async with asyncio.timeout(SEND_WITHIN):  # wait_for loses cancellations before Python 3.12
+                await self._downstream.send(alerts)
+        except TimeoutError:
+            raise Unavailable(f"no answer within {SEND_WITHIN:g} s") from None
+
+    async def _one_by_one(self, batch: Sequence[tuple[Labels, _Item]]) -> None:
+        """One alert must not take the others with it: Alertmanager refuses some batches as a whole."""
+        for labels, item in batch:
+            if self._items.get(labels) is not item:
+                continue  # something newer is to be said
+            try:
+                await self._send([item.message.alert])
+            except Rejected as refused:
+                self._settle(labels, item, refused)
+            except Unavailable:
+                return  # the next round tells what is left
+            else:
+                self._settle(labels, item, None)
+
+    def _settle(self, labels: Labels, item: _Item, refused: Rejected | None) -> None:
+        item.settle(None if refused is None else str(refused))
+        self._count["ok" if refused is None else "rejected"].inc()
+        if refused is not None:
+            log.warning("alert refused alertmanager=%s labels=%s error=%s", self.name, dict(labels), refused)
+        if self._items.get(labels) is item:
+            del self._items[labels]
+        self._changed()
+
+    def _expire(self, now: float) -> None:
+        for labels in [labels for labels, item in self._items.items() if item.message.expires <= now]:
+            self._drop(labels, "expired", "it expired")
+        self._changed()
+
+    def _drop(self, labels: Labels, outcome: str, words: str) -> None:
+        self._items.pop(labels).settle(words)
+        self._count[outcome].inc()
+
+    async def _pause(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._urgent.wait()
+
+    def _changed(self) -> None:
+        self._size.set(len(self._items))
+        for event, wanted in ((self._work, bool(self._items)), (self._idle, not self._items)):
+            if wanted:
+                event.set()
+            else:
+                event.clear()

@@ -1,0 +1,212 @@
+"""The words: what is known of one series, as an on-call lead would say it. Pure and the same in each replica."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime
+
+from sidecar.types import HORIZONS, Breach, Finding, Forecast, Instant
+
+ANNOTATIONS = ("summary", "outlook", "url", "score", "confidence", "since", "expected", "remedy")
+"""Names that `alerts.annotations` may list; on the alert each starts with `promantis_`."""
+
+_LIKELY = 0.5
+"""A breach less probable than this is not announced."""
+
+_SECONDS = dict(HORIZONS)
+
+
+def summary(finding: Finding, resolved_at: Instant | None = None) -> str:
+    """One sentence: the value against what is normal, since when, how sure. `resolved_at` when it is over."""
+    name = _name(finding)
+    if math.isnan(finding.observed):
+        now = f"{name} has no value now"
+        return f"{now}, normal {_band(finding)}." if _has_band(finding) else f"{now}. {_UNKNOWN}"
+    value = f"{name} is {number(finding.observed)}"
+    if not _has_band(finding):
+        return f"{value}. {_UNKNOWN}"
+    band = _band(finding)
+    inside = finding.lower <= finding.observed <= finding.upper
+    if resolved_at is not None:
+        if inside:
+            return f"{value}, back in its normal range {band} since {clock(resolved_at, finding.at)}."
+        return f"Resolved at {clock(resolved_at, finding.at)}, but {value}, outside its normal {band}."
+    if inside and finding.since is None:
+        return f"{value}, inside its normal range {band}."
+    if inside:  # odd for its moment or its shape, not for its size
+        return f"{value}, within {band} but unusual{_since(finding)}{_confidence(finding)}."
+    return f"{value}, normal now {band}; outside{_since(finding)}{_confidence(finding)}."
+
+
+def outlook(finding: Finding, alertname: str, resolved: bool = False) -> str:
+    """What happens if nobody acts; empty when nothing can be said."""
+    breach = _worst(finding, alertname)
+    near = finding.forecasts[0] if finding.forecasts else None
+    if breach is not None and breach.eta == 0 and not resolved:
+        return _while_true(breach, near)
+    if breach is not None and breach.eta is not None:
+        horizon = _covering(breach)
+        probability = breach.probability.get(horizon, math.nan)
+        if probability >= _LIKELY:
+            lead = "May come back" if resolved else "If nobody acts"
+            then = _forecast(finding, horizon)
+            return (
+                f"{lead}: {_side(breach)} {number(breach.value)} {_in(breach.eta)}"
+                f" (probability {number(probability, 2)}){_expected(then, '; ')}."
+            )
+    if near is None or math.isnan(near.value):
+        return ""
+    expected = f"{number(near.value)} in {_minutes(_SECONDS[near.horizon])}"
+    if not _has_band(finding):
+        return f"Expected {expected}."
+    if resolved:
+        return f"Expected to stay: {expected}."
+    if finding.lower <= near.value <= finding.upper:
+        inside = finding.lower <= finding.observed <= finding.upper
+        return f"{'Stays' if inside else 'Back'} inside its normal range, expected {expected}."
+    return f"If nobody acts: outside its normal range, expected {expected}."
+
+
+def _while_true(breach: Breach, near: Forecast | None) -> str:
+    side, limit = _side(breach), number(breach.value)
+    if near is None or math.isnan(near.value):
+        return f"{side.capitalize()} {limit} now."
+    if _holds(breach.op, near.value, breach.value):
+        return f"If nobody acts: stays {side} {limit}{_expected(near, '; ')}."
+    return f"{side.capitalize()} {limit} now, not for long{_expected(near, ': ')}."
+
+
+_UNKNOWN = "No history for this series yet."
+
+
+def expected(finding: Finding) -> str:
+    """The value that would be normal now, and its range; empty when there is no history."""
+    return f"{number(finding.expected)} ({_band(finding)})" if _has_band(finding) else ""
+
+
+def number(value: float, digits: int = 3) -> str:
+    """Round to significant digits; large values with SI prefixes, since no unit is known.
+
+    >>> [number(x) for x in (0.8642, 0.5, 1234.0, 15321.0, 2.5e9, -0.0000123, 0.0, float("inf"))]
+    ['0.864', '0.5', '1230', '15.3k', '2.5G', '-0.0000123', '0', '+Inf']
+    """
+    if math.isnan(value):
+        return "unknown"
+    if math.isinf(value):
+        return "+Inf" if value > 0 else "-Inf"
+    value, unit = float(f"{value:.{digits}g}"), ""
+    if abs(value) >= 1e21 or 0 < abs(value) < 1e-7:
+        return f"{value:.{digits}g}"
+    if abs(value) >= 1e4:
+        power = math.floor(math.log10(abs(value))) // 3
+        value, unit = value / 1000**power, " kMGTPE"[power]
+    places = digits - 1 - (math.floor(math.log10(abs(value))) if value else 0)
+    text = f"{value:.{max(0, places)}f}"
+    return (text.rstrip("0").rstrip(".") if "." in text else text) + unit
+
+
+def clock(at: Instant, now: Instant) -> str:
+    """The minute, with its day when that is not today.
+
+    >>> clock(Instant(50580), Instant(86000)), clock(Instant(50580), Instant(90000))
+    ('14:03 UTC', '1970-01-01 14:03 UTC')
+    """
+    when = datetime.fromtimestamp(at, UTC)
+    today = when.date() == datetime.fromtimestamp(now, UTC).date()
+    return when.strftime("%H:%M UTC" if today else "%Y-%m-%d %H:%M UTC")
+
+
+def age(seconds: float) -> str:
+    """How long, in the two largest units.
+
+    >>> [age(s) for s in (20, 360, 7500, 7200, 190000)]
+    ['less than a minute', '6 min', '2 h 5 min', '2 h', '2 d 4 h']
+    """
+    minutes = int(seconds // 60)
+    if minutes < 1:
+        return "less than a minute"
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    parts = [(days, "d"), (hours, "h"), (minutes, "min")]
+    while parts[0][0] == 0:
+        parts.pop(0)
+    return " ".join(f"{n} {unit}" for n, unit in parts[:2] if n)
+
+
+def _name(finding: Finding) -> str:
+    """The query when it is short enough for a sentence, else the watch."""
+    query = " ".join(finding.query.split())
+    return query if 0 < len(query) <= 60 else finding.watch
+
+
+def _has_band(finding: Finding) -> bool:
+    return not (math.isnan(finding.lower) or math.isnan(finding.upper))
+
+
+def _band(finding: Finding) -> str:
+    return f"{number(finding.lower)} to {number(finding.upper)}"
+
+
+def _since(finding: Finding) -> str:
+    if finding.since is None:
+        return " just now"
+    minutes = finding.at // 60 - finding.since // 60  # of the clock: replicas tick some seconds apart
+    return f" since {clock(finding.since, finding.at)} ({age(60 * minutes)})"
+
+
+def _confidence(finding: Finding) -> str:
+    if math.isnan(finding.confidence):
+        return ""
+    words = "high" if finding.confidence >= 0.8 else "medium" if finding.confidence >= 0.5 else "low"
+    return f", confidence {words}"
+
+
+def _worst(finding: Finding, alertname: str) -> Breach | None:
+    """The limit of the alert itself, if it is among them; else the most probable one, the nearest first."""
+
+    def order(breach: Breach) -> tuple[bool, float, float]:
+        eta = math.inf if breach.eta is None else breach.eta
+        return (breach.alertname != alertname, -max(breach.probability.values(), default=0.0), eta)
+
+    return min(finding.breaches, key=order, default=None)
+
+
+def _covering(breach: Breach) -> str:
+    """The shortest horizon that reaches the expected crossing."""
+    eta = breach.eta or 0.0
+    return next((name for name, seconds in HORIZONS if seconds >= eta), HORIZONS[-1][0])
+
+
+def _forecast(finding: Finding, horizon: str) -> Forecast | None:
+    return next((forecast for forecast in finding.forecasts if forecast.horizon == horizon), None)
+
+
+def _expected(forecast: Forecast | None, before: str) -> str:
+    if forecast is None or math.isnan(forecast.value):
+        return ""
+    return f"{before}{number(forecast.value)} expected in {_minutes(_SECONDS[forecast.horizon])}"
+
+
+def _in(eta: float) -> str:
+    minutes = round(eta / 60)
+    return "within a minute" if minutes < 1 else f"in about {age(60 * minutes)}"
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds / 60:g} min"
+
+
+def _side(breach: Breach) -> str:
+    return {">": "above", ">=": "at or above", "<": "below", "<=": "at or below", "==": "at"}.get(
+        breach.op, f"{breach.op}"
+    )
+
+
+def _holds(op: str, value: float, limit: float) -> bool:
+    return {
+        ">": value > limit,
+        ">=": value >= limit,
+        "<": value < limit,
+        "<=": value <= limit,
+        "==": value == limit,
+    }.get(op, value != limit)

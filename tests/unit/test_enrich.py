@@ -1,0 +1,231 @@
+"""What is written on alerts: words, caps, links; the same in every replica."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sidecar.alerts.enrich import Enricher, shorten
+from sidecar.alerts.identity import fingerprint
+from sidecar.alerts.narrate import ANNOTATIONS, number, outlook, summary
+from sidecar.alerts.relay import AlertsConfig
+from sidecar.types import Alert, Breach, Finding, Forecast, Instant, Labels
+
+NAN = math.nan
+AT = Instant(1764079745.0)  # 2025-11-25T14:09:05Z
+SINCE = Instant(AT - 360)
+POOL = Finding(
+    watch="pool",
+    query="db_pool_used",
+    kind="saturation",
+    labels=(("job", "shop"),),
+    at=AT,
+    observed=0.8612,
+    expected=0.45,
+    lower=0.38,
+    upper=0.52,
+    score=2.4,
+    confidence=0.93,
+    since=SINCE,
+    forecasts=(
+        Forecast("15m", 0.9712, 0.8, 1.0),
+        Forecast("30m", 0.99, 0.8, 1.0),
+        Forecast("60m", 1.2, 0.8, 1.4),
+    ),
+    breaches=(
+        Breach("PoolExhaustion", "page", ">", 0.9, 300.0, {"15m": 0.9, "30m": 0.95, "60m": 0.97}, 420.0),
+    ),
+)
+ALERT = Alert(
+    (("alertname", "PoolExhaustion"), ("job", "shop")), {}, "2025-11-25T14:08:00Z", "2025-11-25T14:12:00Z"
+)
+OVER = msgspec.structs.replace(ALERT, ends_at="2025-11-25T14:09:00Z")
+
+
+def but(finding: Finding = POOL, **changes: Any) -> Finding:
+    return msgspec.structs.replace(finding, **changes)
+
+
+class Known:
+    """Findings that are what the test says."""
+
+    def __init__(self, *findings: Finding) -> None:
+        self.findings = findings
+
+    def near(self, labels: Labels, limit: int) -> Sequence[Finding]:
+        return self.findings[:limit]
+
+
+def enriched(
+    *findings: Finding, alert: Alert = ALERT, url: str = "http://p:9909/", **config: Any
+) -> Mapping[str, str]:
+    enricher = Enricher(Known(*findings), lambda alert: "bigger-pool would POST", AlertsConfig(**config), url)
+    return enricher(alert, AT)
+
+
+@pytest.mark.parametrize(
+    ("finding", "words"),
+    [
+        (
+            POOL,
+            "db_pool_used is 0.861, normal now 0.38 to 0.52; outside since 14:03 UTC (6 min), confidence high.",
+        ),
+        (
+            but(since=None),
+            "db_pool_used is 0.861, normal now 0.38 to 0.52; outside just now, confidence high.",
+        ),
+        (
+            but(since=Instant(AT - 86400), confidence=0.6),
+            "db_pool_used is 0.861, normal now 0.38 to 0.52; outside since 2025-11-24 14:09 UTC (1 d), "
+            "confidence medium.",
+        ),
+        (but(observed=0.41, since=None), "db_pool_used is 0.41, inside its normal range 0.38 to 0.52."),
+        (
+            but(observed=0.41, confidence=0.2),
+            "db_pool_used is 0.41, within 0.38 to 0.52 but unusual since 14:03 UTC (6 min), confidence low.",
+        ),
+        (
+            but(lower=NAN, upper=NAN, expected=NAN, since=None),
+            "db_pool_used is 0.861. No history for this series yet.",
+        ),
+        (but(observed=NAN), "db_pool_used has no value now, normal 0.38 to 0.52."),
+        (
+            but(query="x" * 61, confidence=NAN),
+            "pool is 0.861, normal now 0.38 to 0.52; outside since 14:03 UTC (6 min).",
+        ),
+    ],
+)
+def test_summary_while_firing(finding: Finding, words: str) -> None:
+    assert summary(finding) == words
+
+
+def test_summary_when_resolved() -> None:
+    at = Instant(AT - 5)
+    assert (
+        summary(but(observed=0.45, since=None), at)
+        == "db_pool_used is 0.45, back in its normal range 0.38 to 0.52 since 14:09 UTC."
+    )
+    assert (
+        summary(POOL, at)
+        == "Resolved at 14:09 UTC, but db_pool_used is 0.861, outside its normal 0.38 to 0.52."
+    )
+
+
+def _breach(op: str = ">", eta: float | None = 420.0, p: float = 0.9, **changes: Any) -> Breach:
+    return Breach("PoolExhaustion", "page", op, 0.9, 0.0, {"15m": p, "30m": p, "60m": p}, eta)
+
+
+@pytest.mark.parametrize(
+    ("finding", "words"),
+    [
+        (POOL, "If nobody acts: above 0.9 in about 7 min (probability 0.9); 0.971 expected in 15 min."),
+        (
+            but(breaches=(_breach(eta=1500.0),)),
+            "If nobody acts: above 0.9 in about 25 min (probability 0.9); 0.99 expected in 30 min.",
+        ),
+        (
+            but(breaches=(_breach(eta=0.0, p=1.0),)),
+            "If nobody acts: stays above 0.9; 0.971 expected in 15 min.",
+        ),
+        (
+            but(breaches=(_breach(eta=0.0, p=1.0),), forecasts=(Forecast("15m", 0.5, 0.4, 0.6),)),
+            "Above 0.9 now, not for long: 0.5 expected in 15 min.",
+        ),
+        (but(breaches=(_breach("<", 0.0, 1.0),), forecasts=()), "Below 0.9 now."),
+        (
+            but(breaches=(), forecasts=(Forecast("15m", 0.45, 0.4, 0.6),)),
+            "Back inside its normal range, expected 0.45 in 15 min.",
+        ),
+        (
+            but(breaches=(), observed=0.44, forecasts=(Forecast("15m", 0.45, 0.4, 0.6),)),
+            "Stays inside its normal range, expected 0.45 in 15 min.",
+        ),
+        (
+            but(breaches=(_breach(p=0.2),)),
+            "If nobody acts: outside its normal range, expected 0.971 in 15 min.",
+        ),
+        (but(breaches=(_breach(eta=None),), forecasts=()), ""),
+        (but(lower=NAN, upper=NAN, breaches=()), "Expected 0.971 in 15 min."),
+    ],
+)
+def test_outlook_while_firing(finding: Finding, words: str) -> None:
+    assert outlook(finding, "PoolExhaustion") == words
+
+
+def test_outlook_is_about_the_alerts_own_limit() -> None:
+    other = Breach("Other", "page", ">", 0.5, 0.0, {"15m": 1.0}, 0.0)
+    assert outlook(but(breaches=(other, *POOL.breaches)), "PoolExhaustion").startswith(
+        "If nobody acts: above 0.9 in"
+    )
+    assert outlook(but(breaches=(other,)), "PoolExhaustion").startswith("If nobody acts: stays above 0.5;")
+
+
+def test_outlook_when_resolved() -> None:
+    calm = (Forecast("15m", 0.45, 0.4, 0.6),)
+    assert outlook(but(breaches=(), forecasts=calm), "", True) == "Expected to stay: 0.45 in 15 min."
+    assert outlook(POOL, "", True).startswith("May come back: above 0.9 in about 7 min")
+
+
+def test_default_annotations() -> None:
+    assert enriched(POOL) == {
+        "promantis_summary": summary(POOL),
+        "promantis_outlook": outlook(POOL, "PoolExhaustion"),
+        "promantis_url": f"http://p:9909/a/{fingerprint(ALERT.labels)}",
+    }
+
+
+def test_all_annotations() -> None:
+    words = enriched(POOL, annotations=ANNOTATIONS)
+    assert list(words) == [f"promantis_{name}" for name in ANNOTATIONS]
+    assert words["promantis_score"] == "2.4"
+    assert words["promantis_confidence"] == "0.93"
+    assert words["promantis_since"] == "2025-11-25T14:03:00Z"
+    assert words["promantis_expected"] == "0.45 (0.38 to 0.52)"
+    assert words["promantis_remedy"] == "bigger-pool would POST"
+
+
+def test_an_alert_of_which_nothing_is_known_gets_the_url_only() -> None:
+    assert list(enriched()) == ["promantis_url"]
+    assert enriched(url="") == {}
+
+
+def test_resolved_alerts_are_spoken_of_as_resolved() -> None:
+    calm = but(observed=0.45, since=None, breaches=(), forecasts=(Forecast("15m", 0.44, 0.4, 0.6),))
+    words = enriched(calm, alert=OVER)
+    assert words["promantis_summary"].endswith("back in its normal range 0.38 to 0.52 since 14:09 UTC.")
+    assert words["promantis_outlook"] == "Expected to stay: 0.44 in 15 min."
+
+
+def test_replicas_that_tick_some_seconds_apart_agree() -> None:
+    other = but(at=Instant(AT + 20), since=Instant(SINCE + 15), observed=0.86117, score=2.4001)
+    assert enriched(other, annotations=ANNOTATIONS) == enriched(POOL, annotations=ANNOTATIONS)
+
+
+def test_a_link_is_whole_or_not_there() -> None:
+    assert "promantis_url" not in enriched(POOL, url="http://" + "long." * 60)
+
+
+def test_words_are_capped() -> None:
+    long = enriched(POOL, max_bytes=50)["promantis_summary"]
+    assert long == "db_pool_used is 0.861, normal now 0.38 to 0.52…"
+
+
+@given(st.text(max_size=200), st.integers(min_value=50, max_value=120))
+def test_shorten_keeps_whole_characters_and_the_cap(text: str, limit: int) -> None:
+    short = shorten(text, limit)
+    assert len(short.encode("utf-8", "surrogatepass")) <= limit
+    assert short == text or text.startswith(short.removesuffix("…"))
+
+
+@given(st.floats())
+def test_numbers_are_short_and_near(value: float) -> None:
+    text = number(value)
+    assert len(text) <= 13
+    if math.isfinite(value) and 1e-6 < abs(value) < 1e4:
+        assert float(text) == pytest.approx(value, rel=0.006)

@@ -1,0 +1,434 @@
+"""The relay's races, with stand-ins for Alertmanagers that answer when the test says so."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from sidecar.alerts import aside, lane, relay
+from sidecar.alerts.relay import AlertsConfig, Relay
+from sidecar.telemetry import Telemetry
+from sidecar.types import Alert, Instant, Rejected, Unavailable, labels_of
+
+NOW = Instant(1764032400.0)  # 2025-11-25T01:00:00Z
+FIRING, RESOLVED, PAST = "2025-11-25T01:04:00.000Z", "2025-11-25T01:00:00.000Z", "2025-11-25T00:59:59Z"
+
+
+class Peer:
+    """A stand-in for an Alertmanager: keeps what it got; `answer` may wait or raise."""
+
+    def __init__(self, name: str = "am") -> None:
+        self.name = name
+        self.batches: list[list[Alert]] = []
+        self.answer: Callable[[Sequence[Alert]], Any] | None = None
+
+    async def send(self, alerts: Sequence[Alert]) -> None:
+        if self.answer is not None:
+            result = self.answer(alerts)
+            if result is not None:
+                await result
+        self.batches.append(list(alerts))
+
+    @property
+    def got(self) -> list[Alert]:
+        return [alert for batch in self.batches for alert in batch]
+
+    def words(self, name: str = "A") -> list[tuple[str | None, str]]:
+        return [
+            (a.ends_at, a.annotations.get("promantis_summary", ""))
+            for a in self.got
+            if a.label("alertname") == name
+        ]
+
+
+def alert(name: str = "A", ends_at: str | None = FIRING, **annotations: str) -> Alert:
+    return Alert(labels_of({"alertname": name}), annotations, "2025-11-25T00:50:00.000Z", ends_at)
+
+
+def known(alert: Alert, now: Instant) -> Mapping[str, str]:
+    return {"promantis_summary": "known"}
+
+
+def refuse(words: str) -> Callable[[Sequence[Alert]], None]:
+    def answer(_: Sequence[Alert]) -> None:
+        raise Unavailable(words)
+
+    return answer
+
+
+@asynccontextmanager
+async def running(
+    mode: str, *peers: Peer, enrich: aside.Enrich = known
+) -> AsyncIterator[tuple[Relay, Telemetry]]:
+    telemetry = Telemetry()
+    it = Relay(AlertsConfig(mode=mode), peers, enrich, telemetry)
+    task = asyncio.create_task(it.run())
+    try:
+        yield it, telemetry
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def until(condition: Callable[[], object], within: float = 5.0) -> None:
+    end = time.monotonic() + within
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        await asyncio.sleep(0.005)
+
+
+def sample(telemetry: Telemetry, name: str, **labels: str) -> float:
+    value = telemetry.registry.get_sample_value(f"promantis_{name}", labels)
+    assert value is not None, f"{name}{labels} is not there"
+    return value
+
+
+@pytest.fixture(autouse=True)
+def _short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relay, "TEE_DELAY", 0.05)
+    monkeypatch.setattr(lane, "BACKOFF", (0.02, 0.05))
+
+
+# ----------------------------------------------------------------------- tee
+
+
+async def test_tee_sends_only_enriched_copies_firing_and_resolved() -> None:
+    peer = Peer()
+    async with running("tee", peer) as (it, telemetry):
+        assert await it.receive([alert(summary="mine")], NOW) == (True, "")
+        assert peer.got == []
+        await until(lambda: peer.got)
+        await it.receive([alert(ends_at=RESOLVED)], NOW)
+        await until(lambda: len(peer.got) == 2)
+    assert peer.words() == [(FIRING, "known"), (RESOLVED, "known")]
+    assert peer.got[0].annotations == {"summary": "mine", "promantis_summary": "known"}
+    assert sample(telemetry, "alerts_received_total") == 2
+    assert sample(telemetry, "alerts_enriched_total") == 2
+    assert sample(telemetry, "alerts_forwarded_total", alertmanager="am", outcome="ok") == 2
+    assert sample(telemetry, "lane_alerts", alertmanager="am") == 0
+
+
+async def test_tee_drops_a_copy_that_a_newer_message_has_overtaken() -> None:
+    peer = Peer()
+    async with running("tee", peer) as (it, _):
+        await it.receive([alert()], NOW)
+        await it.receive([alert(ends_at=RESOLVED)], NOW)
+        await until(lambda: peer.got)
+        await asyncio.sleep(0.1)
+    assert peer.words() == [(RESOLVED, "known")]
+
+
+async def test_tee_late_enrichment_never_revives_a_resolved_alert() -> None:
+    peer, started, go_on = Peer(), asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def slow(alert: Alert, now: Instant) -> Mapping[str, str]:
+        if alert.ends_at == FIRING:
+            loop.call_soon_threadsafe(started.set)
+            asyncio.run_coroutine_threadsafe(go_on.wait(), loop).result(2)
+        return known(alert, now)
+
+    async with running("tee", peer, enrich=slow) as (it, _):
+        await it.receive([alert()], NOW)
+        await started.wait()  # the firing copy is being enriched
+        await it.receive([alert(ends_at=RESOLVED)], NOW)
+        go_on.set()
+        await until(lambda: peer.got)
+        await asyncio.sleep(0.1)
+    assert peer.words() == [(RESOLVED, "known")]
+
+
+async def test_tee_forgets_what_waits_for_a_peer_that_is_down_as_soon_as_newer_is_known() -> None:
+    peer = Peer()
+    peer.answer = refuse("down")
+    async with running("tee", peer) as (it, telemetry):
+        await it.receive([alert()], NOW)
+        await until(lambda: sample(telemetry, "lane_alerts", alertmanager="am") == 1)
+        await it.receive([alert(ends_at=RESOLVED)], NOW)
+        peer.answer = None  # up again, before the resolved copy is ready
+        await until(lambda: peer.got)
+        await asyncio.sleep(0.1)
+    assert peer.words() == [(RESOLVED, "known")]
+
+
+async def test_tee_without_words_sends_nothing_but_the_end() -> None:
+    peer = Peer()
+    async with running("tee", peer, enrich=lambda alert, now: {}) as (it, _):
+        await it.receive([alert()], NOW)
+        await asyncio.sleep(0.15)
+        assert peer.got == []
+        await it.receive([alert(ends_at=RESOLVED)], NOW)
+        await until(lambda: peer.got)
+    assert peer.got == [alert(ends_at=RESOLVED)]
+
+
+async def test_the_users_annotation_wins() -> None:
+    peer = Peer()
+    async with running("tee", peer) as (it, _):
+        await it.receive([alert(promantis_summary="mine")], NOW)
+        await until(lambda: peer.got)
+    assert peer.words() == [(FIRING, "mine")]
+
+
+async def test_enrichment_that_fails_costs_only_its_own_alert() -> None:
+    peer = Peer()
+
+    def failing(alert: Alert, now: Instant) -> Mapping[str, str]:
+        if alert.label("alertname") == "B":
+            raise ZeroDivisionError
+        return known(alert, now)
+
+    async with running("tee", peer, enrich=failing) as (it, telemetry):
+        await it.receive([alert("A"), alert("B"), alert("C")], NOW)
+        await until(lambda: len(peer.got) == 2)
+    assert sorted(a.label("alertname") for a in peer.got) == ["A", "C"]
+    assert sample(telemetry, "enrich_failures_total") == 1
+
+
+async def test_enrichment_that_hangs_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(aside, "ENRICH_WITHIN", 0.1)
+    peer = Peer()
+
+    def hanging(alert: Alert, now: Instant) -> Mapping[str, str]:
+        if alert.label("alertname") == "Slow":
+            time.sleep(0.4)
+        return known(alert, now)
+
+    async with running("inline", peer, enrich=hanging) as (it, telemetry):
+        assert (await it.receive([alert("A"), alert("Slow"), alert("C")], NOW)).taken
+        await until(lambda: peer.words("A") == [(FIRING, ""), (FIRING, "known")])
+        assert sample(telemetry, "enrich_failures_total") == 2
+        assert peer.words("C") == [(FIRING, "")]
+        await asyncio.sleep(0.4)
+        await it.receive([alert("C")], NOW)
+        await until(lambda: (FIRING, "known") in peer.words("C"))
+
+
+# ----------------------------------------------------------------------- inline
+
+
+async def test_inline_sends_raw_first_and_the_words_after_and_then_always() -> None:
+    peer = Peer()
+    async with running("inline", peer) as (it, _):
+        assert await it.receive([alert()], NOW) == (True, "")
+        assert peer.words()[0] == (FIRING, "")
+        await until(lambda: len(peer.got) == 2)
+        await it.receive([alert(ends_at="2025-11-25T01:05:15.000Z")], NOW)
+        assert peer.words()[1:3] == [(FIRING, "known"), ("2025-11-25T01:05:15.000Z", "known")]
+
+
+async def test_inline_words_of_firing_are_not_said_of_resolved() -> None:
+    peer = Peer()
+    async with running(
+        "inline", peer, enrich=lambda alert, now: {"promantis_summary": str(alert.ends_at)}
+    ) as (it, _):
+        await it.receive([alert()], NOW)
+        await until(lambda: len(peer.got) == 2)
+        await it.receive([alert(ends_at=RESOLVED)], NOW)
+        await until(lambda: len(peer.got) == 4)
+    assert peer.words() == [(FIRING, ""), (FIRING, FIRING), (RESOLVED, ""), (RESOLVED, RESOLVED)]
+
+
+async def test_inline_one_at_a_time_so_that_nothing_overtakes() -> None:
+    """The enriched firing copy is under way when the resolved message comes: it must arrive after."""
+    peer, go_on = Peer(), asyncio.Event()
+
+    def hold(alerts: Sequence[Alert]) -> Any:
+        return go_on.wait() if "promantis_summary" in alerts[0].annotations else None
+
+    peer.answer = hold
+    async with running("inline", peer) as (it, _):
+        await it.receive([alert()], NOW)
+        await asyncio.sleep(0.05)  # the enriched copy hangs in the peer now
+        over = asyncio.create_task(it.receive([alert(ends_at=RESOLVED)], NOW))
+        await asyncio.sleep(0.05)
+        assert not over.done()
+        go_on.set()
+        assert (await over).taken
+        await until(lambda: peer.words()[-1] == (RESOLVED, "known"))
+    order = [ends for ends, _ in peer.words()]
+    assert order[:2] == [FIRING, FIRING]
+    assert set(order[2:]) == {RESOLVED}
+
+
+async def test_inline_one_that_hangs_delays_neither_the_other_nor_the_answer() -> None:
+    good, hung = Peer("good"), Peer("hung")
+    hung.answer = lambda _: asyncio.sleep(60)
+    async with running("inline", hung, good) as (it, _):
+        for _ in range(3):
+            begin = time.monotonic()
+            assert (await it.receive([alert()], NOW)).taken
+            assert time.monotonic() - begin < 2  # a hung one costs 5
+        await until(lambda: (FIRING, "known") in good.words())
+    assert hung.got == []
+
+
+async def test_inline_says_so_when_nobody_takes_it_and_delivers_when_one_is_up_again() -> None:
+    peers = [Peer("a"), Peer("b")]
+    for peer in peers:
+        peer.answer = refuse(f"{peer.name} is down")
+    async with running("inline", *peers) as (it, telemetry):
+        assert await it.receive([alert()], NOW) == (False, "a: a is down; b: b is down")
+        assert sample(telemetry, "alerts_forwarded_total", alertmanager="a", outcome="failed") >= 1
+        peers[0].answer = None
+        await until(lambda: (FIRING, "known") in peers[0].words())
+        assert sample(telemetry, "lane_alerts", alertmanager="b") == 1
+
+
+async def test_inline_answers_in_time_when_all_hang(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relay, "ANSWER_WITHIN", 0.1)
+    peer = Peer()
+    peer.answer = lambda _: asyncio.sleep(60)
+    async with running("inline", peer) as (it, _):
+        assert await it.receive([alert()], NOW) == (False, "am: no answer within 0.1 s")
+
+
+async def test_a_message_that_expired_is_not_sent_any_more() -> None:
+    peer = Peer()
+    peer.answer = refuse("down")
+    async with running("inline", peer) as (it, telemetry):
+        soon = "2025-11-25T01:00:00.200Z"
+        assert not (await it.receive([alert("A", soon), alert("B", None)], NOW)).taken
+        await until(
+            lambda: sample(telemetry, "alerts_forwarded_total", alertmanager="am", outcome="expired") == 1
+        )
+        peer.answer = None
+        await until(lambda: peer.words("B"))
+    assert peer.words("A") == []
+
+
+async def test_one_refused_alert_does_not_take_the_batch_with_it() -> None:
+    peer = Peer()
+
+    def picky(alerts: Sequence[Alert]) -> None:
+        if any(a.label("alertname") == "Bad" for a in alerts):
+            raise Rejected("422: no", 422)
+
+    peer.answer = picky
+    async with running("inline", peer) as (it, telemetry):
+        assert await it.receive([alert("A"), alert("Bad"), alert("C")], NOW) == (False, "am: 422: no")
+        await until(lambda: (FIRING, "known") in peer.words("C"))
+        assert sample(telemetry, "alerts_forwarded_total", alertmanager="am", outcome="rejected") >= 1
+    assert peer.words("A")[0] == (FIRING, "")
+    assert peer.words("Bad") == []
+
+
+async def test_answers_of_overlapping_batches_are_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two deliveries of A are not a delivery of A and B."""
+    monkeypatch.setattr(lane, "SLICE", 1)
+    peer, first, last = Peer(), asyncio.Event(), asyncio.Event()
+
+    def holding(alerts: Sequence[Alert]) -> Any:
+        if alerts[0].label("alertname") == "B":
+            return last.wait()
+        return first.wait() if not peer.batches else None
+
+    peer.answer = holding
+    async with running("inline", peer, enrich=lambda a, n: {}) as (it, _):
+        tasks = []
+        for batch in ([alert("A"), alert("B")], [alert("A")], [alert("B")]):
+            tasks.append(asyncio.create_task(it.receive(batch, NOW)))
+            await asyncio.sleep(0.02)
+        first.set()  # the old A, then the new A, then the new B
+        await until(lambda: len(peer.got) == 2)
+        await asyncio.sleep(0.02)
+        assert [task.done() for task in tasks] == [False, True, False]
+        last.set()
+        assert [(await task).taken for task in tasks] == [True, True, True]
+    assert [a.label("alertname") for a in peer.got] == ["A", "A", "B"]
+
+
+async def test_posts_are_slices() -> None:
+    peer = Peer()
+    async with running("inline", peer, enrich=lambda a, n: {}) as (it, _):
+        assert (await it.receive([alert(f"A{i}") for i in range(150)], NOW)).taken
+    assert [len(batch) for batch in peer.batches] == [64, 64, 22]
+
+
+async def test_stop_sends_what_waits_and_takes_no_more() -> None:
+    peer = Peer()
+    telemetry = Telemetry()
+    it = Relay(AlertsConfig(mode="tee"), [peer], known, telemetry)
+    task = asyncio.create_task(it.run())
+    await it.receive([alert()], NOW)
+    it.stop()
+    await asyncio.wait_for(task, 1)
+    assert peer.words() == [(FIRING, "known")]
+    assert await it.receive([alert()], NOW) == (False, "Promantis is stopping")
+
+
+async def test_stop_does_not_wait_for_the_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relay, "DRAIN_WITHIN", 0.1)
+    peer = Peer()
+    peer.answer = lambda _: asyncio.sleep(60)
+    it = Relay(AlertsConfig(mode="tee"), [peer], known, Telemetry())
+    task = asyncio.create_task(it.run())
+    await it.receive([alert()], NOW)
+    it.stop()
+    await asyncio.wait_for(task, 1)
+
+
+async def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lane, "LIMIT", 3)
+    peer = Peer()
+    peer.answer = refuse("down")
+    async with running("inline", peer, enrich=lambda a, n: {}) as (it, telemetry):
+        await it.receive([alert(f"A{i}") for i in range(5)], NOW)
+        assert sample(telemetry, "lane_alerts", alertmanager="am") == 3
+        assert sample(telemetry, "alerts_forwarded_total", alertmanager="am", outcome="dropped") == 2
+        peer.answer = None
+        await until(lambda: len(peer.got) == 3)
+    assert sorted(a.label("alertname") for a in peer.got) == ["A2", "A3", "A4"]
+
+
+async def test_inline_without_alertmanagers_takes_nothing() -> None:
+    async with running("inline") as (it, _):
+        assert await it.receive([alert()], NOW) == (False, "no Alertmanager is configured")
+
+
+async def test_metrics_are_there_before_anything_happens() -> None:
+    async with running("tee", Peer("one"), Peer("two")) as (_, telemetry):
+        for name in ("one", "two"):
+            for outcome in lane.OUTCOMES:
+                assert sample(telemetry, "alerts_forwarded_total", alertmanager=name, outcome=outcome) == 0
+            assert sample(telemetry, "lane_alerts", alertmanager=name) == 0
+
+
+# ----------------------------------------------------------------------- config
+
+
+@pytest.mark.parametrize(
+    ("config", "where", "words"),
+    [
+        (AlertsConfig(mode="shadow"), "mode", "unknown mode 'shadow' (tee or inline)"),
+        (
+            AlertsConfig(annotations=("summary", "causes")),
+            "annotations[1]",
+            "unknown annotation 'causes' (one of summary, outlook, url, score, confidence, since, expected,"
+            " remedy)",
+        ),
+        (AlertsConfig(max_bytes=49), "max_bytes", "49 bytes hold no sentence (at least 50)"),
+        (
+            AlertsConfig(external_url="promantis:9909"),
+            "external_url",
+            "'promantis:9909' is not a url such as https://promantis.example.org",
+        ),
+        (
+            AlertsConfig(external_url="https://promantis.example.org/a/long/prefix", max_bytes=50),
+            "external_url",
+            "is too long for links of at most 50 bytes (max_bytes)",
+        ),
+    ],
+)
+def test_config_problems(config: AlertsConfig, where: str, words: str) -> None:
+    assert list(config.problems()) == [(where, words)]
+
+
+def test_config_defaults_are_right() -> None:
+    assert list(AlertsConfig().problems()) == []
+    assert list(AlertsConfig(external_url="http://localhost:9909/promantis/").problems()) == []
