@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,12 @@ from sidecar.alerts.relay import AlertsConfig
 from sidecar.remedy.policy import RemedyConfig
 from sidecar.signals.expose import ExpositionConfig
 from sidecar.signals.history import LearningConfig
+from sidecar.signals.presets import Preset
 from sidecar.signals.watches import RulesConfig, WatchConfig
 from sidecar.types import ConfigError, Duration, Section
 from sidecar.web.server import WebConfig
+
+PRESETS = Path(__file__).parent / "signals" / "presets"
 
 
 class StorageConfig(Section, frozen=True, kw_only=True):
@@ -41,6 +45,25 @@ class Config(Section, frozen=True, kw_only=True):
     remedies: tuple[RemedyConfig, ...] = ()
     storage: StorageConfig = StorageConfig()
     web: WebConfig = WebConfig()
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """What belongs to no section alone."""
+        if self.interval <= 0:
+            yield "interval", "must be greater than 0s"
+        known = [file.stem for file in sorted(PRESETS.glob("*.yml"))]
+        if isinstance(self.presets, str) and self.presets not in ("auto", "none"):
+            yield "presets", f"must be auto, none or a list of {', '.join(known)}"
+        for i, preset in enumerate(() if isinstance(self.presets, str) else self.presets):
+            if preset not in known:
+                yield f"presets[{i}]", f"{preset!r} is not one of {', '.join(known)}"
+        for section, entries in (("watches", self.watches), ("remedies", self.remedies)):
+            names = [entry.name for entry in entries]
+            for i, entry_name in enumerate(names):
+                if entry_name in names[:i]:
+                    yield (
+                        f"{section}[{i}].name",
+                        f"{entry_name!r} is taken by {section}[{names.index(entry_name)}]",
+                    )
 
 
 def load(path: str | Path) -> Config:
@@ -74,8 +97,19 @@ def parse(text: str, name: str = "promantis.yml") -> Config:
     return config
 
 
+def presets() -> tuple[Preset, ...]:
+    """The presets that come with Promantis, in the shape of the config."""
+    files = sorted(PRESETS.glob("*.yml"))
+    return tuple(
+        msgspec.convert(yaml.safe_load(file.read_text(encoding="utf-8")), Preset, dec_hook=_custom)
+        for file in files
+    )
+
+
 def check(config: Config, name: str = "promantis.yml") -> None:
     """What types cannot say; each owner checks its own section with `problems()`."""
+    for where, words in config.problems():
+        raise ConfigError(f"{name}: {where}", words)
     for section in (
         "prometheus",
         "alertmanagers",

@@ -1,0 +1,63 @@
+"""Flags that several commands share, in Prometheus' style; a flag overrides the file."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+import msgspec
+
+from sidecar.adapters.alertmanager import AlertmanagerConfig
+from sidecar.config import Config, check, load
+from sidecar.types import ConfigError
+
+LEVELS = ("debug", "info", "warn", "error")
+FORMATS = ("logfmt", "json")
+
+FLAGS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("--config.file", {"metavar": "FILE", "help": "config file; without one all has its default"}),
+    ("--prometheus.url", {"metavar": "URL", "help": "Prometheus (default http://localhost:9090)"}),
+    (
+        "--alertmanager.url",
+        {"metavar": "URL", "action": "append", "help": "Alertmanager; repeat the flag for several"},
+    ),
+    ("--web.listen-address", {"metavar": "HOST:PORT", "help": "where to listen (default 127.0.0.1:9909)"}),
+    ("--storage.path", {"metavar": "FOLDER", "help": "state and journal (default data)"}),
+    ("--log.level", {"choices": LEVELS, "default": "info", "help": "least severity to log (default info)"}),
+    ("--log.format", {"choices": FORMATS, "default": "logfmt", "help": "logfmt or json (default logfmt)"}),
+)
+
+
+def add_config_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of FLAGS; `config_from` reads them."""
+    for flag, options in FLAGS:
+        parser.add_argument(flag, dest=flag.removeprefix("--"), **options)
+
+
+def config_from(args: argparse.Namespace) -> Config:
+    """The file's config (or the defaults) with the flags over it; ConfigError names the file or the flag."""
+    given = {name: value for name, value in vars(args).items() if value is not None}
+    file = given.get("config.file")
+    config = load(file) if file is not None else Config()
+    for flag, section, key in (
+        ("prometheus.url", "prometheus", "url"),
+        ("web.listen-address", "web", "listen"),
+        ("storage.path", "storage", "path"),
+    ):
+        if flag in given:
+            part = msgspec.structs.replace(getattr(config, section), **{key: given[flag]})
+            config = _checked(config, flag, section, part)
+    if urls := given.get("alertmanager.url"):
+        peers = tuple(AlertmanagerConfig(url=url) for url in urls)
+        config = _checked(config, "alertmanager.url", "alertmanagers", peers)
+    return config
+
+
+def _checked(config: Config, flag: str, section: str, value: Any) -> Config:
+    """The config with the flag in it; the file was right before, so what is wrong now is the flag."""
+    config = msgspec.structs.replace(config, **{section: value})
+    try:
+        check(config)
+    except ConfigError as error:
+        raise ConfigError(f"--{flag}", error.words) from None
+    return config
