@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import json
+import logging
+import re
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -61,3 +65,40 @@ def _checked(config: Config, flag: str, section: str, value: Any) -> Config:
     except ConfigError as error:
         raise ConfigError(f"--{flag}", error.words) from None
     return config
+
+
+def start_logging(args: argparse.Namespace) -> None:
+    """Log to stderr as the flags say: one line a record, `ts= level= logger= msg=` or the same as JSON."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Lines(vars(args)["log.format"] == "json"))
+    logging.basicConfig(level=_LEVELS[vars(args)["log.level"]], handlers=[handler], force=True)
+
+
+_LEVELS = dict(zip(LEVELS, (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR), strict=True))
+_PLAIN = re.compile(r'[^\s"=]+')
+
+
+class _Lines(logging.Formatter):
+    """A record as one line of logfmt or JSON; a traceback goes into it, escaped."""
+
+    def __init__(self, as_json: bool) -> None:
+        super().__init__()
+        self._json = as_json
+
+    def format(self, record: logging.LogRecord) -> str:
+        at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        level = next((name for name, value in _LEVELS.items() if value >= record.levelno), "error")
+        fields = {
+            "ts": at.replace("+00:00", "Z"),
+            "level": level,
+            "logger": record.name.removeprefix("sidecar."),
+            "msg": record.getMessage(),
+        }
+        if record.exc_info:
+            fields["trace"] = self.formatException(record.exc_info)
+        if self._json:
+            return json.dumps(fields, ensure_ascii=False)
+        return " ".join(
+            f"{key}={value if _PLAIN.fullmatch(value) else json.dumps(value, ensure_ascii=False)}"
+            for key, value in fields.items()
+        )

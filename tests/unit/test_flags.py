@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import json
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from sidecar.commands.flags import add_config_flags, config_from
+from sidecar.commands.flags import add_config_flags, config_from, start_logging
 from sidecar.config import Config
 from sidecar.types import ConfigError
 
@@ -46,3 +49,39 @@ def test_a_wrong_flag_is_named() -> None:
     with pytest.raises(ConfigError) as caught:
         read("--prometheus.url=localhost:9090")
     assert str(caught.value) == "--prometheus.url: must be a url such as http://localhost:9090"
+
+
+@pytest.fixture
+def root() -> Iterator[logging.Logger]:
+    """The root logger, put back as it was."""
+    logger = logging.getLogger()
+    before = (logger.level, logger.handlers[:])
+    yield logger
+    logger.setLevel(before[0])
+    logger.handlers[:] = before[1]
+
+
+def logged(capsys: pytest.CaptureFixture[str], *argv: str) -> list[str]:
+    parser = argparse.ArgumentParser()
+    add_config_flags(parser)
+    start_logging(parser.parse_args(argv))
+    log = logging.getLogger("sidecar.signals.watcher")
+    log.info("plain")
+    log.warning('two "words"\n%s', "é")
+    log.critical("end")
+    return capsys.readouterr().err.splitlines()
+
+
+def test_logfmt(root: logging.Logger, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = [line.partition(" ")[2] for line in logged(capsys)]
+    assert lines == [
+        "level=info logger=signals.watcher msg=plain",
+        r'level=warn logger=signals.watcher msg="two \"words\"\né"',
+        "level=error logger=signals.watcher msg=end",
+    ]
+
+
+def test_json_and_level(root: logging.Logger, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = [json.loads(line) for line in logged(capsys, "--log.format=json", "--log.level=warn")]
+    assert [(line["level"], line["msg"]) for line in lines] == [("warn", 'two "words"\né'), ("error", "end")]
+    assert lines[0]["ts"].endswith("Z")

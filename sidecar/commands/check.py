@@ -1,0 +1,171 @@
+"""`promantis check`: is the config right; with --live, what would watching cost, before anything runs."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from sidecar.adapters.prometheus import Prometheus, shorten
+from sidecar.commands.flags import add_config_flags, config_from
+from sidecar.config import Config, presets
+from sidecar.signals.expose import DETAILS, PER_LINE, SCORES
+from sidecar.signals.presets import chosen
+from sidecar.signals.watches import Plan, Watch, from_config, from_rules, plan
+from sidecar.telemetry import Telemetry
+from sidecar.types import Instant, Labels, PromantisError
+
+PER_SERIES = sum(len(family.columns) for family in (*SCORES, *DETAILS))
+MOST = 10
+TIMEOUT = 30.0
+
+
+class Cost(NamedTuple):
+    """What one watch asks of Prometheus and gives back."""
+
+    watch: Watch
+    series: int
+    seconds: float
+    """Time of its query, without waiting for its turn."""
+    error: str = ""
+
+    @property
+    def series_out(self) -> int:
+        """Output series when all is exported: score, confidence, band and forecasts per series, and per
+        limit and series a probability for each horizon and the time of the breach."""
+        return self.series * (PER_SERIES + PER_LINE * len(self.watch.limits))
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Flags of the command."""
+    add_config_flags(parser)
+    parser.add_argument("--live", action="store_true", help="ask Prometheus, and print the bill")
+
+
+def run(args: argparse.Namespace) -> int:
+    """0 all is well, 1 something is wrong live; a wrong config is a ConfigError (2)."""
+    config = config_from(args)
+    print("\n".join(summary(config, vars(args)["config.file"])))
+    return asyncio.run(_live(config)) if args.live else 0
+
+
+def summary(config: Config, file: str | None) -> list[str]:
+    """What the config says, in a few lines."""
+    presets = config.presets if isinstance(config.presets, str) else ", ".join(config.presets) or "none"
+    alertmanagers = ", ".join(peer.url for peer in config.alertmanagers) or "none"
+    return [
+        f"config          {file or 'defaults, no file'}: no mistakes found",
+        f"prometheus      {Prometheus(config.prometheus, Telemetry()).url}",
+        f"alertmanagers   {alertmanagers} ({config.alerts.mode})",
+        f"watches         {len(config.watches)} configured; presets: {presets}; every {config.interval}",
+        f"remedies        {len(config.remedies)}",
+    ]
+
+
+async def planned(prometheus: Prometheus, config: Config) -> Plan:
+    """What would be watched: from the config, the alerting rules and the presets whose metrics exist."""
+    interval = float(config.interval)
+    watches, skipped = from_rules(await prometheus.rules(), config.rules, interval)
+    names = await prometheus.metric_names() if config.presets == "auto" else frozenset[str]()
+    ready_made = chosen(config.presets, presets(), names, interval)
+    return plan(from_config(config.watches, interval), watches, ready_made, skipped)
+
+
+async def costs(prometheus: Prometheus, telemetry: Telemetry, watches: Sequence[Watch]) -> list[Cost]:
+    """Ask each watch once, one after the other."""
+
+    def asked() -> float:
+        name, labels = "promantis_query_duration_seconds_sum", {"kind": "instant"}
+        return telemetry.registry.get_sample_value(name, labels) or 0.0
+
+    out = []
+    for watch in watches:
+        before, series, error = asked(), 0, ""
+        try:
+            series = len((await prometheus.instant(watch.query, Instant(time.time()), TIMEOUT)).keys)
+        except PromantisError as failure:
+            error = str(failure)
+        out.append(Cost(watch, series, asked() - before, error))
+    return out
+
+
+def bill(config: Config, found: Plan, costs: Sequence[Cost]) -> tuple[list[str], list[str]]:
+    """The bill as lines, and the problems in it."""
+    sources = Counter(cost.watch.source for cost in costs)
+    series, out = sum(cost.series for cost in costs), sum(cost.series_out for cost in costs)
+    rate = sum(1 / cost.watch.step for cost in costs)
+    most, budget = config.prometheus.max_queries_per_second, config.exposition.max_series
+    busy = sum(cost.seconds / cost.watch.step for cost in costs)
+    rest = "" if out <= budget else ", the most interesting first (exposition.max_series)"
+    by_source = ", ".join(f"{sources[source]} {source}" for source in ("rule", "preset", "config"))
+    lines = [
+        f"watches         {len(costs)} ({by_source})",
+        f"series in       {series:,}",
+        f"series out      {out:,} wanted, {min(out, budget):,} exported{rest}",
+        f"queries         {rate:.2f}/s of at most {most:g}/s",
+        f"query time      {busy:.3f} s of Prometheus each second",
+    ]
+    lines += _table("most series", sorted(costs, key=lambda c: -c.series)[:MOST])
+    lines += _table("longest queries", sorted(costs, key=lambda c: -c.seconds)[:MOST])
+    lines += ["", f"rules not watched: {len(found.skipped)}"]
+    lines += [f"  {s.alertname}: {s.reason}: {shorten(s.expr)}" for s in found.skipped]
+    return lines, list(_problems(config, costs, series, rate))
+
+
+def _problems(config: Config, costs: Sequence[Cost], series: int, rate: float) -> Iterator[str]:
+    for cost in costs:
+        if cost.error:
+            yield f"watch {cost.watch.name}: {cost.error}"
+    if rate > config.prometheus.max_queries_per_second:
+        yield (
+            f"{rate:.2f} queries/s are more than prometheus.max_queries_per_second"
+            f" ({config.prometheus.max_queries_per_second:g}): ticks will be late"
+        )
+    if series > config.learning.max_series:
+        yield f"{series:,} series are more than learning.max_series ({config.learning.max_series:,})"
+
+
+def _table(title: str, costs: Sequence[Cost]) -> list[str]:
+    """A heading and a row per watch, in columns."""
+    if not costs:
+        return []
+    rows = [("watch", "source", "every", "series in", "series out", "query s", "query")]
+    for cost in costs:
+        watch = cost.watch
+        rows.append(
+            (
+                watch.name,
+                watch.source,
+                f"{watch.step:g}s",
+                f"{cost.series:,}",
+                f"{cost.series_out:,}",
+                f"{cost.seconds:.3f}",
+                shorten(watch.query, 60),
+            )
+        )
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+    return ["", f"{title}:", *("  " + line.rstrip() for line in lines)]
+
+
+async def _live(config: Config) -> int:
+    telemetry = Telemetry()
+    prometheus = Prometheus(config.prometheus, telemetry)
+    try:
+        labels: Labels = await prometheus.external_labels()
+        found = await planned(prometheus, config)
+        lines, problems = bill(config, found, await costs(prometheus, telemetry, found.watches))
+    except PromantisError as error:
+        print(f"promantis: {error}", file=sys.stderr)
+        return 1
+    finally:
+        await prometheus.close()
+    told = ", ".join(f'{name}="{value}"' for name, value in labels) or "none"
+    print("\n".join([f"external labels {told}", *lines]))
+    for problem in problems:
+        print(f"promantis: {problem}", file=sys.stderr)
+    return 1 if problems else 0

@@ -1,0 +1,83 @@
+"""`promantis check`."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from sidecar.__main__ import main
+from sidecar.commands.check import Cost, bill
+from sidecar.config import parse
+from sidecar.signals.watches import Limit, Plan, Skipped, Watch
+
+
+def test_a_right_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "p.yml"
+    file.write_text(
+        "prometheus: {url: 'http://me:secret@prom/p'}\nwatches: [{name: a, query: up}]\npresets: [node]"
+    )
+    assert main(["check", f"--config.file={file}", "--alertmanager.url=http://am"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        f"config          {file}: no mistakes found",
+        "prometheus      http://prom/p",
+        "alertmanagers   http://am (tee)",
+        "watches         1 configured; presets: node; every 15s",
+        "remedies        0",
+    ]
+
+
+def test_a_wrong_file_and_a_wrong_flag(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "p.yml"
+    file.write_text("intervall: 15s")
+    assert main(["check", f"--config.file={file}"]) == 2
+    assert capsys.readouterr().err == "promantis: p.yml: unknown key `intervall`\n"
+    with pytest.raises(SystemExit) as caught:
+        main(["check", "--nonsense"])
+    assert caught.value.code == 2
+
+
+def test_unreachable(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+    assert main(["check", "--live", f"--prometheus.url={url}"]) == 1
+    assert capsys.readouterr().err == f"promantis: {url}: configuration: cannot connect: connection refused\n"
+
+
+def test_the_bill() -> None:
+    config = parse(
+        "prometheus: {max_queries_per_second: 0.1}\nexposition: {max_series: 500}\nlearning: {max_series: 100}"
+    )
+    limits = (Limit(">", 1.0), Limit(">", 2.0))
+    cheap = Cost(Watch("cheap", "sum(x)", "rule", 15.0, limits=limits), 1, 0.3)
+    dear = Cost(Watch("dear", "x", "config", 30.0), 120, 0.03, "broken")
+    skipped = (Skipped("Gone", "absent(x)", "absent() has no value that could be forecast"),)
+    lines, problems = bill(config, Plan((cheap.watch, dear.watch), skipped), [cheap, dear])
+    # 14 columns a series (score, confidence, band of 3, 9 of forecasts), 4 for each of its limits
+    assert lines == [
+        "watches         2 (1 rule, 0 preset, 1 config)",
+        "series in       121",
+        "series out      1,702 wanted, 500 exported, the most interesting first (exposition.max_series)",
+        "queries         0.10/s of at most 0.1/s",
+        "query time      0.021 s of Prometheus each second",
+        "",
+        "most series:",
+        "  watch  source  every  series in  series out  query s  query",
+        "  dear   config  30s    120        1,680       0.030    x",
+        "  cheap  rule    15s    1          22          0.300    sum(x)",
+        "",
+        "longest queries:",
+        "  watch  source  every  series in  series out  query s  query",
+        "  cheap  rule    15s    1          22          0.300    sum(x)",
+        "  dear   config  30s    120        1,680       0.030    x",
+        "",
+        "rules not watched: 1",
+        "  Gone: absent() has no value that could be forecast: absent(x)",
+    ]
+    assert problems == ["watch dear: broken", "121 series are more than learning.max_series (100)"]
+    busy = [cheap, dear, cheap]
+    assert bill(config, Plan(), busy)[1][1] == (
+        "0.17 queries/s are more than prometheus.max_queries_per_second (0.1): ticks will be late"
+    )
