@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import msgspec
 
-from sidecar.types import Labels
+from sidecar.types import Alert, Labels
 
 _OFFSET, _PRIME, _MASK = 0xCBF29CE484222325, 0x100000001B3, 0xFFFFFFFFFFFFFFFF
 
@@ -37,6 +37,7 @@ def fingerprint(labels: Labels) -> str:
 class Latest(msgspec.Struct):
     """The newest message about one alert."""
 
+    alert: Alert
     generation: int
     expires: float
     resolved: bool
@@ -60,13 +61,14 @@ class Generations:
     def __len__(self) -> int:
         return len(self._latest)
 
-    def arrived(self, labels: Labels, resolved: bool, now: float, expires: float) -> Latest:
+    def arrived(self, alert: Alert, resolved: bool, now: float, expires: float) -> Latest:
         """Note a message; what was said before is kept while the alert stays firing, or stays resolved."""
         self._count += 1
+        labels = alert.labels
         old = self._latest.pop(labels, None)
         same = old is not None and old.resolved == resolved and old.expires > now
         enrichment = old.enrichment if old is not None and same else {}
-        new = self._latest[labels] = Latest(self._count, expires, resolved, enrichment)
+        new = self._latest[labels] = Latest(alert, self._count, expires, resolved, enrichment)
         if len(self._latest) > self._limit:
             del self._latest[next(iter(self._latest))]
         return new
@@ -87,6 +89,11 @@ class Generations:
         """What was last said about this alert in its present state."""
         latest = self._latest.get(labels)
         return {} if latest is None else latest.enrichment
+
+    def find(self, wanted: str) -> Latest | None:
+        """The newest message by its fingerprint, for the few who have nothing else: it looks at all."""
+        found = (latest for labels, latest in self._latest.items() if fingerprint(labels) == wanted)
+        return next(found, None)
 
     def forget(self, now: float) -> None:
         """Drop what has expired; looks through all of it once a minute at most."""

@@ -77,6 +77,13 @@ class Outcome(NamedTuple):
     words: str = ""
 
 
+class Received(NamedTuple):
+    """An alert as it came last, and whether it fires."""
+
+    alert: Alert
+    firing: bool
+
+
 class _Pending(NamedTuple):
     """A message that waits to be enriched. Times are the loop's, `now` is the wall clock at `arrived`."""
 
@@ -124,6 +131,14 @@ class Relay:
         self._quiet.clear()
         return await self._forward(batch) if self._inline else Outcome(True)
 
+    def alert(self, fingerprint: str) -> Received | None:
+        """The newest message about an alert, as it came; None when none came or it is long over."""
+        latest = self._generations.find(fingerprint)
+        if latest is None:
+            return None
+        firing = not latest.resolved and latest.expires > asyncio.get_running_loop().time()
+        return Received(latest.alert, firing)
+
     def stop(self) -> None:
         """Take no more, send what waits, and let `run()` return."""
         self._stop.set()
@@ -149,7 +164,7 @@ class Relay:
         over, end = resolved(alert, now), ends(alert)
         left = RESOLVED_FOR if over else RESOLVE_TIMEOUT if end is None else end - now
         expires = arrived + left
-        latest = self._generations.arrived(alert.labels, over, arrived, expires)
+        latest = self._generations.arrived(alert, over, arrived, expires)
         due = arrived if self._inline else arrived + TEE_DELAY
         if not self._inline:  # what waits in a lane is older than what Prometheus has just sent itself
             for lane in self._lanes:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from sidecar.alerts import aside, lane, relay
+from sidecar.alerts.identity import fingerprint
 from sidecar.alerts.relay import AlertsConfig, Relay
 from sidecar.telemetry import Telemetry
 from sidecar.types import Alert, Instant, Rejected, Unavailable, labels_of
@@ -384,6 +385,15 @@ async def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         peer.answer = None
         await until(lambda: len(peer.got) == 3)
     assert sorted(a.label("alertname") for a in peer.got) == ["A2", "A3", "A4"]
+
+
+async def test_what_came_can_be_looked_up_by_fingerprint() -> None:
+    async with running("tee", Peer()) as (it, _):
+        assert it.alert(fingerprint(alert().labels)) is None
+        await it.receive([alert(), alert("B")], NOW)
+        assert it.alert(fingerprint(alert().labels)) == (alert(), True)
+        await it.receive([alert(ends_at=RESOLVED)], NOW)
+        assert it.alert(fingerprint(alert().labels)) == (alert(ends_at=RESOLVED), False)
 
 
 async def test_inline_without_alertmanagers_takes_nothing() -> None:
