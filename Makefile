@@ -40,13 +40,13 @@ quality: .venv/.all ## accuracy against peers; DATA=folder (default ../shared/da
 	$(BIN)/python -m tests.quality $(DATA) $(ARGS)
 
 .PHONY: lock
-lock: ## resolve .requirements/*.lock anew from pyproject.toml (needs uv)
+lock: ## resolve .requirements/*.lock from pyproject.toml (needs uv); ARGS=--upgrade takes the newest
 	$(call resolve,run,)
 	$(call resolve,dev,--group dev)
 	$(call resolve,all,--group dev --group peers --extra kubernetes)
 
 resolve = uv pip compile -q pyproject.toml $(2) -o .requirements/$(1).lock --universal --python-version 3.11 \
-	--generate-hashes --custom-compile-command 'make lock'
+	--generate-hashes --custom-compile-command 'make lock' $(ARGS)
 
 .PHONY: clean
 clean: ## remove .venv and caches

@@ -59,7 +59,7 @@ def advance(shop: Shop, now: float) -> Shop:
     luck = random.Random(round(now * 1000))
     wanted = demand(now) - demand(shop.at)
     leaked = _leak(shop, elapsed)
-    busy = rate(now) * _HOLDS + luck.gauss(0.0, 0.45) + leaked
+    busy = rate(now) * _HOLDS + luck.gauss(0.0, 0.35) + leaked
     in_use = min(shop.pool, max(0, round(busy)))
     fullness = min(1.0, max(0.0, busy / shop.pool))
     latency = _latency(fullness) * math.exp(luck.gauss(0.0, 0.03))
