@@ -412,33 +412,6 @@ async def test_metrics_are_there_before_anything_happens() -> None:
 # ----------------------------------------------------------------------- config
 
 
-@pytest.mark.parametrize(
-    ("config", "where", "words"),
-    [
-        (AlertsConfig(mode="shadow"), "mode", "unknown mode 'shadow' (tee or inline)"),
-        (
-            AlertsConfig(annotations=("summary", "causes")),
-            "annotations[1]",
-            "unknown annotation 'causes' (one of summary, outlook, url, score, confidence, since, expected,"
-            " remedy)",
-        ),
-        (AlertsConfig(max_bytes=49), "max_bytes", "49 bytes hold no sentence (at least 50)"),
-        (
-            AlertsConfig(external_url="promantis:9909"),
-            "external_url",
-            "'promantis:9909' is not a url such as https://promantis.example.org",
-        ),
-        (
-            AlertsConfig(external_url="https://promantis.example.org/a/long/prefix", max_bytes=50),
-            "external_url",
-            "is too long for links of at most 50 bytes (max_bytes)",
-        ),
-    ],
-)
-def test_config_problems(config: AlertsConfig, where: str, words: str) -> None:
-    assert list(config.problems()) == [(where, words)]
-
-
 def test_config_defaults_are_right() -> None:
     assert list(AlertsConfig().problems()) == []
     assert list(AlertsConfig(external_url="http://localhost:9909/promantis/").problems()) == []
