@@ -9,7 +9,7 @@ KINDS = ("latency", "errors", "traffic", "saturation", "cpu", "memory", "disk", 
 _TABLE = (
     (
         "errors",
-        r'\berr|_err|error|fail|drop|reject|retrans|_lost|oom|panic|denied|corrupt|restart|="~?5|=~"5|\b5xx',
+        r'\berr|_err|error|fail|drop|reject|retrans|_lost|\boom|_oom|panic|denied|corrupt|restart|=~?"\^?5(\.|xx|\d\d)',
     ),
     ("latency", r"latency|duration|response_time|_seconds_(bucket|sum)|_lag\b|_lag_|delay"),
     ("cpu", r"cpu|_load\d+|throttl"),

@@ -12,10 +12,10 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from sidecar.adapters.budget import Budget
-from sidecar.adapters.http import Authorization, BasicAuth, HttpConfig
+from sidecar.adapters.http import Authorization, BasicAuth, Client, HttpConfig, TlsConfig
 from sidecar.adapters.prometheus import Prometheus, PrometheusConfig
 from sidecar.telemetry import Telemetry
-from sidecar.types import Instant, Rejected, Unavailable
+from sidecar.types import ConfigError, Instant, Rejected, Unavailable
 
 NOW = Instant(1700000000.0)
 VECTOR = (
@@ -189,6 +189,21 @@ async def test_history_has_its_own_url_and_parameters(peer: Make) -> None:
             "timeout": "60",
         }
     ]
+
+
+async def test_packed_answers(peer: Make) -> None:
+    async def packed(request: web.Request) -> web.Response:
+        response = web.Response(body=VECTOR)
+        response.enable_compression(web.ContentCoding.gzip)
+        return response
+
+    assert (await (await peer(packed)).instant("up", NOW, 1)).values.tolist() == [2.0]
+
+
+def test_files_of_tls_are_named() -> None:
+    with pytest.raises(ConfigError) as caught:
+        Client("https://x", HttpConfig(tls_config=TlsConfig(ca_file="/gone.pem")), 1)
+    assert str(caught.value) == "tls_config: cannot be used: /gone.pem: No such file or directory"
 
 
 async def test_external_labels_where_there_is_no_such_route(peer: Make) -> None:
