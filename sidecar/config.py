@@ -13,6 +13,7 @@ import yaml
 from sidecar.adapters.alertmanager import AlertmanagerConfig
 from sidecar.adapters.prometheus import PrometheusConfig
 from sidecar.alerts.relay import AlertsConfig
+from sidecar.remedy.action import TYPES as ACTION_TYPES
 from sidecar.remedy.policy import RemedyConfig
 from sidecar.signals.expose import ExpositionConfig
 from sidecar.signals.history import LearningConfig
@@ -92,7 +93,10 @@ def parse(text: str, name: str = "promantis.yml") -> Config:
         config = msgspec.convert({} if raw is None else raw, Config, dec_hook=_custom)
     except msgspec.ValidationError as error:
         words, _, place = str(error).partition(" - at `$")
-        raise ConfigError(_where(name, place.rstrip("`")), _plain(words)) from None
+        place = place.rstrip("`")
+        if place.endswith(".action.type"):
+            words = words.replace("Invalid value", "unknown type") + f" (known: {', '.join(ACTION_TYPES)})"
+        raise ConfigError(_where(name, place), _plain(words)) from None
     check(config, name)
     return config
 

@@ -1,0 +1,150 @@
+"""The journal on disk: append-only facts in SQLite, each with the hash of the one before it."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import sqlite3
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from sidecar.remedy.case import Draft, Fact
+from sidecar.types import ConfigError, Instant, Unavailable
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+FACT_VERSION = 1
+MIGRATIONS: tuple[str, ...] = (
+    """
+    CREATE TABLE facts (seq INTEGER PRIMARY KEY, fact BLOB NOT NULL, hash TEXT NOT NULL);
+    CREATE TRIGGER facts_stay BEFORE UPDATE ON facts BEGIN SELECT RAISE(ABORT, 'facts are append-only'); END;
+    CREATE TRIGGER facts_last BEFORE DELETE ON facts BEGIN SELECT RAISE(ABORT, 'facts are append-only'); END;
+    """,
+)
+"""Script i brings the database from schema version i to i + 1; only ever added to."""
+
+
+class SqliteJournal:
+    """One file; all of its work is done in one thread of its own."""
+
+    def __init__(self, path: Path, migrations: Sequence[str] = MIGRATIONS) -> None:
+        """Open or make the file. ConfigError names the path when it cannot be used."""
+        self._path = path
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
+        try:
+            self._db = self._thread.submit(_open, path, migrations).result()
+            self._seq, self._hash = self._thread.submit(self._last).result()
+        except BaseException:
+            self._thread.shutdown()
+            raise
+
+    async def append(self, at: Instant, drafts: Sequence[Draft]) -> list[Fact]:
+        """Store all or none, on disk on return; Unavailable when they cannot be stored."""
+        return await self._run(lambda: self._append(at, drafts))
+
+    async def facts(self, since: int = 0) -> list[Fact]:
+        """Facts with a seq above `since`, in order; a broken chain is said in the log and read nevertheless."""
+        return await self._run(lambda: self._facts(since))
+
+    async def close(self) -> None:
+        """Close the file."""
+        await self._run(self._db.close)
+        self._thread.shutdown()
+
+    async def _run(self, work: Callable[[], T]) -> T:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        except sqlite3.Error as error:
+            raise Unavailable(f"the journal {self._path} cannot be used: {error}") from None
+
+    def _last(self) -> tuple[int, str]:
+        row = self._db.execute("SELECT seq, hash FROM facts ORDER BY seq DESC LIMIT 1").fetchone()
+        return row or (0, "")
+
+    def _append(self, at: Instant, drafts: Sequence[Draft]) -> list[Fact]:
+        seq, previous, facts, rows = self._seq, self._hash, [], []
+        for draft in drafts:
+            seq += 1
+            fact = Fact(FACT_VERSION, seq, at, draft.kind, draft.case, draft.who, draft.data, previous)
+            line = msgspec.json.encode(fact)
+            previous = _hash(line)
+            facts.append(fact)
+            rows.append((seq, line, previous))
+        with self._db:
+            self._db.executemany("INSERT INTO facts VALUES (?, ?, ?)", rows)
+        self._seq, self._hash = seq, previous
+        return facts
+
+    def _facts(self, since: int) -> list[Fact]:
+        facts: list[Fact] = []
+        query = "SELECT seq, fact, hash FROM facts WHERE seq > ? ORDER BY seq"
+        previous: str | None = "" if since == 0 else None
+        for seq, line, digest in self._db.execute(query, (since,)):
+            try:
+                fact = msgspec.json.decode(line, type=Fact)
+            except msgspec.DecodeError as error:
+                raise Unavailable(f"the journal {self._path} cannot be read: fact {seq}: {error}") from None
+            if digest != _hash(line) or (previous is not None and fact.prev != previous):
+                log.error("journal was changed from outside path=%s seq=%d", self._path, seq)
+            previous = digest
+            facts.append(fact)
+        return facts
+
+
+def _hash(line: bytes) -> str:
+    return hashlib.sha256(line).hexdigest()
+
+
+def _open(path: Path, migrations: Sequence[str]) -> sqlite3.Connection:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            return _connect(path, migrations)
+        except sqlite3.DatabaseError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_NOTADB:
+                raise
+            aside = _set_aside(path)
+            log.error("journal was no database: set aside path=%s as=%s, a new one begins", path, aside)
+            return _connect(path, migrations)
+    except OSError as error:
+        raise ConfigError(str(path), f"cannot be written: {error.strerror}") from None
+    except sqlite3.Error as error:
+        busy = error.sqlite_errorcode == sqlite3.SQLITE_BUSY
+        words = "is in use by another Promantis" if busy else f"cannot be used as a journal: {error}"
+        raise ConfigError(str(path), words) from None
+
+
+def _connect(path: Path, migrations: Sequence[str]) -> sqlite3.Connection:
+    """One connection, its schema brought forward."""
+    db = sqlite3.connect(path, timeout=1)
+    try:
+        db.execute("PRAGMA locking_mode=EXCLUSIVE")  # two that act on one journal would act twice
+        db.execute("PRAGMA journal_mode=WAL")
+        db.execute("PRAGMA synchronous=FULL")
+        (version,) = db.execute("PRAGMA user_version").fetchone()
+        if version > len(migrations):
+            raise ConfigError(str(path), f"was written by a newer Promantis (schema {version})")
+        for number, script in enumerate(migrations[version:], version + 1):
+            db.executescript(f"BEGIN IMMEDIATE; {script} PRAGMA user_version={number}; COMMIT;")
+        db.execute("BEGIN IMMEDIATE").connection.rollback()  # a read-only file is found now, not at a fact
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _set_aside(path: Path) -> Path:
+    """Rename to the first free `.damaged-n`, with what belongs to it; nothing is ever overwritten."""
+    n = 1
+    while (aside := path.with_name(f"{path.name}.damaged-{n}")).exists():
+        n += 1
+    for end in ("-wal", "-shm"):
+        part = path.with_name(path.name + end)
+        if part.exists():
+            part.rename(aside.with_name(aside.name + end))
+    return path.rename(aside)

@@ -1,0 +1,131 @@
+"""The HTTP action: checked at load, rendered for one alert into a plan whose hash is what people approve."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+from sidecar.remedy import templates
+from sidecar.types import Alert, Section
+
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+TYPES = ("http",)
+"""The catalogue."""
+_HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
+
+class Request(msgspec.Struct, frozen=True):
+    """One rendered HTTP request."""
+
+    method: str
+    url: str
+    headers: dict[str, str]
+    body: str | None
+
+    def shown(self) -> dict[str, Any]:
+        """For eyes and journal: header values may be secrets, so only their names."""
+        shown = {k: v if k.lower() == "content-type" else "***" for k, v in self.headers.items()}
+        return {"method": self.method, "url": self.url, "headers": shown, "body": self.body}
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """What will be done, and how it would be taken back."""
+
+    do: Request
+    undo: Request | None
+
+    @property
+    def target(self) -> str:
+        """What is acted on: cool-downs and "at most once" count by it."""
+        return f"{self.do.method} {self.do.url}"
+
+    def shown(self) -> dict[str, Any]:
+        """The plan without secrets."""
+        return {"do": self.do.shown(), "undo": self.undo.shown() if self.undo else None}
+
+
+class HttpCall(Section, frozen=True, kw_only=True):
+    """A request as a template; `body` that starts as JSON must be JSON."""
+
+    method: str = "POST"
+    url: str
+    headers: dict[str, str] = msgspec.field(default_factory=dict)
+    body: str | None = None
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        if self.method not in METHODS:
+            yield "method", f"unknown method {self.method!r} (one of {', '.join(METHODS)})"
+        for place, text in [("url", self.url), ("body", self.body or "")]:
+            if words := templates.check(text):
+                yield place, words
+        yield from self._url_problems()
+        for name, value in self.headers.items():
+            words = None if _HEADER.fullmatch(name) else "not a header name"
+            words = words or templates.check(value)
+            if words or "\n" in value or "\r" in value:
+                yield f"headers.{name}", words or "a header has one line"
+        if self._is_json() and self.body is not None:
+            try:
+                json.loads(templates.without_holes(self.body))
+            except ValueError as error:
+                yield "body", f"not valid JSON (templates stand inside strings only): {error}"
+
+    def _url_problems(self) -> Iterator[tuple[str, str]]:
+        try:
+            parts = urlsplit(self.url)
+        except ValueError as error:
+            yield "url", f"not a url: {error}"
+            return
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            yield "url", f"not a url: {self.url!r} (write http://host/path)"
+        elif "{{" in parts.netloc:
+            yield "url", "templates stand after the host only: an alert must not choose who is called"
+        elif "@" in parts.netloc:
+            yield "url", "credentials belong into headers"
+
+    def render(self, alert: Alert) -> Request:
+        """The request for one alert; templates.Missing when the alert cannot fill it."""
+        url = templates.render(self.url, alert, templates.as_url)
+        if {".", ".."} & set(urlsplit(url).path.split("/")):
+            raise templates.Missing("a value would change the path of the url")
+        headers = {k: templates.render(v, alert, templates.as_header) for k, v in self.headers.items()}
+        kind = self._kind()
+        escape = templates.as_json if self._is_json() else templates.as_url if "urlencoded" in kind else str
+        body = None if self.body is None else templates.render(self.body, alert, escape)
+        if body is not None and not kind:
+            headers["Content-Type"] = "application/json" if self._is_json() else "text/plain; charset=utf-8"
+        return Request(self.method, url, headers, body)
+
+    def _kind(self) -> str:
+        return next((v.lower() for k, v in self.headers.items() if k.lower() == "content-type"), "")
+
+    def _is_json(self) -> bool:
+        kind = self._kind()
+        return "json" in kind or (not kind and (self.body or "").lstrip()[:1] in ("{", "["))
+
+
+class HttpAction(HttpCall, frozen=True, kw_only=True, tag_field="type", tag="http"):
+    """One request, and optionally a second that takes it back."""
+
+    undo: HttpCall | None = None
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        yield from super().problems()
+        for place, words in self.undo.problems() if self.undo else ():
+            yield f"undo.{place}", words
+
+    def plan(self, alert: Alert) -> Plan:
+        """Render both requests; templates.Missing when the alert cannot fill them."""
+        return Plan(self.render(alert), self.undo.render(alert) if self.undo else None)
+
+
+def plan_hash(plan: Plan, verify: object) -> str:
+    """What an approval is bound to: every byte that would be sent, and how success is recognised."""
+    text = msgspec.json.encode([plan, verify], order="sorted", enc_hook=float)
+    return hashlib.sha256(text).hexdigest()[:16]

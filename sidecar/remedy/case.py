@@ -1,0 +1,268 @@
+"""Facts, and what they fold into: episodes of alerts, cases, and what was done when."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import msgspec
+
+from sidecar.types import Alert, Instant, JsonObject, Labels, labels_of
+
+STAGES = (
+    *("proposed", "planned", "approved", "acting", "verifying"),
+    *("fixed", "undone", "failed", "unknown", "refused", "denied", "expired"),
+)
+OPEN = STAGES[:5]
+"""Stages in which something may still happen."""
+
+
+class Draft(NamedTuple):
+    """A fact that is not yet in the journal."""
+
+    kind: str
+    case: str | None
+    who: str
+    data: JsonObject
+
+
+class Fact(msgspec.Struct, frozen=True):
+    """One line of the journal; `prev` is the hash of the line before it."""
+
+    v: int
+    seq: int
+    at: Instant
+    kind: str
+    case: str | None
+    who: str
+    data: JsonObject
+    prev: str
+
+
+class Case(msgspec.Struct, frozen=True, kw_only=True):
+    """One policy for one episode of one alert: the fold of its facts."""
+
+    id: str
+    fingerprint: str
+    episode: int
+    policy: str
+    target: str
+    labels: Labels
+    annotations: Mapping[str, str]
+    stage: str
+    since: Instant
+    why: tuple[str, ...] = ()
+    words: str = ""
+    """The reason of the last turn, for people."""
+    reason: str = ""
+    """The label of the last refusal."""
+    expires_at: Instant = Instant(0)
+    plan: JsonObject | None = None
+    plan_hash: str = ""
+    approved_by: str = ""
+    guard: tuple[JsonObject, ...] = ()
+    intent_at: Instant | None = None
+    acted_at: Instant | None = None
+    unclear: bool = False
+    """The request left, and its outcome is not known."""
+    to_undo: bool = False
+    """Verification failed, and the undo was not tried yet."""
+    undo_intent: bool = False
+    resolved: bool = False
+    """The episode is over."""
+    holding_since: Instant | None = None
+    """Since when the verification holds: seen, not journalled, so it starts anew after a restart."""
+    deadline: Instant | None = None
+    """Until when it must hold; a restart may put it off a little."""
+
+    @property
+    def alert(self) -> Alert:
+        """The alert as it was when the case was proposed."""
+        return Alert(self.labels, self.annotations)
+
+    @property
+    def open(self) -> bool:
+        """Something may still happen."""
+        return self.stage in OPEN
+
+
+def case_id(fingerprint: str, episode: int, policy: str) -> str:
+    """The same for every replica and after every restart."""
+    return hashlib.sha256(f"{fingerprint}/{episode}/{policy}".encode()).hexdigest()[:12]
+
+
+def fold(case: Case | None, fact: Draft | Fact, at: Instant) -> Case | None:
+    """The case after one more fact of it."""
+    data = fact.data
+    if fact.kind in ("case.proposed", "case.refused") and (case is None or case.stage == "refused"):
+        case = _born(case, str(fact.case), data, at)
+    if case is None:
+        return None
+    change: dict[str, Any] = {"words": data.get("words", ""), "holding_since": None}
+    stage = _STAGE.get(fact.kind, case.stage)
+    match fact.kind:
+        case "case.proposed":
+            why, target = tuple(data["why"]), data["target"]
+            change |= {"expires_at": data["expires_at"], "why": why, "target": target, "reason": ""}
+        case "case.refused":
+            change |= {"reason": data["reason"], "guard": tuple(data.get("guard", ()))}
+        case "plan.made":
+            change |= {"plan": data["plan"], "plan_hash": data["plan_hash"], "target": data["target"]}
+        case "case.approved":
+            change |= {"approved_by": fact.who}
+        case "intent":
+            change |= {"intent_at": at, "guard": tuple(data.get("guard", ()))}
+        case "action.done":
+            change |= {"acted_at": at, "deadline": data["deadline"]}
+        case "action.failed" if data.get("unclear"):
+            stage = "verifying"
+            change |= {"acted_at": at, "unclear": True, "deadline": data["deadline"]}
+        case "verify.failed":
+            undoing = bool(data.get("undo"))
+            stage = "verifying" if undoing else "unknown" if case.unclear else "failed"
+            change |= {"to_undo": undoing}
+        case "undo.intent":
+            change |= {"undo_intent": True, "to_undo": False}
+        case "undo.failed" if data.get("unclear"):
+            stage = "unknown"
+        case _:
+            pass
+    if stage != case.stage:
+        change["since"] = at
+    return msgspec.structs.replace(case, stage=stage, **change)
+
+
+_STAGE = {
+    "case.proposed": "proposed",
+    "case.refused": "refused",
+    "plan.made": "planned",
+    "case.approved": "approved",
+    "case.denied": "denied",
+    "case.expired": "expired",
+    "intent": "acting",
+    "action.done": "verifying",
+    "action.failed": "failed",
+    "verify.passed": "fixed",
+    "undo.intent": "acting",
+    "undo.done": "undone",
+    "undo.failed": "failed",
+}
+
+
+def _born(old: Case | None, id: str, data: JsonObject, at: Instant) -> Case | None:
+    """A case begins with its proposal, or with the refusal to make one."""
+    if "fingerprint" not in data:
+        return old
+    return Case(
+        id=id,
+        fingerprint=data["fingerprint"],
+        episode=data["episode"],
+        policy=data["policy"],
+        target=data.get("target", ""),
+        labels=labels_of(data["labels"]),
+        annotations=data["annotations"],
+        stage="refused",
+        since=at,
+    )
+
+
+class Episode(msgspec.Struct, frozen=True):
+    """One firing life of an alert."""
+
+    fingerprint: str
+    number: int
+    alert: Alert
+    starts: float
+    """As Alertmanager said first: it may only be earlier in truth."""
+    open: bool
+
+
+class Notice(NamedTuple):
+    """One alert of a webhook. Times are unix seconds, 0 when not set."""
+
+    fingerprint: str
+    alert: Alert
+    firing: bool
+    starts: float
+    ends: float
+
+
+def heard(episode: Episode | None, notice: Notice) -> Draft | None:
+    """The fact that a notice makes, None when it says nothing new.
+
+    Notices come twice, late and out of order: what ended before the episode began was about another one.
+    """
+    going = episode is not None and episode.open
+    if notice.firing and not going:
+        data = {
+            "fingerprint": notice.fingerprint,
+            "number": episode.number + 1 if episode else 1,
+            "labels": dict(notice.alert.labels),
+            "annotations": dict(notice.alert.annotations),
+            "starts_at": notice.alert.starts_at,
+            "starts": notice.starts,
+        }
+        return Draft("episode.started", None, "system", data)
+    if not notice.firing and episode and going and not 0 < notice.ends <= episode.starts:
+        return ended(episode, "resolved")
+    return None
+
+
+def ended(episode: Episode, words: str) -> Draft:
+    """The fact that an episode is over."""
+    data = {"fingerprint": episode.fingerprint, "number": episode.number, "words": words}
+    return Draft("episode.ended", None, "system", data)
+
+
+class Intent(NamedTuple):
+    """Something was done, or may have been."""
+
+    at: Instant
+    policy: str
+    target: str
+    fingerprint: str
+    episode: int
+
+
+class Book:
+    """All that the journal says, folded; `add` each fact once, in order."""
+
+    def __init__(self) -> None:
+        self.episodes: dict[str, Episode] = {}
+        """By fingerprint: the latest one."""
+        self.cases: dict[str, Case] = {}
+        self.facts: dict[str, list[Fact]] = {}
+        """By case."""
+        self.intents: list[Intent] = []
+        self._by_episode: dict[tuple[str, int], list[str]] = {}
+
+    def add(self, fact: Fact) -> None:
+        """Fold one fact in; kinds that mean nothing to a case are passed over."""
+        if fact.kind == "episode.started":
+            labels, annotations = labels_of(fact.data["labels"]), fact.data["annotations"]
+            alert = Alert(labels, annotations, fact.data.get("starts_at"))
+            key = fact.data["fingerprint"]
+            self.episodes[key] = Episode(key, fact.data["number"], alert, fact.data["starts"], True)
+        elif fact.kind == "episode.ended":
+            key = fact.data["fingerprint"]
+            self.episodes[key] = msgspec.structs.replace(self.episodes[key], open=False)
+            for case in self.cases_of(key):
+                self.cases[case.id] = msgspec.structs.replace(case, resolved=True)
+        elif fact.case is not None and (now := fold(self.cases.get(fact.case), fact, fact.at)):
+            if now.id not in self.cases:
+                self._by_episode.setdefault((now.fingerprint, now.episode), []).append(now.id)
+            self.cases[now.id] = now
+            self.facts.setdefault(now.id, []).append(fact)
+            if fact.kind == "intent":
+                self.intents.append(Intent(fact.at, now.policy, now.target, now.fingerprint, now.episode))
+
+    def put(self, case: Case) -> None:
+        """Keep what was seen of a case and is not journalled."""
+        self.cases[case.id] = case
+
+    def cases_of(self, fingerprint: str) -> list[Case]:
+        """The cases of the latest episode of an alert."""
+        episode = self.episodes.get(fingerprint)
+        ids = self._by_episode.get((fingerprint, episode.number), ()) if episode else ()
+        return [self.cases[id] for id in ids]

@@ -1,0 +1,156 @@
+"""Alertmanager's webhook and the cases: what came in, what is proposed, who says yes or no."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Literal, TypeVar
+
+import msgspec
+from aiohttp import web
+
+from sidecar.remedy.case import Case, Fact, Notice
+from sidecar.remedy.runner import Runner
+from sidecar.telemetry import Telemetry
+from sidecar.types import Alert, JsonObject, labels_of
+from sidecar.web.answers import Problem, json
+from sidecar.web.auth import PERSON, Role, needs
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+class Sent(msgspec.Struct, frozen=True):
+    """One alert of the payload; what is not named here is of no interest."""
+
+    status: Literal["firing", "resolved"]
+    labels: dict[str, str]
+    fingerprint: str
+    annotations: dict[str, str] = msgspec.field(default_factory=dict)
+    startsAt: datetime | None = None
+    endsAt: datetime | None = None
+    generatorURL: str = ""
+
+
+class Payload(msgspec.Struct, frozen=True):
+    """Payload version 4, as 0.28 to 0.34 send it."""
+
+    version: str
+    alerts: list[msgspec.Raw]
+    truncatedAlerts: int = 0
+
+
+class ApproveBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What an approval is bound to."""
+
+    plan_hash: str
+
+
+class DenyBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Why not."""
+
+    reason: str = ""
+
+
+def routes(runner: Runner, telemetry: Telemetry) -> list[web.RouteDef]:
+    """The routes of remedies."""
+
+    @needs(Role.FEEDBACK, local=True)
+    async def webhook(request: web.Request) -> web.Response:
+        telemetry.webhooks.inc()
+        if request.content_type != "application/json":  # a page in somebody's browser cannot send this one
+            raise Problem(415, f"not application/json: {request.content_type}", "Content-Type")
+        payload = _read(await request.read(), Payload)
+        if payload.version != "4":
+            raise Problem(400, f"payload version {payload.version!r} is not supported (only '4')", "version")
+        if payload.truncatedAlerts:
+            log.warning("webhook is truncated missing=%d: set max_alerts to 0", payload.truncatedAlerts)
+        good, bad = _notices(payload.alerts)
+        await runner.webhook(good)
+        if bad:  # the good ones are stored; nobody shall believe that all was well
+            raise bad[0]
+        return json({"stored": len(good)})
+
+    async def cases(_: web.Request) -> web.Response:
+        return json([_case(case) for case in runner.cases()])
+
+    async def case(request: web.Request) -> web.Response:
+        return json(_case(*runner.case(request.match_info["id"])))
+
+    @needs(Role.APPROVE)
+    async def plan(request: web.Request) -> web.Response:
+        return json(_case(await runner.plan(request.match_info["id"], request[PERSON].name)))
+
+    @needs(Role.APPROVE)
+    async def approve(request: web.Request) -> web.Response:
+        body = _read(await request.read(), ApproveBody)
+        id = request.match_info["id"]
+        return json(_case(await runner.approve(id, request[PERSON].name, body.plan_hash)))
+
+    @needs(Role.APPROVE)
+    async def deny(request: web.Request) -> web.Response:
+        body = _read(await request.read() or b"{}", DenyBody)
+        return json(_case(await runner.deny(request.match_info["id"], request[PERSON].name, body.reason)))
+
+    return [
+        web.post("/api/v1/webhook", webhook),
+        web.get("/api/v1/cases", cases),
+        web.get("/api/v1/cases/{id}", case),
+        web.post("/api/v1/cases/{id}/plan", plan),
+        web.post("/api/v1/cases/{id}/approve", approve),
+        web.post("/api/v1/cases/{id}/deny", deny),
+    ]
+
+
+def _notices(alerts: Iterable[msgspec.Raw]) -> tuple[list[Notice], list[Problem]]:
+    """Each alert by its own status, whatever the status of the group."""
+    good: list[Notice] = []
+    bad: list[Problem] = []
+    for i, raw in enumerate(alerts):
+        try:
+            sent = _read(raw, Sent, f"alerts[{i}]")
+            labels = labels_of(sent.labels)
+            if not labels:
+                raise Problem(400, "an alert without labels", f"alerts[{i}].labels")
+            if len(sent.fingerprint) != 16 or set(sent.fingerprint) - set("0123456789abcdef"):
+                raise Problem(400, f"not a fingerprint: {sent.fingerprint!r}", f"alerts[{i}].fingerprint")
+        except Problem as problem:
+            bad.append(problem)
+            continue
+        starts, ends = _seconds(sent.startsAt), _seconds(sent.endsAt)
+        text = sent.startsAt.isoformat() if sent.startsAt else None
+        alert = Alert(labels, sent.annotations, text, None, sent.generatorURL or None)
+        good.append(Notice(sent.fingerprint, alert, sent.status == "firing", starts, ends))
+    return good, bad
+
+
+def _seconds(time: datetime | None) -> float:
+    """Unix seconds; 0 for a time that is not set, which Go writes as the year 1."""
+    if time is None or time.year == 1:
+        return 0.0
+    return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
+
+
+def _read(body: bytes | msgspec.Raw, kind: type[T], place: str = "") -> T:
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.ValidationError as error:
+        words, _, where = str(error).partition(" - at `$")
+        raise Problem(400, words, (place + where.rstrip("`")).lstrip(".")) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Problem(400, f"not JSON: {error}", place or "body") from None
+
+
+def _case(case: Case, facts: Iterable[Fact] = ()) -> JsonObject:
+    """A case as people and programs read it."""
+    view: JsonObject = msgspec.to_builtins(case)
+    for hidden in ("holding_since", "deadline", "to_undo"):
+        del view[hidden]
+    view["labels"] = dict(case.labels)
+    view["expires_at"] = case.expires_at or None
+    if facts:
+        view["facts"] = [
+            {"at": f.at, "kind": f.kind, "who": f.who, "words": f.data.get("words", "")} for f in facts
+        ]
+    return view

@@ -1,0 +1,96 @@
+"""A journal in memory and the steps of its cases, for the tests of the flow."""
+
+from __future__ import annotations
+
+import msgspec
+
+from sidecar.remedy import flow
+from sidecar.remedy.action import HttpAction, HttpCall
+from sidecar.remedy.case import Book, Draft, Fact, Notice, case_id, heard
+from sidecar.remedy.flow import Answered, Approve, Call, Judged, Looked, PlanWanted
+from sidecar.remedy.guard import Look
+from sidecar.remedy.policy import RemedyConfig, VerifyConfig, propose
+from sidecar.types import Alert, Duration, Instant
+
+ALERT = Alert((("alertname", "PoolExhaustion"), ("pool", "db")), {"summary": "full"})
+POLICY = RemedyConfig(
+    name="bigger-pool",
+    match=('alertname="PoolExhaustion"',),
+    action=HttpAction(
+        url="http://shop/{{ labels.pool }}",
+        headers={"Authorization": "Bearer secret"},
+        body='{"size": 40}',
+        undo=HttpCall(url="http://shop/{{ labels.pool }}", body='{"size": 20}'),
+    ),
+    verify=VerifyConfig(query="used < 1", within=Duration(100), hold=Duration(20), harm="errors > 1"),
+    cooldown=Duration(90),
+    expires=Duration(1000),
+)
+AUTO = msgspec.structs.replace(POLICY, approval="auto")
+FINE = Look("active", killed=False)
+
+
+class Desk:
+    """A journal in memory and the steps of its cases."""
+
+    def __init__(self, policy: RemedyConfig | None = POLICY) -> None:
+        self.now = Instant(1000.0)
+        self.policy = policy
+        self.journal: list[Fact] = []
+        self.book = Book()
+
+    def append(self, *drafts: Draft) -> None:
+        for d in drafts:
+            data = msgspec.json.decode(msgspec.json.encode(d.data))
+            fact = Fact(1, len(self.journal) + 1, self.now, d.kind, d.case, d.who, data, "")
+            self.journal.append(fact)
+            self.book.add(fact)
+
+    def hear(self, fingerprint: str, firing: bool, starts: float = 0.0, ends: float = 0.0) -> None:
+        notice = Notice(fingerprint, ALERT, firing, starts, ends)
+        if draft := heard(self.book.episodes.get(fingerprint), notice):
+            self.append(draft)
+
+    def judge(self, fingerprint: str, look: Look = FINE) -> str:
+        episode = self.book.episodes[fingerprint]
+        assert self.policy is not None
+        id = case_id(fingerprint, episode.number, self.policy.name)
+        verdict = propose(self.policy, episode.alert, None, None)
+        self.step(id, Judged(id, fingerprint, episode.number, ALERT, self.policy.name, verdict, look))
+        return id
+
+    def step(self, id: str, event: flow.Event) -> list[flow.Effect]:
+        case, effects = flow.step(self.book.cases.get(id), event, self.now, self.policy, self.book.intents)
+        drafts = [e.draft for e in effects if isinstance(e, flow.Record)]
+        self.append(*drafts)
+        if drafts:
+            assert self.book.cases.get(id) == case, "the case is the fold of its facts"
+        elif case is not None:
+            self.book.put(case)
+        return [e for e in effects if not isinstance(e, flow.Record)]
+
+    def restart(self) -> None:
+        self.book = Book()
+        for fact in self.journal:
+            self.book.add(fact)
+        for case in list(self.book.cases.values()):
+            self.step(case.id, flow.Restarted())
+
+    def stage(self, id: str) -> str:
+        return self.book.cases[id].stage
+
+    def approved(self, fingerprint: str = "a") -> str:
+        self.hear(fingerprint, firing=True)
+        id = self.judge(fingerprint)
+        self.step(id, PlanWanted("ada"))
+        self.step(id, Approve("ada", self.book.cases[id].plan_hash))
+        assert self.stage(id) == "approved"
+        return id
+
+    def acted(self, status: int | None = 200) -> str:
+        id = self.approved()
+        (call,) = self.step(id, Looked(FINE))
+        assert isinstance(call, Call)
+        assert call.request.body == '{"size": 40}'
+        self.step(id, Answered(status, "", undo=False))
+        return id

@@ -1,0 +1,233 @@
+"""The life of a case, told step by step."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from desk import ALERT, AUTO, FINE, POLICY, Desk
+
+from sidecar.remedy import flow
+from sidecar.remedy.flow import Answered, Approve, Ask, Call, Deny, Looked, Observed, PlanWanted, Tick
+from sidecar.remedy.guard import Look
+from sidecar.remedy.policy import Proposal, VerifyConfig, propose
+from sidecar.types import Instant, Rejected
+
+
+def test_proposed_planned_approved_acted_verified() -> None:
+    desk = Desk()
+    id = desk.acted()
+    assert desk.step(id, Tick()) == [Ask("used < 1", "errors > 1")]
+    desk.step(id, Observed(True, False))
+    assert desk.stage(id) == "verifying", "it must hold for 20s"
+    desk.now = Instant(desk.now + 20)
+    desk.step(id, Observed(True, False))
+    assert desk.stage(id) == "fixed"
+    kinds = ["episode.started", "case.proposed", "plan.made", "case.approved"]
+    assert [f.kind for f in desk.journal] == [*kinds, "intent", "action.done", "verify.passed"]
+    assert b"secret" not in msgspec.json.encode(desk.journal)
+
+
+@pytest.mark.parametrize("observed", [Observed(False, False), Observed(None, False), Observed(True, None)])
+def test_what_is_not_known_is_no_success_and_is_undone_once(observed: Observed) -> None:
+    desk = Desk()
+    id = desk.acted()
+    for _ in range(11):
+        desk.step(id, observed)
+        desk.now = Instant(desk.now + 10)
+    assert desk.stage(id) == "verifying"
+    assert desk.book.cases[id].to_undo
+    (look,) = desk.step(id, Tick())
+    assert isinstance(look, flow.LookAround)
+    (call,) = desk.step(id, Looked(FINE))
+    assert isinstance(call, Call)
+    assert call.undo
+    assert call.request.body == '{"size": 20}'
+    assert desk.step(id, Looked(FINE)) == []
+    desk.step(id, Answered(204, "", undo=True))
+    assert desk.stage(id) == "undone"
+
+
+def test_harm_undoes_at_once() -> None:
+    desk = Desk()
+    id = desk.acted()
+    desk.step(id, Observed(True, True))
+    assert desk.book.cases[id].to_undo
+    assert desk.book.cases[id].words == "it did harm: errors > 1"
+
+
+def test_an_intent_without_outcome_is_never_done_again() -> None:
+    desk = Desk()
+    id = desk.approved()
+    desk.step(id, Looked(FINE))
+    desk.restart()
+    assert desk.stage(id) == "acting"
+    assert desk.step(id, Tick()) == []
+    assert desk.stage(id) == "verifying"
+    desk.now = Instant(desk.now + 100)
+    desk.step(id, Observed(False, False))
+    assert desk.stage(id) == "unknown"
+    words = "used < 1 is not true in time; whether the action was done is not known: look yourself"
+    assert desk.book.cases[id].words == words
+
+
+@pytest.mark.parametrize(("status", "stage"), [(200, "verifying"), (302, "failed"), (404, "failed")])
+def test_a_clear_answer(status: int, stage: str) -> None:
+    desk = Desk()
+    assert desk.stage(desk.acted(status)) == stage
+
+
+@pytest.mark.parametrize("status", [500, 503, None])
+def test_an_unclear_answer_is_verified_and_never_undone(status: int | None) -> None:
+    desk = Desk()
+    id = desk.acted(status)
+    assert desk.stage(id) == "verifying"
+    desk.step(id, Observed(False, True))
+    assert desk.stage(id) == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("look", "reason"),
+    [
+        (Look("suppressed", killed=False), "suppressed"),
+        (Look("absent", killed=False), "resolved"),
+        (Look("active", killed=True), "kill_switch"),
+        (Look(None, killed=True), "kill_switch"),
+    ],
+)
+def test_refused_just_before_acting(look: Look, reason: str) -> None:
+    desk = Desk()
+    id = desk.approved()
+    assert desk.step(id, Looked(look)) == []
+    assert (desk.stage(id), desk.book.cases[id].reason) == ("refused", reason)
+    names = ["kill switch", "expiry", "plan", "alert", "condition", "once", "cool-down"]
+    assert [check["name"] for check in desk.book.cases[id].guard] == names
+
+
+def test_an_approved_case_waits_for_alertmanager_until_it_expires() -> None:
+    desk = Desk()
+    id = desk.approved()
+    assert desk.step(id, Looked(Look(None, killed=False))) == []
+    assert desk.stage(id) == "approved"
+    desk.now = Instant(desk.now + 1000)
+    assert desk.step(id, Looked(FINE)) == []
+    assert desk.stage(id) == "expired"
+
+
+def test_a_changed_or_removed_policy_is_not_what_was_approved() -> None:
+    for policy, reason in [
+        (msgspec.structs.replace(POLICY, verify=VerifyConfig(query="up")), "plan_changed"),
+        (None, "policy_gone"),
+    ]:
+        desk = Desk()
+        id = desk.approved()
+        desk.policy = policy
+        assert desk.step(id, Looked(FINE)) == []
+        assert desk.book.cases[id].reason == reason
+
+
+def test_cool_down_counts_by_target_over_alerts() -> None:
+    desk = Desk()
+    desk.acted()
+    desk.hear("b", firing=True)
+    id = desk.judge("b")
+    assert desk.book.cases[id].words == "POST http://shop/db was done 0s ago, cool-down 1m30s"
+    desk.judge("b")
+    assert sum(f.kind == "case.refused" for f in desk.journal) == 1, "the same refusal is said once"
+    desk.now = Instant(desk.now + 300)
+    desk.judge("b")
+    assert desk.stage(id) == "proposed"
+
+
+def test_once_per_episode_and_again_in_the_next() -> None:
+    desk = Desk()
+    desk.acted()
+    desk.now = Instant(desk.now + 300)
+    desk.judge("a")
+    assert len(desk.book.cases) == 1
+    desk.hear("a", firing=False)
+    desk.hear("a", firing=True)
+    assert desk.stage(desk.judge("a")) == "proposed"
+
+
+def test_late_notices_do_not_end_an_episode_or_begin_one_twice() -> None:
+    desk = Desk()
+    desk.hear("a", firing=True, starts=500)
+    desk.hear("a", firing=True, starts=400)
+    desk.hear("a", firing=False, starts=300, ends=450)
+    assert [f.kind for f in desk.journal] == ["episode.started"]
+
+
+def test_a_policy_approves_by_itself_only_when_it_says_auto() -> None:
+    desk = Desk(AUTO)
+    desk.hear("a", firing=True)
+    id = desk.judge("a")
+    desk.step(id, Tick())
+    assert (desk.stage(id), desk.book.cases[id].approved_by) == ("approved", "policy bigger-pool")
+    manual = Desk()
+    manual.hear("a", firing=True)
+    id = manual.judge("a")
+    assert manual.step(id, Tick()) == []
+    assert manual.stage(id) == "proposed"
+
+
+def test_what_does_not_fit_is_a_conflict() -> None:
+    desk = Desk()
+    desk.hear("a", firing=True)
+    id = desk.judge("a")
+    for event, words in [
+        (Approve("ada", "x"), "cannot approve a case that is proposed: make a plan first"),
+        (PlanWanted("ada"), None),
+        (Approve("ada", "x"), f"the plan is {POLICY and '%s'}, not x: look at it again"),
+        (Deny("ada", "no"), None),
+        (Deny("ada", "no"), "cannot deny a case that is denied"),
+        (PlanWanted("ada"), "cannot plan a case that is denied"),
+    ]:
+        if words is None:
+            desk.step(id, event)
+            continue
+        with pytest.raises(Rejected) as caught:
+            desk.step(id, event)
+        assert str(caught.value) == (words % desk.book.cases[id].plan_hash if "%s" in words else words)
+        assert caught.value.status == 409
+    desk.judge("a")
+    assert desk.stage(id) == "denied", "no is no for the whole episode"
+
+
+def test_a_resolved_alert_closes_what_waits() -> None:
+    desk = Desk()
+    id = desk.approved()
+    desk.hear("a", firing=False)
+    assert desk.step(id, Looked(FINE)) == []
+    assert desk.stage(id) == "refused"
+    desk = Desk()
+    id = desk.approved()
+    desk.hear("a", firing=False)
+    desk.step(id, Tick())
+    assert (desk.stage(id), desk.book.cases[id].words) == ("expired", "the alert resolved by itself")
+
+
+def test_the_kill_switch_stops_an_undo() -> None:
+    desk = Desk()
+    id = desk.acted()
+    desk.step(id, Observed(False, True))
+    assert desk.step(id, Looked(Look("active", killed=True))) == []
+    assert (desk.stage(id), desk.book.cases[id].words) == ("failed", "not undone: the kill switch is on")
+
+
+def test_a_verification_found_late_still_gets_its_chance() -> None:
+    desk = Desk()
+    id = desk.acted()
+    desk.now = Instant(desk.now + 5000)
+    desk.restart()
+    desk.step(id, Observed(True, False))
+    assert desk.stage(id) == "verifying"
+    desk.now = Instant(desk.now + 20)
+    desk.step(id, Observed(True, False))
+    assert desk.stage(id) == "fixed"
+
+
+def test_a_proposal_says_why() -> None:
+    verdict = propose(POLICY, ALERT, None, None)
+    assert verdict == Proposal(
+        "bigger-pool", "POST http://shop/db", ('PoolExhaustion matches alertname="PoolExhaustion"',), 1000.0
+    )
