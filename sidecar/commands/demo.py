@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sidecar.demo import binaries, stage, story
-from sidecar.demo.peers import Stack
+from sidecar.demo.peers import Peer, Stack
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -60,7 +60,7 @@ async def _play(say: Callable[[str], None], *, approve: bool, check: bool) -> in
         for claim in failed:
             say(f"FAILED: {claim}")
         if failed:
-            for peer in story.peers(scene):
+            for peer in filter(Peer.tail, story.peers(scene)):
                 print(f"--- the end of {peer.name}'s log\n{peer.tail()}")
         say("FAILED" if failed else "every claim came true")
         return 1 if failed else 0

@@ -203,7 +203,12 @@ class Stack:
         """Start a node_exporter."""
         folder, port = self._place("node_exporter"), port or free_port()
         listen = f"--web.listen-address=127.0.0.1:{port}"
-        command = [str(self.binaries.node_exporter), listen, "--log.level=warn", *flags]
+        quiet = (
+            "--log.level=warn",
+            "--no-collector.systemd",
+            "--no-collector.textfile",
+        )  # Debian turns both on
+        command = [str(self.binaries.node_exporter), listen, *quiet, *flags]
         return await self._start(Peer("node_exporter", command, folder, port, "/"))
 
     async def promantis(

@@ -18,7 +18,7 @@ Say = Callable[[str], None]
 Probe = Callable[[], Awaitable[str | None]]
 """Looks once: the words for what it saw, or None when it is not so yet."""
 
-LEAK_TAKES = 160.0
+LEAK_TAKES = 150.0
 """Seconds from the beginning of the leak to the limit."""
 
 _WATCH = f'watch="{ALERT}"'
