@@ -10,6 +10,7 @@ from typing import Literal, TypeVar
 import msgspec
 from aiohttp import web
 
+from sidecar.alerts.identity import fingerprint
 from sidecar.remedy.case import Case, Fact, Notice
 from sidecar.remedy.runner import Runner
 from sidecar.telemetry import Telemetry
@@ -113,8 +114,9 @@ def _notices(alerts: Iterable[msgspec.Raw]) -> tuple[list[Notice], list[Problem]
             labels = labels_of(sent.labels)
             if not labels:
                 raise Problem(400, "an alert without labels", f"alerts[{i}].labels")
-            if len(sent.fingerprint) != 16 or set(sent.fingerprint) - set("0123456789abcdef"):
-                raise Problem(400, f"not a fingerprint: {sent.fingerprint!r}", f"alerts[{i}].fingerprint")
+            if sent.fingerprint != fingerprint(labels):  # what is done once is counted by it
+                words = f"{sent.fingerprint!r} is not the fingerprint of these labels"
+                raise Problem(400, words, f"alerts[{i}].fingerprint")
         except Problem as problem:
             bad.append(problem)
             continue

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from desk import ALERT, AUTO, FINE, POLICY, Desk
 
 from sidecar.remedy import flow
 from sidecar.remedy.flow import Answered, Approve, Ask, Call, Deny, Looked, Observed, PlanWanted, Tick
 from sidecar.remedy.guard import Look
 from sidecar.remedy.policy import Proposal, VerifyConfig, propose
 from sidecar.types import Instant, Rejected
+from tests.unit.desk import ALERT, AUTO, FINE, POLICY, Desk
 
 
 def test_proposed_planned_approved_acted_verified() -> None:

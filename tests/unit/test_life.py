@@ -6,7 +6,6 @@ from typing import Any
 
 import hypothesis.strategies as st
 import msgspec
-from desk import AUTO, POLICY, Desk
 from hypothesis import event, given, settings
 
 from sidecar.remedy import flow
@@ -15,6 +14,7 @@ from sidecar.remedy.flow import Answered, Approve, Ask, Call, Deny, Looked, Obse
 from sidecar.remedy.guard import Look
 from sidecar.remedy.policy import RemedyConfig, VerifyConfig, plan
 from sidecar.types import Duration, Instant, Rejected
+from tests.unit.desk import AUTO, POLICY, Desk
 
 OTHER = msgspec.structs.replace(POLICY, verify=VerifyConfig(query="up"), cooldown=Duration(0))
 
