@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 FACT_VERSION = 1
 MIGRATIONS: tuple[str, ...] = (
     """
-    CREATE TABLE facts (seq INTEGER PRIMARY KEY, fact BLOB NOT NULL, hash TEXT NOT NULL);
+    CREATE TABLE facts (seq INTEGER PRIMARY KEY, fact TEXT NOT NULL, hash TEXT NOT NULL) STRICT;
     CREATE TRIGGER facts_stay BEFORE UPDATE ON facts BEGIN SELECT RAISE(ABORT, 'facts are append-only'); END;
     CREATE TRIGGER facts_last BEFORE DELETE ON facts BEGIN SELECT RAISE(ABORT, 'facts are append-only'); END;
     """,
@@ -71,7 +71,7 @@ class SqliteJournal:
         for draft in drafts:
             seq += 1
             fact = Fact(FACT_VERSION, seq, at, draft.kind, draft.case, draft.who, draft.data, previous)
-            line = msgspec.json.encode(fact)
+            line = msgspec.json.encode(fact).decode()
             previous = _hash(line)
             facts.append(fact)
             rows.append((seq, line, previous))
@@ -96,8 +96,8 @@ class SqliteJournal:
         return facts
 
 
-def _hash(line: bytes) -> str:
-    return hashlib.sha256(line).hexdigest()
+def _hash(line: str) -> str:
+    return hashlib.sha256(line.encode()).hexdigest()
 
 
 def _open(path: Path, migrations: Sequence[str]) -> sqlite3.Connection:

@@ -9,7 +9,7 @@ import msgspec
 
 from sidecar.remedy import matchers, templates
 from sidecar.remedy.action import HttpAction, Plan, plan_hash
-from sidecar.types import Alert, ConfigError, Duration, Section
+from sidecar.types import Alert, Duration, Section
 
 APPROVALS = ("manual", "auto")
 
@@ -86,11 +86,7 @@ class Policies:
     """The policies of the config, their matchers compiled, in the order of the file."""
 
     def __init__(self, configs: Iterable[RemedyConfig]) -> None:
-        self.by_name: dict[str, RemedyConfig] = {}
-        for i, config in enumerate(configs):
-            if config.name in self.by_name:
-                raise ConfigError(f"remedies[{i}].name", f"{config.name!r} is the name of another policy")
-            self.by_name[config.name] = config
+        self.by_name = {config.name: config for config in configs}  # config.py made sure that names differ
         self._matchers = {n: [matchers.parse(m) for m in c.match] for n, c in self.by_name.items()}
 
     def matching(self, alert: Alert) -> list[RemedyConfig]:

@@ -1,0 +1,251 @@
+"""Which alerts a policy is for, and what exactly it would send."""
+
+from __future__ import annotations
+
+import json
+
+import hypothesis.strategies as st
+import msgspec
+import pytest
+from hypothesis import given
+from yarl import URL
+
+from sidecar import config
+from sidecar.remedy import matchers, templates
+from sidecar.remedy.action import HttpAction
+from sidecar.remedy.policy import Policies, Proposal, Refusal, RemedyConfig, VerifyConfig, plan, propose
+from sidecar.types import Alert, ConfigError, labels_of
+
+LABELS = labels_of({"alertname": "Full", "severity": "page", "path": "a\\d\nb"})
+VERIFY = VerifyConfig(query="up")
+
+
+@pytest.mark.parametrize(
+    ("text", "fits"),
+    [
+        ('severity="page"', True),
+        ("severity=page", True),
+        (' severity = "page" ', True),
+        ('"severity"="page"', True),
+        ('severity!="page"', False),
+        ('severity=~"pa"', False),
+        ('severity=~"pa.*|warning"', True),
+        ('severity!~"warning|info"', True),
+        ('missing=""', True),
+        ('missing!=""', False),
+        ("missing=~.*", True),
+        (r'path="a\\d\nb"', True),
+        (r'path=~"a\\\d[\n]b"', True),  # no valid Go string: the classic reading keeps \d
+        ("severity=", False),
+    ],
+)
+def test_matchers_as_alertmanager_reads_them(text: str, fits: bool) -> None:
+    assert matchers.parse(text).matches(LABELS) is fits
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("severity", "not a matcher: 'severity' (write name=\"value\" with =, !=, =~ or !~)"),
+        ('="x"', 'not a matcher: \'="x"\' (write name="value" with =, !=, =~ or !~)'),
+        ('""="x"', 'not a matcher: \'""="x"\' has no label name'),
+        ('severity="page', 'not a matcher: the quotes of "page do not close'),
+        ("severity=~(", "not a regular expression: '(': missing ), unterminated subpattern at position 0"),
+    ],
+)
+def test_bad_matchers(text: str, words: str) -> None:
+    with pytest.raises(ValueError) as caught:  # noqa: PT011
+        matchers.parse(text)
+    assert str(caught.value) == words
+
+
+GOOD = {
+    "name": "a",
+    "match": ['alertname="X"'],
+    "action": {"type": "http", "url": "http://shop/pool"},
+    "verify": {"query": "up"},
+}
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "words"),
+    [
+        ("action.type", "shell", "action.type: unknown type 'shell' (known: http)"),
+        ("action.methd", "POST", "action: unknown key `methd`"),
+        (
+            "action.method",
+            "post",
+            "action.method: unknown method 'post' (one of GET, POST, PUT, PATCH, DELETE)",
+        ),
+        ("action.url", "shop/pool", "action.url: not a url: 'shop/pool' (write http://host/path)"),
+        ("action.url", "http://[::1", "action.url: not a url: Invalid IPv6 URL"),
+        ("action.url", "http://a:b@shop/", "action.url: credentials belong into headers"),
+        (
+            "action.url",
+            "http://{{ labels.instance }}/x",
+            "action.url: templates stand after the host only: an alert must not choose who is called",
+        ),
+        (
+            "action.url",
+            "http://shop/{{ labels.a | upper }}",
+            "action.url: unknown expression {{ labels.a | upper }} "
+            "(write {{ labels.name }} or {{ annotations.name }})",
+        ),
+        ("action.url", "http://shop/{{ labels.a", "action.url: a {{ is not closed"),
+        (
+            "action.body",
+            '{"size": {{ labels.size }}}',
+            "action.body: not valid JSON (templates stand inside strings only): "
+            "Expecting value: line 1 column 10 (char 9)",
+        ),
+        ("action.headers", {"a b": "c"}, "action.headers.a b: not a header name"),
+        ("action.headers", {"a": "b\nc"}, "action.headers.a: a header has one line"),
+        (
+            "action.undo",
+            {"url": "ftp://shop"},
+            "action.undo.url: not a url: 'ftp://shop' (write http://host/path)",
+        ),
+        ("approval", "earned", "approval: unknown approval 'earned' (one of manual, auto)"),
+        ("match", [], "match: needs at least one matcher: none would match every alert"),
+        (
+            "match",
+            ['a="b"', "c"],
+            "match[1]: not a matcher: 'c' (write name=\"value\" with =, !=, =~ or !~)",
+        ),
+        ("min_confidence", 80, "min_confidence: must lie between 0 and 1"),
+        ("verify.hold", "10m", "verify.hold: must be shorter than within (10m)"),
+        ("verify.query", " ", "verify.query: must not be empty"),
+        ("when", "", "when: must not be empty"),
+        ("expires", "0", "expires: must be longer than 0s"),
+        ("cooldown", "soon", "cooldown: not a valid duration: 'soon' (write 15s, 5m, 1h30m, 30d)"),
+    ],
+)
+def test_what_is_wrong_is_found_when_the_file_is_loaded(place: str, value: object, words: str) -> None:
+    remedy = msgspec.json.decode(msgspec.json.encode(GOOD))
+    *path, last = place.split(".")
+    section = remedy
+    for key in path:
+        section = section[key]
+    section[last] = value
+    with pytest.raises(ConfigError) as caught:
+        config.parse(json.dumps({"remedies": [remedy]}))
+    assert str(caught.value) == f"promantis.yml: remedies[0].{words}"
+
+
+def test_two_policies_cannot_have_one_name() -> None:
+    with pytest.raises(ConfigError) as caught:
+        config.parse(json.dumps({"remedies": [GOOD, GOOD]}))
+    assert str(caught.value) == "promantis.yml: remedies[1].name: 'a' is taken by remedies[0]"
+
+
+ACTION = HttpAction(
+    url="http://shop/pool/{{ labels.pool }}?q={{ annotations.q }}",
+    headers={"X-Pool": "{{ labels.pool }}"},
+    body='{"pool": "{{ labels.pool }}"}',
+)
+
+
+def policy(**changes: object) -> RemedyConfig:
+    given = {"name": "a", "match": ('alertname="X"',), "action": ACTION, "verify": VERIFY, **changes}
+    return RemedyConfig(**given)  # type: ignore[arg-type]
+
+
+@given(
+    st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1),
+    st.text(st.characters(exclude_categories=["Cs"])),
+)
+def test_values_stay_where_they_stand(pool: str, q: str) -> None:
+    """Whatever a label says, it is one path segment, one query value, one JSON string, one header."""
+    alert = Alert((("pool", pool),), {"q": q})
+    made = plan(policy(), alert)
+    if pool in (".", ".."):
+        assert made == Refusal("template", "a value would change the path of the url")
+        return
+    assert not isinstance(made, Refusal)
+    request = made[0].do
+    url = URL(request.url)  # as the client reads it
+    assert (url.host, url.raw_path.count("/")) == ("shop", 2)
+    assert (url.parts[2] if len(url.parts) > 2 else "", url.query["q"]) == (pool, q)
+    assert request.body is not None
+    assert json.loads(request.body) == {"pool": pool}
+    assert request.headers == {"X-Pool": pool, "Content-Type": "application/json"}
+
+
+def test_an_alert_that_cannot_fill_the_template_is_refused() -> None:
+    assert plan(policy(), Alert((), {})) == Refusal("template", "the alert has no label pool")
+    alert = Alert((("pool", "a\r\nX-Admin: 1"),), {"q": ""})
+    assert plan(policy(), alert) == Refusal("template", "a control character cannot stand in a header")
+
+
+def test_forms_and_plain_text_are_escaped_for_what_they_are() -> None:
+    alert = Alert((("pool", "a&b=c\n"),), {})
+    form = HttpAction(
+        url="http://shop/",
+        headers={"content-type": "application/x-www-form-urlencoded"},
+        body="p={{ labels.pool }}",
+    )
+    assert form.render(alert).body == "p=a%26b%3Dc%0A"
+    text = HttpAction(url="http://shop/", body="p={{ labels.pool }}").render(alert)
+    assert (text.body, text.headers) == ("p=a&b=c\n", {"Content-Type": "text/plain; charset=utf-8"})
+
+
+def test_the_hash_is_of_everything_that_would_be_sent_and_how_it_is_judged() -> None:
+    alert = Alert((("pool", "a"),), {"q": ""})
+    hashes = set()
+    for changed in [
+        policy(),
+        policy(action=msgspec.structs.replace(ACTION, method="PUT")),
+        policy(action=msgspec.structs.replace(ACTION, headers={"X-Pool": "secret"})),
+        policy(action=msgspec.structs.replace(ACTION, undo=ACTION)),
+        policy(verify=VerifyConfig(query="up", harm="down")),
+    ]:
+        made = plan(changed, alert)
+        assert not isinstance(made, Refusal)
+        hashes.add(made[1])
+    assert len(hashes) == 5
+
+
+@pytest.mark.parametrize(
+    ("confidence", "condition", "verdict"),
+    [
+        (None, True, Refusal("confidence_unknown", "no watched series belongs to the alert")),
+        (0.79, True, Refusal("confidence_low", "confidence 0.79 is below 0.8")),
+        (0.9, None, Refusal("condition_unknown", "Prometheus could not say whether up == 1")),
+        (0.9, False, Refusal("condition_false", "up == 1 does not hold")),
+        (
+            0.9,
+            True,
+            Proposal(
+                "a",
+                "POST http://shop/",
+                ('X matches alertname="X"', "confidence 0.90 is at least 0.8", "up == 1 holds"),
+                3600.0,
+            ),
+        ),
+    ],
+)
+def test_what_is_not_known_refuses(
+    confidence: float | None, condition: bool | None, verdict: Proposal | Refusal
+) -> None:
+    careful = policy(action=HttpAction(url="http://shop/"), when="up == 1", min_confidence=0.8)
+    assert propose(careful, Alert((("alertname", "X"),), {}), confidence, condition) == verdict
+
+
+def test_the_preview_is_of_the_first_policy_that_could_act() -> None:
+    policies = Policies(
+        [
+            policy(name="needs a pool"),
+            policy(name="b", action=HttpAction(url="http://shop/"), when="up == 1"),
+            policy(name="c", match=("alertname=Y",), action=HttpAction(url="http://shop/"), approval="auto"),
+        ]
+    )
+    assert (
+        policies.preview(Alert((("alertname", "X"),), {})) == "b: POST http://shop/ when approved, if up == 1"
+    )
+    assert policies.preview(Alert((("alertname", "Y"),), {})) == "c: POST http://shop/ at once"
+    assert policies.preview(Alert((("alertname", "Z"),), {})) == ""
+
+
+def test_templates_are_checked_anywhere() -> None:
+    assert templates.check("{{labels.a}}-{{  annotations.b  }}") is None
+    assert templates.check('{"a": {"b": 1}}') is None
