@@ -1,1 +1,213 @@
 """The one place that knows everyone: build, start, reload, stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from aiohttp.web import RouteDef
+
+from sidecar.adapters.alertmanager import Alertmanager
+from sidecar.adapters.journal import SqliteJournal
+from sidecar.adapters.prometheus import Prometheus
+from sidecar.adapters.state import StateFiles
+from sidecar.adapters.targets import KillSwitch, Targets
+from sidecar.alerts.enrich import Enricher
+from sidecar.alerts.relay import Relay
+from sidecar.config import Config, presets
+from sidecar.remedy.policy import Policies
+from sidecar.remedy.runner import Runner
+from sidecar.signals.expose import Exposition
+from sidecar.signals.presets import chosen
+from sidecar.signals.snapshot import Known
+from sidecar.signals.watcher import Watcher
+from sidecar.signals.watches import Plan, Skipped, from_config, from_rules, plan
+from sidecar.telemetry import Telemetry
+from sidecar.types import Alert, ConfigError, Instant, PromantisError
+from sidecar.web import alerts as web_alerts
+from sidecar.web import auth, cases, pages, server
+from sidecar.web import signals as web_signals
+from sidecar.web.session import Sessions
+
+log = logging.getLogger(__name__)
+
+FOLLOW = 60.0  # seconds between looks at the user's alerting rules
+RETRY = 5.0
+FIXED = ("prometheus", "alertmanagers", "learning", "storage", "web")
+"""Sections that are read at start only."""
+NEAR = 10  # series shown beside an alert
+
+
+def clock() -> Instant:
+    """Now."""
+    return Instant(time.time())
+
+
+async def planned(prometheus: Prometheus, config: Config) -> Plan:
+    """What is to be watched: from the config, the alerting rules, and the presets whose metrics exist."""
+    interval = float(config.interval)
+    watches, skipped = from_rules(await prometheus.rules(), config.rules, interval)
+    names = await prometheus.metric_names() if config.presets == "auto" else frozenset[str]()
+    ready_made = chosen(config.presets, presets(), names, interval)
+    return plan(from_config(config.watches, interval), watches, ready_made, skipped)
+
+
+class App:
+    """One Promantis; several can live in one process. `run()` serves until `stop()` or cancelled."""
+
+    def __init__(self, load: Callable[[], Config]) -> None:
+        """Build everything and touch nothing but the storage folder; ConfigError when that is impossible."""
+        self._load = load
+        self.config = config = load()
+        self._url = f"http://{config.web.listen}"
+        self._skipped: tuple[Skipped, ...] = ()
+        self._follow = asyncio.Event()
+        self._stop = asyncio.Event()
+        storage = Path(config.storage.path)
+        self.telemetry = Telemetry()
+        self.known = Known()
+        self.prometheus = Prometheus(config.prometheus, self.telemetry)
+        self.alertmanagers = [Alertmanager(one) for one in config.alertmanagers]
+        self.targets = Targets()
+        self.watcher = Watcher(
+            self.prometheus, StateFiles(storage / "state"), self.known, config.learning, self.telemetry, clock
+        )
+        self.relay = Relay(config.alerts, self.alertmanagers, self._enrich, self.telemetry)
+        self.journal = SqliteJournal(storage / "journal.db")
+        self.runner = Runner(
+            config.remedies,
+            journal=self.journal,
+            evidence=self.prometheus,
+            alertmanagers=self.alertmanagers,
+            http=self.targets,
+            confidence=self.known.confidence,
+            killed=KillSwitch(storage),
+            telemetry=self.telemetry,
+            clock=clock,
+        )
+        self._adopt(config)
+
+    # ------------------------------------------------------------------ life
+
+    async def run(self, started: Callable[[int], None] = lambda port: None) -> None:
+        """Serve; `started` is told the port once requests are answered."""
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self.journal.close)
+            for close in (
+                self.prometheus.close,
+                self.targets.close,
+                *(am.close for am in self.alertmanagers),
+            ):
+                stack.push_async_callback(close)
+            await self.runner.start()
+            config = self.config
+            doors = auth.load(config.web.tokens_file, config.storage.path, config.web.listen)
+            app = server.build(self._routes(doors), doors, self.telemetry, self.watcher.missing, self.reload)
+            served, port = await server.serve(app, config.web)
+            stack.push_async_callback(served.cleanup)
+            self._url = f"http://{config.web.listen.rpartition(':')[0]}:{port}"
+            self._adopt(config)
+            async with asyncio.TaskGroup() as group:
+                work = (self.watcher.run(), self.runner.run(), self._keep_following())
+                tasks = [group.create_task(one) for one in work]
+                relay = group.create_task(self.relay.run())
+                started(port)
+                await self._stop.wait()
+                self.relay.stop()
+                await relay
+                for task in tasks:
+                    task.cancel()
+
+    def stop(self) -> None:
+        """Let `run()` send what waits, save and return."""
+        self._stop.set()
+
+    async def reload(self) -> None:
+        """Read the config again; everything is checked before anything is swapped, else the old one stays."""
+        try:
+            fresh = self._load()
+            for section in FIXED:
+                if getattr(fresh, section) != getattr(self.config, section):
+                    raise ConfigError(section, "changed, but is read at start only: restart Promantis")
+            if fresh.alerts.mode != self.config.alerts.mode:
+                raise ConfigError("alerts.mode", "changed, but is read at start only: restart Promantis")
+        except ConfigError as error:
+            self.telemetry.reload_successful.set(0)
+            log.error("config not reloaded: %s", error)
+            raise
+        self.runner.reload(Policies(fresh.remedies))
+        self._adopt(fresh)
+        self._follow.set()
+        log.info("config reloaded")
+
+    # ------------------------------------------------------------------ parts
+
+    def _adopt(self, config: Config) -> None:
+        """Swap what a reload may change."""
+        self._exposition = Exposition(config.exposition)
+        url = config.alerts.external_url or self._url
+        self._enricher = Enricher(self.known, self.runner.preview, config.alerts, url)
+        self.config = config
+        self.telemetry.reload_successful.set(1)
+        self.telemetry.reload_timestamp.set(clock())
+
+    def _enrich(self, alert: Alert, now: Instant) -> Mapping[str, str]:
+        return self._enricher(alert, now)
+
+    def _routes(self, doors: auth.Auth) -> list[RouteDef]:
+        return [
+            *web_signals.routes(
+                self.known, lambda: self._exposition, self.watcher, self._not_watched, self.telemetry, clock
+            ),
+            *web_alerts.routes(self.relay, self.alertmanagers, self.telemetry),
+            *cases.routes(self.runner, self.telemetry),
+            *pages.routes(self.known, self, self.runner, Sessions(doors, self.config.alerts.external_url)),
+        ]
+
+    def _not_watched(self) -> Sequence[Skipped]:
+        return self._skipped
+
+    def alert(self, fingerprint: str) -> pages.Known | None:
+        """What is known of an alert that was received: for its page."""
+        received = self.relay.alert(fingerprint)
+        if received is None:
+            return None
+        near = self.known.near(received.alert.labels, NEAR)
+        return pages.Known(received.alert, received.firing, near)
+
+    # ------------------------------------------------------------------ what to watch
+
+    async def _keep_following(self) -> None:
+        """Follow the user's rules: look every minute, and at once after a reload."""
+        said = ""
+        while True:
+            wait = FOLLOW
+            try:
+                await self._look()
+                said = ""
+            except PromantisError as error:
+                wait = RETRY
+                if said != str(error):
+                    said = str(error)
+                    log.warning("cannot read what to watch: %s", said)
+            self._follow.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait):
+                    await self._follow.wait()
+
+    async def _look(self) -> None:
+        found = await planned(self.prometheus, self.config)
+        before = {(one.alertname, one.reason) for one in self._skipped}
+        for one in found.skipped:
+            if (one.alertname, one.reason) not in before:
+                log.info("rule %s is not watched: %s", one.alertname, one.reason)
+        self._skipped = found.skipped
+        self.telemetry.rules_skipped.set(len(found.skipped))
+        for source in ("rule", "preset", "config"):
+            self.telemetry.watches.labels(source).set(sum(w.source == source for w in found.watches))
+        self.watcher.watch(found.watches)

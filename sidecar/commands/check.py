@@ -11,11 +11,11 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from sidecar.adapters.prometheus import Prometheus, shorten
+from sidecar.app import planned
 from sidecar.commands.flags import add_config_flags, config_from
-from sidecar.config import Config, presets
+from sidecar.config import Config
 from sidecar.signals.expose import DETAILS, PER_LINE, SCORES
-from sidecar.signals.presets import chosen
-from sidecar.signals.watches import Plan, Watch, from_config, from_rules, plan
+from sidecar.signals.watches import Plan, Watch
 from sidecar.telemetry import Telemetry
 from sidecar.types import Instant, Labels, PromantisError
 
@@ -64,15 +64,6 @@ def summary(config: Config, file: str | None) -> list[str]:
         f"watches         {len(config.watches)} configured; presets: {presets}; every {config.interval}",
         f"remedies        {len(config.remedies)}",
     ]
-
-
-async def planned(prometheus: Prometheus, config: Config) -> Plan:
-    """What would be watched: from the config, the alerting rules and the presets whose metrics exist."""
-    interval = float(config.interval)
-    watches, skipped = from_rules(await prometheus.rules(), config.rules, interval)
-    names = await prometheus.metric_names() if config.presets == "auto" else frozenset[str]()
-    ready_made = chosen(config.presets, presets(), names, interval)
-    return plan(from_config(config.watches, interval), watches, ready_made, skipped)
 
 
 async def costs(prometheus: Prometheus, telemetry: Telemetry, watches: Sequence[Watch]) -> list[Cost]:

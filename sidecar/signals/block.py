@@ -208,9 +208,9 @@ class Block:
         width = max(BLOCK, step)
         block, ticks = math.floor(at / width), max(1, round(width / step))
         phase = min(math.floor((at % width) / step), ticks - 1)
-        # the usual difference is known at the live step only
-        difference = self.tail.scale[DIFF] if step == self.step else np.zeros(self.rows, f4)
-        now, slopes = self.ensemble.features(x, season, difference, fresh, on, step)
+        live = step == self.step
+        difference = self.tail.scale[DIFF] if live else np.zeros(self.rows, f4)
+        now, slopes = self.ensemble.features(x, season, difference, fresh, on, step, live)
         blocks = tuple(max(1, round(h / width)) for _, h in HORIZONS)
         if phase == ticks - 1:
             self.ensemble.learn(x, season, on, tuple(self._slot(block - n) for n in blocks))
@@ -228,10 +228,10 @@ class Block:
             self.judged[slot] = block
         if phase == ticks - 1:
             slot = block % RING
-            self.ensemble.ring[slot] = now
+            self.ensemble.ring[slot] = np.concatenate([now, [said.trend, said.slope]])
             self.ensemble.ring[slot, X] = np.where(on, now[X], np.nan)
             self.origins[slot] = block
-        doubt = f4(COARSE_DOUBT) * said.trend * np.abs(said.slope) * reach
+        doubt = f4(COARSE_DOUBT) * said.share * np.abs(said.slope) * reach
         lower, upper = self.intervals.around(said.value, doubt)
         return said.value, lower, upper
 

@@ -91,4 +91,5 @@ def _eta(limits: Limits, x: F64, forecast: F64, over: Bools) -> F32:
             reach = at + (horizon - at) * (limit - before) / (row - before)
             eta = np.where(crosses, reach, eta)
             at, before = horizon, row
-    return np.where(over, 0.0, eta).astype(f4)
+    # 0 says that it is true, so what only touches the limit is a second away
+    return np.where(over, 0.0, np.maximum(eta, 1.0)).astype(f4)

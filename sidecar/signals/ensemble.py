@@ -6,7 +6,8 @@ every expert is linear in the features, only the features are kept until their t
 one coefficient per feature, so that a tick costs a handful of multiplications.
 
 Beside the mixture stands one more hypothesis, because weights learned in ordinary hours know nothing of a leak: a slope
-far beyond the slopes that this series usually has is believed in proportion, as long as no faster one contradicts it.
+far beyond the slopes that this series usually has is believed in proportion, as long as no faster one contradicts it
+and such slopes went on often enough in this series before.
 Jumps are no slopes: what exceeds the usual difference of two samples moves all means along.
 """
 
@@ -32,14 +33,16 @@ RESIDUAL_TAUS = (600.0, 2400.0, 14400.0)  # EWMAs of the seasonal residual
 SCALE_TAU, SLOPE_TAU = 2 * 86400.0, 86400.0
 X, M10, R, R10, R40, R4H, FAST, SLOW, LONG = range(9)
 FEATURES = 9
+TREND, SLOPE = FEATURES, FEATURES + 1  # kept beside the features until the truth comes
 EXPERTS = 11
 # what each expert takes of each feature; the season ahead is taken by those from "season + r" to "season + r4h"
 LAST, MEAN, S_R, S_R10, S_R40, S_HALF, S, S_R4H, T_FAST, T_SLOW, T_LONG = range(EXPERTS)
 SEASONAL = slice(S_R, S_R4H + 1)
 MEMORY = 0.9985  # of regrets per block: 2.3 days
-BELIEVE, SURE = 4.0, 12.0  # times the usual slope: from where a trend is believed, and wholly
+BELIEVE, SURE = 5.0, 10.0  # times the usual slope: from where a trend is believed, and wholly
 CONTRADICTS = 3.0  # usual slopes by which a faster slope must fall short
-JUMP = 4.0  # usual differences
+JUMP = 8.0  # usual differences
+TREND_FADES = 1 / 6000  # per judgement: a week
 TRENDS = 3  # the fastest slopes can be a trend
 
 
@@ -95,10 +98,11 @@ _WEIGHT = np.stack([fold(weights(_REGRET, np.full_like(_REGRET, 0.5)), h) for _,
 
 
 class Ahead(NamedTuple):
-    """Forecast f32[horizons, rows], and the share of it that is the trend hypothesis f32[rows]."""
+    """Forecast f32[horizons, rows], how far the trend is believed f32[rows] and how much of it is in the forecast."""
 
     value: F32
     trend: F32
+    share: F32
     slope: F32
     """Per second."""
 
@@ -113,7 +117,10 @@ class Ensemble(Columns):
         "residuals": Field((len(RESIDUAL_TAUS),)),
         "scale": Field(),
         "usual_slope": Field((TRENDS,)),
-        "ring": Field((RING, FEATURES), np.nan),
+        "sloped": Field(),
+        "went_on": Field(fresh=2.0),
+        "trends": Field(fresh=2.5),
+        "ring": Field((RING, FEATURES + 2), np.nan),
         "regret": Field((3, EXPERTS), _REGRET),
         "spread": Field((3, EXPERTS), 1e-2),
         "weight": Field((3, FEATURES + 1), _WEIGHT),
@@ -125,6 +132,11 @@ class Ensemble(Columns):
     residuals: F32
     scale: F32
     usual_slope: F32
+    sloped: F32
+    """Samples from which the usual slopes are known: at the live step only, since slopes of seconds are."""
+    went_on: F32
+    """How many believed trends (of `trends`, both fading to a prior of four in five) came nearer than the mixture."""
+    trends: F32
     ring: F32
     regret: F32
     spread: F32
@@ -134,12 +146,12 @@ class Ensemble(Columns):
     """EW mean absolute error of: ours, the last value, the season, season + 10-minute shift."""
 
     def features(
-        self, x: F32, season: F32, difference: F32, fresh: Bools, on: Bools, step: float
+        self, x: F32, season: F32, difference: F32, fresh: Bools, on: Bools, step: float, live: bool
     ) -> tuple[F32, F32]:
         """Take a sample: f32[FEATURES, rows] of now, and slopes f32[TRENDS, rows] per second.
 
-        `difference` is the usual one between two samples (0: not known). Where not fresh the last value stands, where
-        not `on` no scale learns.
+        `difference` is the usual one between two samples (0: not known), `live` whether this is the live step. Where
+        not fresh the last value stands, where not `on` no scale learns.
         """
         x = np.where(fresh, x, self.last)
         first = fresh & (self.count == 0)
@@ -170,9 +182,14 @@ class Ensemble(Columns):
         # two EWMAs of a ramp lie apart by slope * (difference of their lags)
         lags = np.array([lag(step, tau) for tau in TAUS], f4)
         slopes = (self.means[:-1] - self.means[1:]) / np.diff(lags).reshape(-1, 1)
-        size = np.abs(slopes[:TRENDS])
-        np.minimum(size, f4(5) * self.usual_slope, out=size, where=(self.usual_slope > 0) & (self.count > 60))
-        self.usual_slope += np.maximum(f4(share(step, SLOPE_TAU)), one) * on * (size - self.usual_slope)
+        if live:
+            size = np.abs(slopes[:TRENDS])
+            np.minimum(
+                size, f4(5) * self.usual_slope, out=size, where=(self.usual_slope > 0) & (self.sloped > 60)
+            )
+            one = f4(1) / (self.sloped + f4(1))
+            self.usual_slope += np.maximum(f4(share(step, SLOPE_TAU)), one) * on * (size - self.usual_slope)
+            self.sloped += on
         out = np.empty((FEATURES, len(x)), f4)
         out[X], out[M10], out[R], out[R10 : R4H + 1] = x, self.means[2], r, self.residuals
         out[FAST:] = slopes[1:]
@@ -183,10 +200,11 @@ class Ensemble(Columns):
         value = np.einsum("hfr,fr->hr", self.weight[:, :FEATURES], now)
         value += self.weight[:, FEATURES] * seasons
         trend, slope = self._trend(now[X], slopes)
+        share_of = trend * self._trusted()
         for row, (_, horizon) in zip(value, HORIZONS, strict=True):
-            row += trend * (now[X] + f4(horizon) * slope - row)
+            row += share_of * (now[X] + f4(horizon) * slope - row)
         value[:, self.count == 0] = np.nan
-        return Ahead(value, trend, slope)
+        return Ahead(value, trend, share_of, slope)
 
     def _trend(self, x: F32, slopes: F32) -> tuple[F32, F32]:
         """How far the strangest slope is believed (0..1), and it."""
@@ -198,7 +216,12 @@ class Ensemble(Columns):
         best = odd.argmax(0)
         row = np.arange(len(x))
         believed = np.clip((odd[best, row] - f4(BELIEVE)) / f4(SURE - BELIEVE), f4(0), f4(1))
-        return np.where(self.count > 200, believed, f4(0)), slopes[best, row]
+        return np.where(self.sloped > 200, believed, f4(0)), slopes[best, row]
+
+    def _trusted(self) -> F32:
+        """0 where trends hardly ever went on, 1 where four in five did."""
+        out: F32 = np.clip((self.went_on / self.trends - f4(0.3)) * f4(2), f4(0), f4(1))
+        return out
 
     def learn(self, x: F32, season: F32, on: Bools, slots: tuple[int | None, ...]) -> None:
         """Judge what the origins in `slots` (one ring slot per horizon, None: nothing to judge) said of x."""
@@ -209,9 +232,9 @@ class Ensemble(Columns):
             then = self.ring[slot]
             good = on & ~np.isnan(then[X])
             said = experts(then, season, HORIZONS[h][1])
-            mixed = np.einsum("fr,fr->r", self.weight[h, :FEATURES], then)
+            mixed = np.einsum("fr,fr->r", self.weight[h, :FEATURES], then[:FEATURES])
             mixed += self.weight[h, FEATURES] * season
-            self._judge(h, x, said, mixed, good)
+            self._judge(h, x, said, mixed, then, good)
             slant = np.sign(mixed - x) * unit
             regret = np.clip((mixed - said) * slant, f4(-4), f4(4))
             np.copyto(regret, f4(0), where=~good)
@@ -222,7 +245,12 @@ class Ensemble(Columns):
             self.regret[h] = keep * self.regret[h] + regret - eta * square
             self.weight[h] = fold(weights(self.regret[h], eta), HORIZONS[h][1])
 
-    def _judge(self, h: int, x: F32, said: F32, mixed: F32, good: Bools) -> None:
+    def _judge(self, h: int, x: F32, said: F32, mixed: F32, then: F32, good: Bools) -> None:
+        on = good & (then[TREND] > f4(0.3))
+        nearer = np.abs(then[X] + f4(HORIZONS[h][1]) * then[SLOPE] - x) < np.abs(mixed - x)
+        for count, seen, prior in ((self.went_on, on & nearer, f4(2)), (self.trends, on, f4(2.5))):
+            count += seen
+            count += f4(TREND_FADES) * good * (prior - count)
         errors = np.abs(np.stack([mixed, said[LAST], said[S], said[S_R10]]) - x)
         rate = np.where(good, f4(share(BLOCK, 86400.0)), f4(0))
         self.loss[h] += rate * np.where(good, errors - self.loss[h], f4(0))

@@ -162,6 +162,18 @@ class Known:
         found.sort(key=lambda f: f[:2])
         return [snapshot.finding(row) for _, row, snapshot in found[:limit]]
 
+    def watched(self) -> tuple[int, int]:
+        """How many watches and series there are."""
+        snapshots = self.snapshots.values()
+        return sum(len(s.watches) for s in snapshots), sum(
+            len(s.keys) - s.keys.count(None) for s in snapshots
+        )
+
+    def confidence(self, labels: Labels) -> float | None:
+        """Of the series that an alert is about; None when none is known."""
+        found = [f.confidence for f in self.near(labels, 1) if not math.isnan(f.confidence)]
+        return found[0] if found else None
+
     def matching(self, wanted: Callable[[Mapping[str, str]], bool], limit: int) -> list[Finding]:
         """Series whose labels (`watch` is one of them) pass a test."""
         out: list[Finding] = []

@@ -29,9 +29,12 @@ MOST = 1000  # series of one answer
 class Watching(Protocol):
     """The state of the watches."""
 
-    watches: Mapping[str, Watch]
-    errors: Mapping[str, str]
-    succeeded: Mapping[str, Instant]
+    @property
+    def watches(self) -> Mapping[str, Watch]: ...
+    @property
+    def errors(self) -> Mapping[str, str]: ...
+    @property
+    def succeeded(self) -> Mapping[str, Instant]: ...
 
 
 def routes(

@@ -1,0 +1,68 @@
+"""`promantis run`: start the sidecar, until it is told to stop."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import gc
+import logging
+import signal
+import sys
+
+from sidecar.app import App
+from sidecar.commands.flags import add_config_flags, config_from, start_logging
+from sidecar.types import ConfigError
+
+log = logging.getLogger("promantis")
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Flags of the command."""
+    add_config_flags(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve until SIGINT or SIGTERM; SIGHUP reloads the config."""
+    start_logging(args)
+    sys.setswitchinterval(0.0005)  # the loop must not wait long for a thread that holds the GIL
+    asyncio.run(_serve(args))
+    return 0
+
+
+async def _serve(args: argparse.Namespace) -> None:
+    app = App(lambda: config_from(args))
+    loop = asyncio.get_running_loop()
+    reloads: set[asyncio.Task[None]] = set()
+
+    def reload() -> None:
+        task = loop.create_task(_reload(app))
+        reloads.add(task)
+        task.add_done_callback(reloads.discard)
+
+    for name in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(name, app.stop)
+    loop.add_signal_handler(signal.SIGHUP, reload)
+    gc.collect()
+    gc.freeze()  # what lives as long as the process is never looked at again
+    bar = loop.create_task(_bar(app)) if sys.stderr.isatty() else None
+    try:
+        await app.run(lambda port: log.info("listening on port %d", port))
+    finally:
+        if bar:
+            bar.cancel()
+
+
+async def _reload(app: App) -> None:
+    with contextlib.suppress(ConfigError):  # said in the log and the metrics; the old config stays
+        await app.reload()
+
+
+async def _bar(app: App) -> None:
+    """Show on a terminal how much of the history is learned."""
+    while app.watcher.missing():
+        done = round(30 * app.watcher.progress)
+        sys.stderr.write(f"\rlearning history [{'#' * done}{' ' * (30 - done)}] {app.watcher.progress:4.0%}")
+        sys.stderr.flush()
+        await asyncio.sleep(0.5)
+    sys.stderr.write("\rready" + " " * 60 + "\n")
