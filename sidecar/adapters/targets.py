@@ -23,9 +23,11 @@ class Targets:
     async def call(self, method: str, url: str, headers: Mapping[str, str], body: str | None) -> int:
         """The status of the answer; Unavailable when nobody knows whether the request arrived."""
         if self._session is None:
-            # A kept connection may be dead, and aiohttp then sends an idempotent request again.
-            connector = aiohttp.TCPConnector(force_close=True)
+            connector = aiohttp.TCPConnector(force_close=True)  # a kept connection may be dead
             self._session = aiohttp.ClientSession(connector=connector, timeout=self._timeout)
+            # Else aiohttp sends GET, PUT and DELETE again when the server hangs up. It has no public switch
+            # for that; tests/unit/test_targets.py sees whether this one still works.
+            self._session._retry_connection = False
         data = None if body is None else body.encode()
         request = self._session.request(method, url, headers=headers, data=data, allow_redirects=False)
         try:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import msgspec
+import promql_parser
 
 from sidecar.remedy import matchers, templates
 from sidecar.remedy.action import HttpAction, Plan, plan_hash
@@ -52,21 +53,29 @@ class RemedyConfig(Section, frozen=True, kw_only=True):
             yield f"action.{place}", words
         if self.approval not in APPROVALS:
             yield "approval", f"unknown approval {self.approval!r} (one of {', '.join(APPROVALS)})"
-        for place, query in [
-            ("when", self.when),
-            ("verify.query", self.verify.query),
-            ("verify.harm", self.verify.harm),
-        ]:
-            if query is not None and not query.strip():
-                yield place, "must not be empty"
+        queries = {"when": self.when, "verify.query": self.verify.query, "verify.harm": self.verify.harm}
+        for place, query in queries.items():
+            try:
+                if query is not None:
+                    promql_parser.parse(query)
+            except ValueError as error:
+                yield place, f"not PromQL: {error}"
         if self.verify.hold >= self.verify.within:
             yield "verify.hold", f"must be shorter than within ({self.verify.within})"
         if self.expires <= 0:
             yield "expires", "must be longer than 0s"
 
 
+REASONS = (
+    *("confidence_unknown", "confidence_low", "condition_unknown", "condition_false", "template"),
+    *("kill_switch", "expired", "plan_changed", "policy_gone", "resolved", "suppressed"),
+    *("alertmanager_unknown", "repeated", "cooldown"),
+)
+"""Every reason of a refusal."""
+
+
 class Refusal(NamedTuple):
-    """Why not: `reason` is a metric label, `words` are for people."""
+    """Why not: `reason` is a metric label and one of REASONS, `words` are for people."""
 
     reason: str
     words: str

@@ -15,7 +15,7 @@ from sidecar.remedy import flow
 from sidecar.remedy.case import STAGES, Book, Case, Draft, Episode, Fact, Notice, case_id, ended, heard
 from sidecar.remedy.flow import Journal
 from sidecar.remedy.guard import AlertState, Look
-from sidecar.remedy.policy import Policies, RemedyConfig, propose
+from sidecar.remedy.policy import REASONS, Policies, RemedyConfig, propose
 from sidecar.telemetry import Telemetry
 from sidecar.types import Alert, Instant, Labels, PromantisError, Rejected, Unavailable
 
@@ -102,6 +102,8 @@ class Runner:
         """Read the journal back. Unavailable when it cannot be read."""
         for stage in STAGES:
             self._telemetry.cases.labels(stage).set(0)
+        for reason in REASONS:
+            self._telemetry.refusals.labels(reason)
         for fact in await self._journal.facts():
             self._book.add(fact)
         for case in self._book.cases.values():

@@ -9,7 +9,7 @@ from sidecar.remedy import flow
 from sidecar.remedy.flow import Answered, Approve, Ask, Call, Deny, Looked, Observed, PlanWanted, Tick
 from sidecar.remedy.guard import Look
 from sidecar.remedy.policy import Proposal, VerifyConfig, propose
-from sidecar.types import Instant, Rejected
+from sidecar.types import Duration, Instant, Rejected
 from tests.unit.desk import ALERT, AUTO, FINE, POLICY, Desk
 
 
@@ -147,6 +147,14 @@ def test_once_per_episode_and_again_in_the_next() -> None:
     desk.hear("a", firing=False)
     desk.hear("a", firing=True)
     assert desk.stage(desk.judge("a")) == "proposed"
+
+
+def test_another_policy_does_not_repeat_what_was_done_in_the_episode() -> None:
+    desk = Desk()
+    desk.acted()
+    desk.policy = msgspec.structs.replace(POLICY, name="the same, again", cooldown=Duration(0))
+    id = desk.judge("a")
+    assert (desk.stage(id), desk.book.cases[id].reason) == ("refused", "repeated")
 
 
 def test_late_notices_do_not_end_an_episode_or_begin_one_twice() -> None:

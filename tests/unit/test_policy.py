@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import hypothesis.strategies as st
 import msgspec
@@ -12,8 +14,18 @@ from yarl import URL
 
 from sidecar import config
 from sidecar.remedy import matchers, templates
+from sidecar.remedy import policy as policy_module
 from sidecar.remedy.action import HttpAction
-from sidecar.remedy.policy import Policies, Proposal, Refusal, RemedyConfig, VerifyConfig, plan, propose
+from sidecar.remedy.policy import (
+    REASONS,
+    Policies,
+    Proposal,
+    Refusal,
+    RemedyConfig,
+    VerifyConfig,
+    plan,
+    propose,
+)
 from sidecar.types import Alert, ConfigError, labels_of
 
 LABELS = labels_of({"alertname": "Full", "severity": "page", "path": "a\\d\nb"})
@@ -114,8 +126,9 @@ GOOD = {
         ),
         ("min_confidence", 80, "min_confidence: must lie between 0 and 1"),
         ("verify.hold", "10m", "verify.hold: must be shorter than within (10m)"),
-        ("verify.query", " ", "verify.query: must not be empty"),
-        ("when", "", "when: must not be empty"),
+        ("verify.query", "sum by (", "verify.query: not PromQL: unclosed left parenthesis"),
+        ("verify.harm", "up ==", "verify.harm: not PromQL: invalid promql query"),
+        ("when", "", "when: not PromQL: no expression found in input"),
         ("expires", "0", "expires: must be longer than 0s"),
         ("cooldown", "soon", "cooldown: not a valid duration: 'soon' (write 15s, 5m, 1h30m, 30d)"),
     ],
@@ -249,3 +262,12 @@ def test_the_preview_is_of_the_first_policy_that_could_act() -> None:
 def test_templates_are_checked_anywhere() -> None:
     assert templates.check("{{labels.a}}-{{  annotations.b  }}") is None
     assert templates.check('{"a": {"b": 1}}') is None
+
+
+def test_every_reason_is_a_known_label() -> None:
+    said = {
+        reason
+        for path in Path(policy_module.__file__).parent.glob("*.py")
+        for reason in re.findall(r'Refusal\("(\w+)"', path.read_text())
+    }
+    assert said == set(REASONS)
