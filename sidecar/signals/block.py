@@ -232,7 +232,7 @@ class Block:
             self.ensemble.ring[slot, X] = np.where(on, now[X], np.nan)
             self.origins[slot] = block
         doubt = f4(COARSE_DOUBT) * said.share * np.abs(said.slope) * reach
-        lower, upper = self.intervals.around(said.value, doubt)
+        lower, upper = self.intervals.around(said.value, doubt, self.ensemble.scale)
         return said.value, lower, upper
 
     def _slot(self, block: int) -> int | None:

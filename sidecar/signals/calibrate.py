@@ -20,6 +20,7 @@ VOLATILITY_TAUS = (3600.0, 21600.0, 259200.0)
 VOLATILITY_WEIGHTS = (0.45, 0.3, 0.25)
 COVERAGE = 0.9
 RATE = 0.03
+FEW = 12
 COVERAGE_TAU = 7 * 86400.0
 PENDING = (3, 6, 12)  # blocks of each horizon
 
@@ -51,10 +52,14 @@ class Intervals(Columns):
         """Where the origin of a block is kept until its truth comes, `wait` blocks later."""
         return sum(PENDING[:horizon]) + block % wait
 
-    def around(self, value: F32, doubt: F32) -> tuple[F32, F32]:
-        """Lower and upper f32[3, rows] around forecasts f32[3, rows], wider by `doubt` f32[3, rows]."""
-        lower = value + self.sigma * np.minimum(self.quantile[:, 0], f4(0)) - doubt
-        upper = value + self.sigma * np.maximum(self.quantile[:, 1], f4(0)) + doubt
+    def around(self, value: F32, doubt: F32, scale: F32) -> tuple[F32, F32]:
+        """Lower and upper f32[3, rows] around forecasts f32[3, rows], wider by `doubt` f32[3, rows].
+
+        While few forecasts have been judged the interval is at least that of the series' usual deviation `scale`.
+        """
+        sigma = np.where(self.judged < FEW, np.maximum(self.sigma, f4(2) * scale), self.sigma)
+        lower = value + sigma * np.minimum(self.quantile[:, 0], f4(0)) - doubt
+        upper = value + sigma * np.maximum(self.quantile[:, 1], f4(0)) + doubt
         return lower, upper
 
     def learn(self, h: int, slot: int, y: F32, on: Bools, coverage: float) -> None:

@@ -100,15 +100,16 @@ class Engine:
 
     def snapshot(self, at: Instant) -> Snapshot:
         """What the last tick knew."""
-        keys, watch_of = self.table.view()
+        view = self.table.view()
         return Snapshot(
             at=at,
             step=self.step,
-            keys=keys,
-            watch_of=watch_of,
+            keys=view.keys,
+            watch_of=view.watch_of,
+            rows=view.rows,
             watches=self.watches,
-            columns={name: column[: len(keys)] for name, column in self._columns.items()},
-            limits=self._odds(len(keys)),
+            columns={name: column[: len(view.keys)] for name, column in self._columns.items()},
+            limits=self._odds(),
             skill=self._skill(),
         )
 
@@ -269,7 +270,7 @@ class Engine:
 
     # ------------------------------------------------------------------ what is said
 
-    def _odds(self, rows: int) -> LimitLines:
+    def _odds(self) -> LimitLines:
         lines, limits = self._lines()
         row = lines.row
         c = {name: self._columns[name][row] for name in ("observed", *_FORECASTS)} if self._columns else {}
@@ -282,14 +283,19 @@ class Engine:
         return LimitLines(row, limits, said.probability, said.eta)
 
     def _lines(self) -> tuple[breach.Limits, Sequence[Limit]]:
-        """The limit table; made anew only when rows or watches changed."""
+        """The limit table; made anew only when rows or watches changed.
+
+        Where a rule needs more than this one comparison (`and`, `unless`), its breach alone is not the alert: such
+        a limit is watched but not announced.
+        """
         view = self.table.view()
         if self._limits is None or self._limits[0] is not view:
             pairs = [
                 (row, limit)
-                for row, name in enumerate(view[1])
+                for row, name in enumerate(view.watch_of)
                 if name in self.watches
                 for limit in self.watches[name].limits
+                if limit.whole
             ]
             lines = breach.Limits(
                 row=np.array([row for row, _ in pairs], np.int64),

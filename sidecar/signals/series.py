@@ -54,6 +54,14 @@ class Placed(NamedTuple):
     duplicate: int = 0
 
 
+class View(NamedTuple):
+    """Key (None: free) and watch by row, and the rows of each watch."""
+
+    keys: tuple[bytes | None, ...]
+    watch_of: tuple[str, ...]
+    rows: dict[str, tuple[int, ...]]
+
+
 class _Watched:
     """The series of one watch."""
 
@@ -73,15 +81,16 @@ class Table:
         self.watch_of: list[str] = []
         self._watched: dict[str, _Watched] = {}
         self._free: list[int] = []
-        self._view: tuple[tuple[bytes | None, ...], tuple[str, ...]] | None = None
+        self._view: View | None = None
 
     def __len__(self) -> int:
         return len(self.keys) - len(self._free)
 
-    def view(self) -> tuple[tuple[bytes | None, ...], tuple[str, ...]]:
-        """Key and watch by row, frozen: later changes do not reach it."""
+    def view(self) -> View:
+        """The table as it is, frozen: later changes do not reach it."""
         if self._view is None:
-            self._view = tuple(self.keys), tuple(self.watch_of)
+            rows = {name: tuple(mine.rows.values()) for name, mine in self._watched.items()}
+            self._view = View(tuple(self.keys), tuple(self.watch_of), rows)
         return self._view
 
     def rows(self, watch: str) -> I64:

@@ -49,15 +49,16 @@ class Snapshot(NamedTuple):
     keys: Sequence[bytes | None]
     """Raw label object of each row; None where no series lives."""
     watch_of: Sequence[str]
+    rows: Mapping[str, Sequence[int]]
+    """Of each watch."""
     watches: Mapping[str, Watch]
     columns: Mapping[str, Array]
     limits: LimitLines
     skill: Mapping[str, Skill]
 
-    def rows_of(self, watch: str) -> list[int]:
-        """Rows of a watch that say something now."""
-        score = self.columns["score"]
-        return [i for i, name in enumerate(self.watch_of) if name == watch and not math.isnan(score[i])]
+    def rows_of(self, watch: str) -> Sequence[int]:
+        """Rows of a watch."""
+        return self.rows.get(watch, ())
 
     def finding(self, row: int) -> Finding:
         """One row in words' terms."""
@@ -128,10 +129,10 @@ class Known:
         names = [b'"%s":' % key.encode() for key, _ in labels]
         ranked: list[tuple[int, float, int, Snapshot]] = []
         for snapshot in self.snapshots.values():
-            mine = {w for w, watch in snapshot.watches.items() if wanted in watch.alertnames or wanted == w}
-            for row, watch_name in enumerate(snapshot.watch_of):
+            mine = [w for w, watch in snapshot.watches.items() if wanted in watch.alertnames or wanted == w]
+            for row in (row for name in mine for row in snapshot.rows_of(name)):
                 key = snapshot.keys[row]
-                if watch_name not in mine or key is None:
+                if key is None:
                     continue
                 same = sum(part in key for part in parts)
                 other = sum(n in key for n in names) - same

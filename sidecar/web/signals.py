@@ -83,11 +83,8 @@ def routes(
         return response
 
     async def watches(_: web.Request) -> web.Response:
-        counts: dict[str, int] = {}
-        for snapshot in known.snapshots.values():
-            for key, name in zip(snapshot.keys, snapshot.watch_of, strict=True):
-                if key is not None:
-                    counts[name] = counts.get(name, 0) + 1
+        snapshots = known.snapshots.values()
+        counts = {name: len(rows) for snapshot in snapshots for name, rows in snapshot.rows.items()}
         listed = [
             {
                 "name": name,
