@@ -176,6 +176,9 @@ def test_a_policy_approves_by_itself_only_when_it_says_auto() -> None:
     id = manual.judge("a")
     assert manual.step(id, Tick()) == []
     assert manual.stage(id) == "proposed"
+    manual.step(id, PlanWanted("ada"))
+    assert manual.step(id, Looked(FINE)) == []
+    assert manual.stage(id) == "planned"
 
 
 def test_what_does_not_fit_is_a_conflict() -> None:
