@@ -37,7 +37,7 @@ bench: .venv/.all ## speed against peers
 
 .PHONY: quality
 quality: .venv/.all ## accuracy against peers; DATA=folder (default ../shared/data)
-	$(BIN)/python -m tests.quality $(DATA) $(ARGS)
+	$(BIN)/python -m tests.quality --data $(DATA) $(ARGS)
 
 .PHONY: lock
 lock: ## resolve .requirements/*.lock from pyproject.toml (needs uv); ARGS=--upgrade takes the newest

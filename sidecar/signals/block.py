@@ -1,4 +1,4 @@
-"""Up to 4,096 rows with all that is known of them: score, then learn what is trusted, then look ahead.
+"""Up to 8,192 rows with all that is known of them: score, then learn what is trusted, then look ahead.
 
 Rows live in blocks so that a tick's work stays in the processor's cache, growth copies nothing, and history can teach
 rows apart in a block of its own (a nursery) before they are moved to their places.
@@ -130,7 +130,8 @@ class Block:
         res = self.level.residuals(x, level, previous, day, week, self.step)
         tiny = (1e-9 * (1 + np.abs(np.where(fresh, x64, 0)))).astype(f4)
         size = np.abs(res.r)
-        sided = np.maximum(res.r[:4] * life.up, res.r[:4] * -life.down)
+        both = life.up.all() and life.down.all()
+        sided = size[:4] if both else np.maximum(res.r[:4] * life.up, res.r[:4] * -life.down)
         e, z, t = self.tail.score(sided, tiny)
         edge = self.tail.edge(THRESHOLD)
         expected = res.centre[SEASON]
@@ -139,8 +140,8 @@ class Block:
         upper = np.maximum((res.centre + edge / res.gain).min(0), expected + least)
         lower = np.minimum((res.centre - edge / res.gain).max(0), expected - least)
         verdict = e.max(0)
-        verdict[np.abs(x - expected) < least] = -1
-        verdict[~fresh] = -np.inf
+        np.copyto(verdict, f4(-1), where=np.abs(x - expected) < least)
+        np.copyto(verdict, f4(-np.inf), where=~fresh)
         zero = fresh & (x64 == 0) & (life.down > 0) & (life.origin + self.level.level != 0)
         states = np.empty((STATES, self.rows), bool)
         # zero is odd only where it lies off the usual range
@@ -150,7 +151,8 @@ class Block:
         inside[ABSENT] &= self.rare.lasted[ABSENT] > 0  # one missed answer is not yet an absence
         verdict = np.maximum(verdict, self.rare.score(inside, life.age).max(0))
         verdict -= f4(CAUTION) * (f4(1) - np.minimum(life.age / f4(GROWN), f4(1)))
-        verdict[(life.seen < WARM) | (self.tail.graded < 20) | ~(fresh | inside[ABSENT])] = np.nan
+        unknown = (life.seen < WARM) | (self.tail.graded < 20) | ~(fresh | inside[ABSENT])
+        np.copyto(verdict, f4(np.nan), where=unknown)
         return Scored(x, fresh, asked, expected, lower, upper, verdict, day, week, res, size, z, t, states)
 
     def learn(self, at: float, x64: F64, s: Scored, trust: Bools) -> None:
@@ -194,12 +196,21 @@ class Block:
         life = self.life
         floor = np.where(life.negative, life.low, np.maximum(life.low, f4(0)))
         low, high = floor - life.origin, life.high - life.origin
+        bounded, stale = not np.isposinf(life.high).all(), ~s.fresh
+        some_stale = stale.any()
         for i, (name, horizon) in enumerate(HORIZONS):
-            if horizon < self.step:
-                continue  # within one step nothing can be said
             key = f"f{name[:-1]}"
             for column, kind in ((value[i], ""), (lower[i], "_lower"), (upper[i], "_upper")):
-                out[key + kind][:] = np.where(s.fresh, np.clip(column, low, high) + life.origin, np.nan)
+                said = out[key + kind]
+                if horizon < self.step:
+                    said[:] = np.nan  # within one step nothing can be said
+                    continue
+                np.maximum(column, low, out=said)
+                if bounded:
+                    np.minimum(said, high, out=said)
+                said += life.origin
+                if some_stale:
+                    np.copyto(said, np.nan, where=stale)
 
     def _ahead(
         self, at: float, x: F32, season: F32, fresh: Bools, on: Bools, step: float
@@ -214,7 +225,7 @@ class Block:
         blocks = tuple(max(1, round(h / width)) for _, h in HORIZONS)
         if phase == ticks - 1:
             self.ensemble.learn(x, season, on, tuple(self._slot(block - n) for n in blocks))
-        seasons = np.stack([self.season.at(at + h, self.ensemble.means[2], step)[0] for _, h in HORIZONS])
+        seasons = np.stack([self.season.day_at(at + h, self.ensemble.means[2], step) for _, h in HORIZONS])
         said = self.ensemble.ahead(now, slopes, seasons)
         reach = np.array([h for _, h in HORIZONS], f4).reshape(3, 1)
         for h, n in enumerate(blocks):
@@ -243,10 +254,10 @@ class Block:
 
     def _publish(self, at: float, x: F64, s: Scored, out: Mapping[str, Array]) -> None:
         life = self.life
-        score = np.clip(s.e / f4(THRESHOLD), f4(0), f4(CAP / THRESHOLD))
-        out["raw"][:] = s.e / f4(THRESHOLD)
+        raw, score = out["raw"], out["score"]
+        np.divide(s.e, f4(THRESHOLD), out=raw)
+        np.minimum(np.maximum(raw, f4(0)), f4(CAP / THRESHOLD), out=score)
         out["observed"][:] = np.where(s.fresh, x, np.nan)
-        out["score"][:] = score
         grown = life.seen >= WARM
         out["confidence"][:] = np.where(
             s.asked & (life.seen > 0),
@@ -259,12 +270,14 @@ class Block:
         lower, upper = np.where(crossed, middle, s.lower), np.where(crossed, middle, s.upper)
         floor = np.where(life.negative, life.low, np.maximum(life.low, f4(0)))
         for name, column in (
-            ("expected", np.clip(s.expected, lower, upper)),
+            ("expected", np.minimum(np.maximum(s.expected, lower), upper)),
             ("lower", lower),
             ("upper", upper),
         ):
-            value = np.clip(column + life.origin, floor, life.high)
-            out[name][:] = np.where(known, value, np.nan)
+            said = np.add(column, life.origin, out=out[name])
+            np.maximum(said, floor, out=said)
+            np.minimum(said, life.high, out=said)
+            np.copyto(said, np.nan, where=~known)
         high = score >= 1
         np.copyto(life.since, np.nan, where=~high & s.asked)
         np.copyto(life.since, at, where=high & np.isnan(life.since))

@@ -7,6 +7,8 @@ before is a breach. `for:` shortens the horizon: a condition that must hold for 
 
 from __future__ import annotations
 
+import bisect
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -46,9 +48,10 @@ def true_now(op: npt.NDArray[np.int8], value: F64, x: F64) -> Bools:
     array([ True, False])
     """
     out = np.zeros(len(x), bool)
-    for code in np.unique(op):
+    for code, compare in enumerate(_COMPARE):
         mine = op == code
-        out[mine] = _COMPARE[code](x[mine], value[mine])
+        if mine.any():
+            out |= mine & compare(x, value)
     return out & ~np.isnan(x)
 
 
@@ -56,22 +59,38 @@ def odds(limits: Limits, x: F64, forecast: F64, lower: F64, upper: F64) -> Odds:
     """Odds of each line, from its row's value f64[lines] and forecasts with intervals f64[3, lines]."""
     over = true_now(limits.op, limits.value, x)
     s = SIGN[limits.op].astype(np.float64)
-    gap = s * (limits.value - forecast)  # how far the forecast is on the good side
-    up, down = upper - forecast, forecast - lower
+    gap = (limits.value - forecast) * s  # how far the forecast is on the good side
     # the side of the distribution that lies towards the limit
-    toward = np.where(gap > 0, np.where(s > 0, up, down), np.where(s > 0, down, up))
-    width = np.maximum(toward, 1e-9 * (np.abs(limits.value) + 1e-9)) / _LOGIT
-    p = 1 / (1 + np.exp(np.clip(gap / width, -30, 30)))
-    p = np.maximum.accumulate(np.concatenate([np.zeros((1, p.shape[1])), p]), axis=0)
-    p = np.stack([_at(p, h - limits.hold) for _, h in HORIZONS])
-    p = np.where(over, 1.0, np.minimum(p, AT_MOST))
-    p[:, (s == 0) & ~over] = np.nan  # equality is not forecast
-    p[:, np.isnan(x)] = np.nan
+    toward = np.where((gap > 0) == (s > 0), upper - forecast, forecast - lower)
+    np.maximum(toward, 1e-9 * (np.abs(limits.value) + 1e-9), out=toward)
+    toward /= _LOGIT
+    gap /= toward
+    np.maximum(gap, -30, out=gap)
+    np.minimum(gap, 30, out=gap)
+    np.exp(gap, out=gap)
+    gap += 1
+    ends = np.zeros((1 + len(HORIZONS), len(x)))
+    np.divide(1, gap, out=ends[1:])
+    for sooner, later in itertools.pairwise(ends):
+        np.maximum(sooner, later, out=later)
+    p = np.empty_like(gap)
+    for row, (_, h) in zip(p, HORIZONS, strict=True):
+        row[:] = _at(ends, h - limits.hold)
+    np.minimum(p, AT_MOST, out=p)
+    np.copyto(p, 1.0, where=over)
+    # equality is not forecast, and nothing is said of what is not there
+    np.copyto(p, np.nan, where=((s == 0) & ~over) | np.isnan(x))
     return Odds(p.astype(f4), _eta(limits, x, forecast, over))
 
 
 def _at(p: F64, seconds: F32) -> F64:
     """Interpolate p f64[4, lines] (now and the horizons) at seconds f32[lines]."""
+    if (seconds == seconds[0]).all():  # one `for:` for all, as most often
+        at = float(seconds[0])
+        k = min(max(bisect.bisect_right(_ENDS.tolist(), at) - 1, 0), len(_ENDS) - 2)
+        share = min(max((at - _ENDS[k]) / (_ENDS[k + 1] - _ENDS[k]), 0.0), 1.0)
+        one: F64 = p[k] * (1 - share) + p[k + 1] * share
+        return one
     i = np.clip(np.searchsorted(_ENDS, seconds, side="right") - 1, 0, len(_ENDS) - 2)
     part = np.clip((seconds - _ENDS[i]) / (_ENDS[i + 1] - _ENDS[i]), 0, 1)
     line = np.arange(p.shape[1])
@@ -88,8 +107,10 @@ def _eta(limits: Limits, x: F64, forecast: F64, over: Bools) -> F32:
     with np.errstate(divide="ignore", invalid="ignore"):
         for row, (_, horizon) in zip(s * forecast, HORIZONS, strict=True):
             crosses = np.isnan(eta) & (before <= limit) & (row > limit) & (s != 0)
-            reach = at + (horizon - at) * (limit - before) / (row - before)
-            eta = np.where(crosses, reach, eta)
+            if crosses.any():
+                reach = at + (horizon - at) * (limit - before) / (row - before)
+                np.copyto(eta, reach, where=crosses)
             at, before = horizon, row
-    # 0 says that it is true, so what only touches the limit is a second away
-    return np.where(over, 0.0, np.maximum(eta, 1.0)).astype(f4)
+    np.maximum(eta, 1.0, out=eta)  # 0 says that it is true, so what only touches the limit is a second away
+    np.copyto(eta, 0.0, where=over)
+    return eta.astype(f4)

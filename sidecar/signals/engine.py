@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from sidecar.signals import breach, series
 from sidecar.signals.block import Block
+from sidecar.signals.ensemble import BLOCK
 from sidecar.signals.frame import Frame, Vector
 from sidecar.signals.models import Array
 from sidecar.signals.models.rare import ABSENT
@@ -16,7 +18,8 @@ from sidecar.signals.snapshot import COLUMNS, FORECAST_OF, LimitLines, Skill, Sn
 from sidecar.signals.watches import Limit, Watch
 from sidecar.types import F64, I64, Bools, Instant, Labels
 
-LARGEST, SMALLEST = 4096, 64  # rows of a block
+LARGEST, SMALLEST = 8192, 64  # rows of a block: many for numpy's cost per call, few for the processor's cache
+SLICE = 4096  # limit lines
 FORGET_AFTER = 3600.0  # seconds without a sample until a row is given to others
 HOLD = 3  # ticks for which an unanswered watch keeps what was said
 VERSION = 1  # of the dumped state
@@ -37,6 +40,7 @@ class Engine:
         self._unanswered: dict[str, int] = {}
         self._workloads: dict[tuple[str, Labels], float] = {}
         self._limits: tuple[object, breach.Limits, Sequence[Limit]] | None = None
+        self._skills: tuple[tuple[object, int], Mapping[str, Skill]] | None = None
 
     # ------------------------------------------------------------------ watches
 
@@ -87,7 +91,7 @@ class Engine:
 
     def advance(self, frame: Frame, trust: Bools | None = None) -> Snapshot:
         """One tick of every block."""
-        columns = {name: np.full(self._capacity, np.nan, dtype) for name, dtype in COLUMNS.items()}
+        columns = {name: np.empty(self._capacity, dtype) for name, dtype in COLUMNS.items()}
         trust = np.ones(self._capacity, bool) if trust is None else trust
         for lo, hi, block in self._spans():
             s = slice(lo, hi)
@@ -152,13 +156,17 @@ class Engine:
                 "version": VERSION,
                 "step": self.step,
                 "at": self.at,
-                "keys": [None if key is None else key.decode() for key in self.table.keys],
-                "watch_of": self.table.watch_of,
                 "queries": {name: watch.query for name, watch in self.watches.items()},
                 "blocks": [block.rows for block in self.blocks],
             },
         )
-        for i, block in enumerate(self.blocks):
+        # names as arrays and block by block: one JSON of 100,000 keys would hold the interpreter lock for 50 ms
+        number = {name: i for i, name in enumerate(self.watches)}
+        for i, (lo, hi, block) in enumerate(self._spans()):
+            keys = self.table.keys[lo:hi]
+            yield f"{i}.keys", np.frombuffer(b"".join(key or b"" for key in keys), np.uint8)
+            yield f"{i}.lengths", np.array([-1 if key is None else len(key) for key in keys], np.int64)
+            yield f"{i}.watch", np.array([number.get(w, -1) for w in self.table.watch_of[lo:hi]], np.int64)
             for name, array in block.state().items():
                 yield f"{i}.{name}", array
 
@@ -176,8 +184,14 @@ class Engine:
             prefix = f"{i}."
             block.restore({k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)})
             engine.blocks.append(block)
-        keys = [None if key is None else key.encode() for key in header["keys"]]
-        engine.table.restore(keys, list(header["watch_of"]))
+        names, keys, watch_of = [*header["queries"], ""], list[bytes | None](), list[str]()
+        for i in range(len(engine.blocks)):
+            text, at = arrays[f"{i}.keys"].tobytes(), 0
+            for length in arrays[f"{i}.lengths"].tolist():
+                keys.append(text[at : at + length] if length >= 0 else None)
+                at += max(0, length)
+            watch_of += [names[number] for number in arrays[f"{i}.watch"].tolist()]
+        engine.table.restore(keys, watch_of)
         known = {
             name
             for name, query in header["queries"].items()
@@ -205,7 +219,9 @@ class Engine:
     def _admit(self, watch: str, rows: list[int], at: float) -> None:
         need = len(self.table.keys)
         while self._capacity < need:
-            size = min(max(self._capacity, SMALLEST, 1 << (need - self._capacity - 1).bit_length()), LARGEST)
+            # few blocks, and few rows that nobody needs
+            missing = max(need - self._capacity, self._capacity // 4)
+            size = min(max(SMALLEST, 1 << (missing - 1).bit_length()), LARGEST)
             self.blocks.append(Block(size, self.step))
         self._configure(self.watches[watch], np.array(rows))
         self._limits = None
@@ -272,15 +288,23 @@ class Engine:
 
     def _odds(self) -> LimitLines:
         lines, limits = self._lines()
-        row = lines.row
-        c = {name: self._columns[name][row] for name in ("observed", *_FORECASTS)} if self._columns else {}
-        if not len(row) or not c:
-            return LimitLines(row[:0], (), np.empty((3, 0), np.float32), np.empty(0, np.float32))
-        value, lower, upper = (
-            np.stack([c[f + kind] for f in FORECAST_OF.values()]) for kind in ("", "_lower", "_upper")
-        )
-        said = breach.odds(lines, c["observed"], value, lower, upper)
-        return LimitLines(row, limits, said.probability, said.eta)
+        n = len(lines.row) if self._columns else 0
+        if not n:
+            return LimitLines(lines.row[:0], (), np.empty((3, 0), np.float32), np.empty(0, np.float32))
+        probability, eta = np.empty((3, n), np.float32), np.empty(n, np.float32)
+        for lo in range(0, n, SLICE):  # slices stay in the processor's cache
+            part = slice(lo, lo + SLICE)
+            some = breach.Limits(lines.row[part], lines.op[part], lines.value[part], lines.hold[part])
+            first, last = int(some.row[0]), int(some.row[-1])
+            whole = last - first + 1 == len(some.row) and (np.diff(some.row) == 1).all()
+            rows = slice(first, last + 1) if whole else some.row  # a slice needs no gathering
+            value, lower, upper = (
+                np.stack([self._columns[f + kind][rows] for f in FORECAST_OF.values()])
+                for kind in ("", "_lower", "_upper")
+            )
+            said = breach.odds(some, self._columns["observed"][rows], value, lower, upper)
+            probability[:, part], eta[part] = said
+        return LimitLines(lines.row, limits, probability, eta)
 
     def _lines(self) -> tuple[breach.Limits, Sequence[Limit]]:
         """The limit table; made anew only when rows or watches changed.
@@ -307,6 +331,13 @@ class Engine:
         return self._limits[1], self._limits[2]
 
     def _skill(self) -> Mapping[str, Skill]:
+        """Of each watch; made anew when rows changed or a five-minute block ended: between, it hardly moves."""
+        stamp = self.table.view(), math.floor(self.at / BLOCK)
+        if self._skills is None or self._skills[0][0] is not stamp[0] or self._skills[0][1] != stamp[1]:
+            self._skills = stamp, self._measure()
+        return self._skills[1]
+
+    def _measure(self) -> Mapping[str, Skill]:
         out = {}
         for name in self.table.watches():
             rows, losses, covered = self.table.rows(name), [], []
@@ -320,9 +351,6 @@ class Engine:
             if loss.shape[-1]:
                 out[name] = Skill(loss.mean(-1), np.concatenate(covered, axis=-1).mean(-1))
         return out
-
-
-_FORECASTS = tuple(f + kind for f in FORECAST_OF.values() for kind in ("", "_lower", "_upper"))
 
 
 def replay(nursery: Block, at: F64, values: F64, step: float) -> None:

@@ -163,15 +163,25 @@ class Ensemble(Columns):
         one = f4(1) / (self.count + f4(1))
         # a jump counts as one usual difference: a single step is no slope, but a steep ramp of many still is
         jump = x - self.last
-        large = (np.abs(jump) > f4(JUMP) * difference) & (difference > 0) & (self.count > 0)
-        self.means += (jump - np.copysign(difference, jump)) * (g * large)
+        large = (np.abs(jump) > f4(JUMP) * difference) & (difference > 0) & (self.count > 0) & fresh
+        if large.any():
+            self.means[:, large] += (jump - np.copysign(difference, jump))[large]
+        rate, by = np.empty_like(x), np.empty_like(x)
         for mean, tau in zip(self.means, TAUS, strict=True):
-            mean += np.maximum(f4(share(step, tau)), one) * g * (x - mean)
+            np.maximum(f4(share(step, tau)), one, out=rate)
+            rate *= g
+            np.subtract(x, mean, out=by)
+            by *= rate
+            mean += by
         bound = np.where(self.count > 50, f4(8) * self.scale, f4(np.inf))
         near = self.residuals[2]
-        clipped = np.clip(r, near - bound, near + bound)
+        clipped = np.minimum(np.maximum(r, near - bound), near + bound)
         for i, (mean, tau) in enumerate(zip(self.residuals, RESIDUAL_TAUS, strict=True)):
-            mean += np.maximum(f4(share(step, tau)), one) * g * ((clipped if i else r) - mean)
+            np.maximum(f4(share(step, tau)), one, out=rate)
+            rate *= g
+            np.subtract(clipped if i else r, mean, out=by)
+            by *= rate
+            mean += by
         size = np.abs(r - near)
         # a scale that clips by itself would lock at zero: one that is nothing against x must be able to wake up
         asleep = (self.scale <= f4(1e-7) * np.abs(x)) | (self.count <= 30)
@@ -211,16 +221,20 @@ class Ensemble(Columns):
         usual = self.usual_slope + f4(1e-9) * (np.abs(x) + f4(1e-6))
         odd = np.abs(slopes) / usual
         for i in range(1, TRENDS):
-            short = np.abs(slopes[i]) - np.sign(slopes[i]) * slopes[:i]
+            # the sign of the slope, times the faster ones
+            short = np.abs(slopes[i]) - np.copysign(f4(1), slopes[i]) * slopes[:i]
             odd[i, (short > f4(CONTRADICTS) * usual[:i]).any(0)] = 0
-        best = odd.argmax(0)
-        row = np.arange(len(x))
-        believed = np.clip((odd[best, row] - f4(BELIEVE)) / f4(SURE - BELIEVE), f4(0), f4(1))
-        return np.where(self.sloped > 200, believed, f4(0)), slopes[best, row]
+        most, slope = odd[0], slopes[0].copy()
+        for other, theirs in zip(odd[1:], slopes[1:], strict=True):
+            np.copyto(slope, theirs, where=other > most)
+            np.maximum(most, other, out=most)
+        believed = np.minimum(np.maximum((most - f4(BELIEVE)) / f4(SURE - BELIEVE), f4(0)), f4(1))
+        believed *= self.sloped > 200
+        return believed, slope
 
     def _trusted(self) -> F32:
         """0 where trends hardly ever went on, 1 where four in five did."""
-        out: F32 = np.clip((self.went_on / self.trends - f4(0.3)) * f4(2), f4(0), f4(1))
+        out: F32 = np.minimum(np.maximum((self.went_on / self.trends - f4(0.3)) * f4(2), f4(0)), f4(1))
         return out
 
     def learn(self, x: F32, season: F32, on: Bools, slots: tuple[int | None, ...]) -> None:

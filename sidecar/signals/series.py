@@ -71,6 +71,8 @@ class _Watched:
         """Key that took each label set: two metrics with equal labels cannot both be exported."""
         self.keys: list[bytes] = []
         self.placed: I64 = np.empty(0, np.int64)
+        self.all: I64 | None = None
+        """The values of `rows`, made anew after a change."""
 
 
 class Table:
@@ -96,7 +98,11 @@ class Table:
     def rows(self, watch: str) -> I64:
         """All rows of a watch."""
         found = self._watched.get(watch)
-        return np.fromiter(found.rows.values(), np.int64, len(found.rows)) if found else np.empty(0, np.int64)
+        if found is None:
+            return np.empty(0, np.int64)
+        if found.all is None:
+            found.all = np.fromiter(found.rows.values(), np.int64, len(found.rows))
+        return found.all
 
     def find(self, watch: str, keys: list[bytes]) -> I64:
         """Rows of these series, -1 for those that have none."""
@@ -124,7 +130,7 @@ class Table:
                 over_budget += 1
             else:
                 row = self._take(watch, key)
-                mine.rows[key] = row
+                mine.rows[key], mine.all = row, None
                 new.append(row)
                 rows[i] = row
         mine.keys, mine.placed = ([], rows) if over_budget else (keys, rows)
@@ -148,6 +154,7 @@ class Table:
             if key is None or mine is None:
                 continue
             mine.rows.pop(key, None)
+            mine.all = None
             mine.nameless.pop(nameless(key), None)
             mine.keys = []
             if not mine.rows:

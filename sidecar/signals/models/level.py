@@ -73,11 +73,11 @@ class Level(Columns):
     def learn(self, x: F32, res: Residuals, limit: F32, fresh: Bools, on: Bools, step: float) -> None:
         """Move towards x by at most `limit` f32[5, rows] of each residual."""
         a, g = f4(ALPHA), on.astype(f4)
-        clip = np.clip(res.r, -limit, limit)
+        clip = np.minimum(np.maximum(res.r, -limit), limit)
         np.copyto(self.level, res.level + a * clip[LEVEL], where=on)
         np.copyto(self.previous, x, where=on)
         self.shift += a * g * clip[SEASON]
-        soft = np.clip(res.r[RAW], f4(-2) * limit[RAW], f4(2) * limit[RAW])
+        soft = np.minimum(np.maximum(res.r[RAW], f4(-2) * limit[RAW]), f4(2) * limit[RAW])
         self.mean5 += f4(_weight(5, 2, step)) * g * (soft - self.mean5)
         self.mean60 += f4(_weight(60, 4, step)) * g * (soft - self.mean60)
         self.missed = np.where(fresh, f4(0), self.missed + f4(1))

@@ -60,11 +60,16 @@ class Season(Columns):
 
     def at(self, at: float, level: F32, step: float) -> tuple[F32, F32]:
         """Day and week profile at an instant, f32[rows] each; `level` where nothing is known."""
-        d = _between(self.day, knots(at, DAY, DAY_KNOTS, step))
+        d = self.day_at(at, level, step)
         w = _between(self.week, knots(at, WEEK, WEEK_KNOTS, step))
-        np.copyto(d, level, where=np.isnan(d))
         np.copyto(w, d, where=np.isnan(w))
         return d, w
+
+    def day_at(self, at: float, level: F32, step: float) -> F32:
+        """The day profile alone."""
+        d = _between(self.day, knots(at, DAY, DAY_KNOTS, step))
+        np.copyto(d, level, where=np.isnan(d))
+        return d
 
     def learn(
         self, at: float, x: F32, day: F32, week: F32, limit: F32, age: F32, on: Bools, step: float
@@ -77,28 +82,30 @@ class Season(Columns):
         ):
             k = knots(at, period, count, step)
             rate = np.maximum(f4(1) / (known * f4(k.visits) + f4(k.ticks + 1)), f4(1.0 / (k.visits * memory)))
-            move = np.clip(x - said, -limit, limit)
+            move = np.minimum(np.maximum(x - said, -limit), limit)
             move *= rate
             move *= on
-            # the first visit of a week knot trusts the day only halfway once the day is known
-            first = x if table is self.day else day + (x - day) * np.where(age < 1, f4(1), f4(0.5))
             for knot, weight in ((k.left, 1 - k.weight), (k.right, k.weight))[
                 : 1 if k.left == k.right else 2
             ]:
                 if weight > 0:
                     row = table[knot]
                     row += f4(weight) * move
-                    np.copyto(row, first, where=np.isnan(row) & on)
+                    fresh = np.isnan(row)
+                    if fresh.any():
+                        # the first visit of a week knot trusts the day only halfway once the day is known
+                        half = np.where(age < 1, f4(1), f4(0.5))
+                        np.copyto(row, x if table is self.day else day + (x - day) * half, where=fresh & on)
 
 
 def _between(table: F32, k: Knots) -> F32:
     if k.weight == 0:
         alone: F32 = table[k.left].copy()
         return alone
-    out: F32 = np.multiply(table[k.left], f4(1 - k.weight))
-    out += f4(k.weight) * table[k.right]
-    # one end not visited yet: the other one speaks alone
     left, right = table[k.left], table[k.right]
-    np.copyto(out, left, where=np.isnan(right))
-    np.copyto(out, right, where=np.isnan(left))
+    out: F32 = np.multiply(left, f4(1 - k.weight))
+    out += f4(k.weight) * right
+    if np.isnan(out).any():  # one end not visited yet: the other one speaks alone
+        np.copyto(out, left, where=np.isnan(right))
+        np.copyto(out, right, where=np.isnan(left))
     return out

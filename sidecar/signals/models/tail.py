@@ -86,7 +86,8 @@ class Tail(Columns):
         self.square += z
         self.graded += warm
         limit = self.scale * f4(CLIP)
-        limit[:, seen < 30] = np.inf  # a clip by a scale that knows nothing yet would lock it at zero
+        # a clip by a scale that knows nothing yet would lock it at zero
+        np.copyto(limit, f4(np.inf), where=seen < 30)
         move = np.minimum(size, limit, out=limit)
         move -= self.scale
         move *= on * np.maximum(f4(1) / (seen + f4(1)), f4(1 / (SCALE_DAYS * per_day)))

@@ -1,0 +1,35 @@
+"""`python -m tests.bench [tick|decode|metrics|memory|loop ...]`: print one table; all parts by default."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+from tests.bench import loop, memory, speed
+from tests.bench.table import Row, show
+
+PARTS: dict[str, Callable[[], list[Row]]] = {
+    "tick": lambda: [speed.tick(10_000), speed.tick(100_000)],
+    "decode": lambda: [speed.decoding(100_000)],
+    "metrics": lambda: [speed.exposition(100_000)],
+    "memory": lambda: [*memory.rows(1_000, 100.0), *memory.rows(100_000, 500.0)],
+    "loop": lambda: loop.rows(100_000),
+}
+
+
+def main(wanted: list[str]) -> int:
+    """Run the parts asked for."""
+    unknown = [name for name in wanted if name not in PARTS]
+    if unknown:
+        print(f"bench: no part {unknown[0]!r}: {', '.join(PARTS)}", file=sys.stderr)
+        return 2
+    rows: list[Row] = []
+    for name in wanted or PARTS:
+        print(f"measuring: {name}", file=sys.stderr, flush=True)
+        rows += PARTS[name]()
+    print(show(rows))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,180 @@
+"""Tick, decode and exposition against river, json and prometheus-client."""
+
+from __future__ import annotations
+
+import gc
+import json
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.metrics_core import Metric
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
+from prometheus_client.samples import Sample
+from river import anomaly, time_series
+
+from sidecar.adapters import decode
+from sidecar.signals.expose import Exposition, ExpositionConfig, limit_labels, render
+from sidecar.signals.frame import Vector
+from sidecar.signals.series import labels
+from sidecar.signals.snapshot import Snapshot
+from sidecar.types import HORIZONS, Instant
+from tests.bench import fleet
+from tests.bench.table import Row, interleaved
+
+PEERS = 200  # series that river ticks one by one
+
+
+class River:
+    """river's detector on a Holt-Winters forecaster, one object per series."""
+
+    def __init__(self) -> None:
+        self._detectors = [
+            anomaly.PredictiveAnomalyDetection(
+                time_series.HoltWinters(alpha=0.3, beta=0.1, gamma=0.1, seasonality=24), n_std=3.0
+            )
+            for _ in range(PEERS)
+        ]
+        self._feed = fleet.values(PEERS)
+        for _ in range(60):  # more than two seasons: it forecasts now
+            for detector, x in zip(self._detectors, next(self._feed).tolist(), strict=True):
+                detector.learn_one(None, x)
+
+    def tick(self) -> None:
+        """Score, then learn."""
+        for detector, x in zip(self._detectors, next(self._feed).tolist(), strict=True):
+            detector.score_one(None, x)
+            detector.learn_one(None, x)
+
+
+def tick(series: int) -> Row:
+    """Complete ticks over more than one five-minute block, whose last tick also learns the forecasts."""
+    keys = fleet.keys(series)
+    engine, at = fleet.taught(keys)
+    feed, river = fleet.values(series), River()
+    gc.collect()
+    ours, theirs = [], []
+    for _ in range(20):  # each round of both is one tick; twenty make one block
+        answer = {fleet.WATCH.name: Vector([bytes(bytearray(key)) for key in keys], next(feed))}
+        began = time.perf_counter()
+        engine.tick(Instant(at), answer, 0)
+        ours.append(time.perf_counter() - began)
+        at += fleet.STEP
+        began = time.perf_counter()
+        river.tick()
+        theirs.append(time.perf_counter() - began)
+    # the median of ordinary ticks and the one that learns, each with its share of the block
+    usual, lesson = statistics.median(ours), max(ours)
+    per_series = (19 * usual + lesson) / 20 / series * 1e9
+    peer = statistics.median(theirs) / PEERS * 1e9
+    return Row.ratio(f"tick of {series // 1000}k series, per series", per_series, peer, "river", "ns", 8)
+
+
+def decoding(series: int) -> Row:
+    """An instant answer into keys and values, against dictionaries keyed by label sets."""
+    keys = fleet.keys(series)
+    body = fleet.body(keys, next(fleet.values(series)), fleet.START)
+    found: list[Any] = [None, None]
+
+    def ours() -> None:
+        found[0] = None
+        found[0] = decode.vector(body)
+
+    def theirs() -> None:
+        found[1] = None
+        found[1] = {
+            frozenset(one["metric"].items()): float(one["value"][1])
+            for one in json.loads(body)["data"]["result"]
+        }
+
+    fast, slow = interleaved(5, ours, theirs)
+    vector, mapping = found
+    assert len(vector.keys) == len(mapping) == series
+    assert sorted(vector.values) == sorted(mapping.values())
+    megabytes = len(body) / 1e6
+    what = f"decode of {series // 1000}k series ({megabytes:.0f} MB)"
+    return Row.ratio(what, fast * 1e3, slow * 1e3, "json", "ms", 5)
+
+
+class Collected(Collector):
+    """The same samples for prometheus-client; label dictionaries are made once, as our label parts are."""
+
+    def __init__(self, exposition: Exposition, snapshot: Snapshot, now: Instant) -> None:
+        (self._prepared,) = exposition.prepare([snapshot], now)
+        blank = dict.fromkeys(("job", "instance", *ExpositionConfig().blank_labels), "")
+        limits, shown = snapshot.limits, self._prepared.shown
+        source = {row: {**blank, **dict(labels(snapshot.keys[row] or b"{}"))} for row in shown.rows.tolist()}
+        self._rows = [{**source[row], "watch": snapshot.watch_of[row]} for row in shown.rows.tolist()]
+        self._lines = [
+            {**source[int(limits.row[i])], **dict(limit_labels(fleet.WATCH.name, limits.limit[i]))}
+            for i in shown.lines.tolist()
+        ]
+        self._ahead = [[{**line, "horizon": name} for line in self._lines] for name, _ in HORIZONS]
+
+    def collect(self) -> Iterator[Metric]:
+        """Score and confidence of each row, probabilities and time of breach of each limit line."""
+        snapshot, shown = self._prepared.snapshot, self._prepared.shown
+        limits = snapshot.limits
+        for name, column in (("anomaly_score", "score"), ("anomaly_confidence", "confidence")):
+            yield _metric(name, self._rows, snapshot.columns[column][shown.rows])
+        chances = limits.probability[:, shown.lines]
+        family = Metric("promantis_breach_probability", "Of breach.", "gauge")
+        for known, numbers in zip(self._ahead, chances, strict=True):
+            family.samples += _metric("breach_probability", known, numbers).samples
+        yield family
+        yield _metric("breach_eta_seconds", self._lines, np.rint(limits.eta[shown.lines]))
+
+
+def _metric(name: str, known: list[dict[str, str]], numbers: Any) -> Metric:
+    family = Metric(f"promantis_{name}", "As ours.", "gauge")
+    family.samples = [
+        Sample(family.name, labels_, x)
+        for labels_, x in zip(known, numbers.tolist(), strict=True)
+        if x == x  # NaN is not said
+    ]
+    return family
+
+
+def _samples(text: str) -> dict[Any, float]:
+    return {
+        (s.name, frozenset(s.labels.items())): float(np.float32(s.value))
+        for family in text_string_to_metric_families(text)
+        for s in family.samples
+        if s.name.startswith(("promantis_anomaly", "promantis_breach"))
+    }
+
+
+def exposition(series: int) -> Row:
+    """/metrics of four samples a series: score, confidence, and the breach lines of every second one."""
+    work: list[Callable[[], int]] = []
+    samples = 0
+    for size in (2000, series):
+        keys = fleet.keys(size)
+        engine, at = fleet.taught(keys)
+        answer = {fleet.WATCH.name: Vector(keys, next(fleet.values(size)))}
+        snapshot = engine.tick(Instant(at), answer, 0)
+        ours = Exposition(ExpositionConfig(max_series=4 * size))
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(Collected(ours, snapshot, Instant(at)))
+
+        def scrape(ours: Exposition = ours, snapshot: Snapshot = snapshot, at: float = at) -> int:
+            """As the route does it: slices are written as they are made, the whole text never exists."""
+            return sum(len(part) for part in render(ours.prepare([snapshot], Instant(at))))
+
+        samples = sum(len(p.rows) * 2 + len(p.lines) * 4 for p in ours.prepare([snapshot], Instant(at)))
+
+        def peer(registry: CollectorRegistry = registry) -> bytes:
+            return generate_latest(registry)
+
+        if size != series:  # the same code on fewer series: parsing all would take half a minute
+            text = b"".join(render(ours.prepare([snapshot], Instant(at)))).decode()
+            assert _samples(text) == _samples(peer().decode())
+        work = [scrape, lambda peer=peer: len(peer())]
+    gc.collect()
+    fast, slow = interleaved(5, *work)
+    what = f"/metrics of {series // 1000}k series ({samples // 1000}k samples)"
+    return Row.ratio(what, fast * 1e3, slow * 1e3, "prometheus-client", "ms", 40)

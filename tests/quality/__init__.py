@@ -1,0 +1,1 @@
+"""Accuracy against named peers on the data folder: `make quality DATA=folder`."""

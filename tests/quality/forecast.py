@@ -1,0 +1,82 @@
+"""Forecasts against naive ones: mean absolute error relative to same-time-yesterday, and coverage of the interval."""
+
+from __future__ import annotations
+
+import warnings
+from typing import NamedTuple
+
+import numpy as np
+
+from sidecar.types import HORIZONS
+from tests.quality.data import File
+from tests.quality.ours import Said
+from tests.quality.peers import DAY, shifted
+
+METHODS = ("ours", "last value", "7-day median", "season+shift")
+
+
+class Errors(NamedTuple):
+    """Of one series and horizon: errors relative to same-time-yesterday, and truths inside the interval of all."""
+
+    horizon: int
+    relative: tuple[float, ...]
+    inside: int
+    judged: int
+
+
+def judge(file: File, said: Said) -> list[Errors]:
+    """After seven days, where the truth is not labelled; series on which yesterday is exact say nothing."""
+    day, out = round(DAY / file.step), []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # medians without any past
+        past = np.stack([shifted(file.values, k * day) for k in range(1, 8)])
+        median = np.nanmedian(past, axis=0)  # of the same time of the last seven days
+    lately = max(1, round(2400 / file.step))
+    residual = file.values - median
+    shift = np.stack([shifted(residual, k) for k in range(lately)]).mean(0)
+    for h, (_, horizon) in enumerate(HORIZONS):
+        ticks = round(horizon / file.step)
+        if horizon < file.step or len(file.at) <= 7 * day + ticks:
+            continue
+        now = np.arange(7 * day, len(file.at) - ticks)
+        then = now + ticks
+        normal = (file.label[then] == 0) & (np.abs(file.at[then] - file.at[now] - horizon) < file.step / 2)
+        for j in range(file.values.shape[1]):
+            x = file.values[:, j]
+            value, lower, upper = (column[:, j] for column in said.ahead[h])
+            said_of = np.stack(
+                [value[now], x[now], median[then, j], median[then, j] + shift[now, j], x[then - day]]
+            )
+            ok = normal & np.isfinite(x[then]) & np.isfinite(said_of).all(0)
+            if ok.sum() < 100:
+                continue
+            *errors, yesterday = np.abs(said_of[:, ok] - x[then][ok]).mean(1)
+            inside = (x[then][ok] >= lower[now][ok]) & (x[then][ok] <= upper[now][ok])
+            relative = tuple(max(1e-6, e / yesterday) if yesterday > 1e-12 else np.nan for e in errors)
+            out.append(Errors(h, relative, int(inside.sum()), int(ok.sum())))
+    return out
+
+
+def table(results: dict[str, list[Errors]]) -> list[tuple[str, ...]]:
+    """One line per set and horizon."""
+    lines = [("set", "h", "series", *METHODS, "covered", "p10")]
+    for name, errors in results.items():
+        for h, (horizon, _) in enumerate(HORIZONS):
+            mine = [e for e in errors if e.horizon == h]
+            if not mine:
+                continue
+            relative = np.array([e.relative for e in mine])
+            means = np.exp(np.nanmean(np.log(relative), axis=0))
+            share = np.array([e.inside / e.judged for e in mine])
+            pooled = sum(e.inside for e in mine) / sum(e.judged for e in mine)
+            lines.append(
+                (
+                    name,
+                    horizon,
+                    str(len(mine)),
+                    *(f"{m:.3f}" for m in means),
+                    f"{pooled:.3f}",
+                    f"{np.quantile(share, 0.1):.3f}",
+                )
+            )
+    return lines

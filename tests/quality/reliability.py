@@ -1,0 +1,78 @@
+"""Are the words true? Of runs over a score that were given a confidence p, a share p should be real."""
+
+from __future__ import annotations
+
+import itertools
+from typing import NamedTuple
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+
+from sidecar.signals.block import CAP, THRESHOLD
+from tests.quality.data import File
+from tests.quality.ours import Said
+
+FROM, GAP = 0.3, 3
+GROWN = 3.0  # days: the fit is of rows whose history no longer lowers the confidence
+
+
+class Run(NamedTuple):
+    """A time over the score `FROM`: its highest score and confidence, the row's age, and whether it was real."""
+
+    set: str
+    score: float
+    confidence: float
+    age: float
+    real: bool
+
+
+def runs(file: File, said: Said) -> list[Run]:
+    """Runs of every member; those during an event whose root lies elsewhere are neither."""
+    out = []
+    for j in range(file.values.shape[1]):
+        over = np.flatnonzero(np.nan_to_num(said.raw[:, j], nan=-9.0) >= FROM)
+        for run in np.split(over, np.flatnonzero(np.diff(over) > GAP) + 1) if len(over) else ():
+            label = file.real[max(0, run[0] - 2) : run[-1] + 3, j]
+            if np.isnan(label).any() and not (label == 1).any():
+                continue
+            score = min(float(said.raw[run, j].max()), CAP / THRESHOLD)
+            confidence = float(np.nanmax(said.confidence[run, j]))
+            out.append(Run(file.set, score, confidence, float(said.age[run[0], j]), bool((label == 1).any())))
+    return out
+
+
+def table(results: dict[str, list[Run]]) -> list[tuple[str, ...]]:
+    """Share of real runs by bins of confidence and of score, and the fit."""
+    lines = [("bin", *(f"{name}: share (runs)" for name in results), "mean of sets")]
+    for what, edges in (
+        ("confidence", (0.0, 0.2, 0.3, 0.4, 0.5, 0.7, 0.9, 1.01)),
+        ("score", (0.3, 0.6, 1.0, 1.5, 2.0, 3.0, 4.0, 6.7)),
+    ):
+        for lo, hi in itertools.pairwise(edges):
+            cells, shares = [], []
+            for mine in results.values():
+                real = [r.real for r in mine if lo <= getattr(r, what) < hi]
+                cells.append(f"{np.mean(real):.2f} ({len(real)})" if real else "-")
+                shares += [float(np.mean(real))] if len(real) >= 5 else []
+            lines.append((f"{what} {lo:g}-{hi:g}", *cells, f"{np.mean(shares):.2f}" if shares else "-"))
+    return lines
+
+
+def fit(results: dict[str, list[Run]]) -> list[str]:
+    """Log odds by score: of each set, and of all with equal weight for each set."""
+    out, everything, weights = [], [], []
+    for name, every in results.items():
+        mine = [r for r in every if r.age >= GROWN]
+        if len({r.real for r in mine}) == 2:
+            everything += mine
+            weights += [1 / len(mine)] * len(mine)
+            out.append(f"  {name}: {_fit(mine, np.ones(len(mine)))}")
+    if everything:
+        out.insert(0, f"all sets alike: {_fit(everything, np.array(weights) * 1000)}")
+    return out
+
+
+def _fit(mine: list[Run], weights: np.typing.NDArray[np.float64]) -> str:
+    score, real = np.array([[r.score] for r in mine]), np.array([r.real for r in mine])
+    model = LogisticRegression(C=100).fit(score, real, weights)
+    return f"INTERCEPT {model.intercept_[0]:.2f}, PER_SCORE {model.coef_[0, 0]:.2f} ({len(mine)} runs)"
