@@ -177,7 +177,6 @@ def child(series: int, port: int) -> None:
 
 async def _child(series: int, port: int, folder: Path) -> None:
     import sidecar.commands.run  # noqa: F401  what the main process imports
-
     from sidecar.adapters import decode
     from sidecar.adapters.prometheus import Prometheus, PrometheusConfig
     from sidecar.adapters.state import StateFiles

@@ -28,7 +28,6 @@ def rows(series: int, most: float) -> list[Row]:
 def child(series: int) -> None:
     """What `promantis run` imports and holds; learns a day as lessons do, then ticks on decoded answers."""
     import sidecar.commands.run  # noqa: F401  the whole main process
-
     from sidecar.adapters import decode
     from sidecar.signals.block import Block
     from sidecar.signals.engine import Engine, replay
