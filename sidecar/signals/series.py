@@ -124,13 +124,14 @@ class Table:
         over_budget = duplicate = 0
         for i in np.flatnonzero(rows < 0):
             key = keys[i]
-            if mine.nameless.setdefault(nameless(key), key) != key or key in mine.rows:
+            bare = nameless(key)
+            if bare in mine.nameless:
                 duplicate += 1
             elif len(new) >= room:
                 over_budget += 1
             else:
                 row = self._take(watch, key)
-                mine.rows[key], mine.all = row, None
+                mine.rows[key], mine.nameless[bare], mine.all = row, key, None
                 new.append(row)
                 rows[i] = row
         mine.keys, mine.placed = ([], rows) if over_budget else (keys, rows)

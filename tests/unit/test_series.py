@@ -1,0 +1,102 @@
+"""Rows of series: admission, budget, duplicates, freeing and giving away again."""
+
+from __future__ import annotations
+
+from sidecar.signals import series
+from sidecar.signals.series import Table
+from tests.unit.made import key
+
+A, B, C = key(i="a"), key(i="b"), key(i="c")
+
+
+def test_rows_stay_whatever_the_order_of_an_answer() -> None:
+    table = Table()
+    assert table.place("w", [A, B], 10).rows.tolist() == [0, 1]
+    again = table.place("w", [B, A, C], 10)
+    assert (again.rows.tolist(), again.new) == ([1, 0, 2], [2])
+    assert table.place("w", [B, A, C], 10).new == []
+    assert table.find("w", [C, key(i="d")]).tolist() == [2, -1]
+    assert len(table) == 3
+
+
+def test_the_same_series_in_two_watches_has_two_rows() -> None:
+    table = Table()
+    table.place("v", [A], 10)
+    assert table.place("w", [A], 10).rows.tolist() == [1]
+    assert (table.rows("v").tolist(), table.rows("w").tolist()) == ([0], [1])
+    assert table.rows("nothing").tolist() == []
+
+
+def test_an_empty_answer_keeps_the_rows() -> None:
+    table = Table()
+    assert table.place("w", [], 10).rows.tolist() == []
+    table.place("w", [A], 10)
+    assert table.place("w", [], 10).rows.tolist() == []
+    assert table.place("w", [A], 10).rows.tolist() == [0]
+
+
+def test_what_does_not_fit_is_admitted_when_there_is_room() -> None:
+    table = Table()
+    placed = table.place("w", [A, B, C], 2)
+    assert (placed.rows.tolist(), placed.over_budget) == ([0, 1, -1], 1)
+    assert table.place("w", [A, B, C], -1).over_budget == 1
+    assert table.place("w", [A, B, C], 1).rows.tolist() == [0, 1, 2]
+
+
+def test_a_series_that_was_not_admitted_leaves_nothing_behind() -> None:
+    table = Table()
+    table.place("w", [key(__name__="x", i="a")], 0)
+    placed = table.place("w", [key(__name__="y", i="a")], 1)  # another metric with its labels
+    assert (placed.rows.tolist(), placed.duplicate) == ([0], 0)
+
+
+def test_equal_labels_of_two_metrics_are_exported_once() -> None:
+    table = Table()
+    x, y = key(__name__="x", i="a"), key(__name__="y", i="a")
+    placed = table.place("w", [x, y, x], 10)
+    assert (placed.rows.tolist(), placed.duplicate) == ([0, -1, -1], 2)
+    table.drop([0])
+    assert table.place("w", [y], 10).rows.tolist() == [0]  # the first is gone
+
+
+def test_freed_rows_are_given_to_others_and_no_view_changes() -> None:
+    table = Table()
+    table.place("w", [A, B], 10)
+    before = table.view()
+    assert table.view() is before
+    table.drop([0, 0])
+    assert len(table) == 1
+    assert table.view()[0] == (None, B)
+    assert table.place("v", [C], 10).rows.tolist() == [0]
+    assert before == ((A, B), ("w", "w"))
+    assert table.view() == ((C, B), ("v", "w"))
+    assert table.place("w", [A, B], 10).rows.tolist() == [2, 1]
+
+
+def test_a_watch_that_goes_frees_all_its_rows() -> None:
+    table = Table()
+    table.place("w", [A, B], 10)
+    table.place("v", [A], 10)
+    assert table.drop_watch("w") == [0, 1]
+    assert table.watches() == ["v"]
+    assert table.drop_watch("w") == []
+
+
+def test_a_restored_table_goes_on() -> None:
+    table, again = Table(), Table()
+    table.place("w", [A, B, C], 10)
+    table.drop([1])
+    again.restore(list(table.keys), list(table.watch_of))
+    assert again.view() == table.view()
+    assert again.place("w", [C, A, B], 10).rows.tolist() == [2, 0, 1]
+
+
+def test_workload_is_what_a_successor_shares() -> None:
+    old, new = key(job="shop", pod="shop-1", instance="10.0.0.1:80"), key(job="shop", pod="shop-2")
+    assert series.workload(old) == series.workload(new) == (("job", "shop"),)
+
+
+def test_labels_of_awkward_keys() -> None:
+    assert series.labels(key(__name__="x", path='a"b\\c\n', empty="")) == (("path", 'a"b\\c\n'),)
+    assert series.nameless(b'{"__name__":"up"}') == b"{}"
+    assert series.nameless(b"{}") == b"{}"
