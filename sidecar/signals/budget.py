@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -27,17 +27,18 @@ class _Held:
     """Until when each row of one engine, or each of its limit lines, is to stay."""
 
     def __init__(self) -> None:
-        self.of: Sequence[object] = ()
+        self.of: object = None
+        self.names: Sequence[Hashable] = ()
         self.until: F64 = np.empty(0)
 
-    def follow(self, of: Sequence[object]) -> F64:
-        """Take the rows as they are now; a row that changed hands is held no more."""
+    def follow(self, of: object, names: Callable[[], Sequence[Hashable]]) -> F64:
+        """Take the rows as they are now, named anew when `of` is another object; each keeps what it was held for."""
         if of is not self.of:
-            until = np.zeros(len(of))
-            n = min(len(of), len(self.of))
-            same = np.fromiter((a is b for a, b in zip(of, self.of, strict=False)), bool, n)
-            until[:n] = np.where(same, self.until[:n], 0)
-            self.of, self.until = of, until
+            before, self.of, self.names = self.names, of, names()
+            held = dict(zip(before, self.until.tolist(), strict=True))
+            self.until = np.fromiter(
+                (held.get(name, 0.0) for name in self.names), np.float64, len(self.names)
+            )
         return self.until
 
 
@@ -52,15 +53,12 @@ class Budget:
         """Scores and confidences first, then breaches, then bands and forecasts of what is interesting."""
         scores = [s.columns["score"] for s in snapshots]
         alive = [~np.isnan(s.columns["score"]) | ~np.isnan(s.columns["confidence"]) for s in snapshots]
-        chances = [np.nan_to_num(s.limits.probability[-1], nan=-1.0) for s in snapshots]
+        chances = [np.nan_to_num(np.fmax.reduce(s.limits.probability), nan=-1.0) for s in snapshots]
         room = self._most
-        rows, room = self._take(
-            snapshots, "rows", [s.keys for s in snapshots], scores, alive, room, SCORES, now
-        )
+        rows, room = self._take(snapshots, "rows", scores, alive, room, SCORES, now)
         said = [p >= 0 for p in chances]
-        of = [s.limits.limit for s in snapshots]
         lines, room = self._take(
-            snapshots, "lines", of, [2 * p for p in chances], said, room, self._per_line, now
+            snapshots, "lines", [2 * p for p in chances], said, room, self._per_line, now
         )
         interest, chosen = [], []
         for snapshot, score, chance, kept in zip(snapshots, scores, chances, rows, strict=True):
@@ -70,8 +68,7 @@ class Budget:
             mask = np.zeros(len(score), bool)
             mask[kept] = True
             chosen.append(mask)
-        keys = [s.keys for s in snapshots]
-        detailed, room = self._take(snapshots, "detailed", keys, interest, chosen, room, self._per_row, now)
+        detailed, room = self._take(snapshots, "detailed", interest, chosen, room, self._per_row, now)
         return [
             Shown(
                 r,
@@ -88,24 +85,26 @@ class Budget:
         self,
         snapshots: Sequence[Snapshot],
         what: str,
-        of: Sequence[Sequence[object]],
         interest: Sequence[F32],
         wanted: Sequence[Bools],
         room: int,
         cost: int,
         now: Instant,
     ) -> tuple[list[I64], int]:
-        """As many of the wanted as there is room for: odd ones, then held ones, then by interest."""
+        """As many of the wanted as there is room for: odd ones, then held ones, then by interest.
+
+        Of the odd ones, too, those that are held come first.
+        """
         until = [
-            self._held.setdefault((s.step, what), _Held()).follow(items)
-            for s, items in zip(snapshots, of, strict=True)
+            self._held.setdefault((s.step, what), _Held()).follow(*(_lines if what == "lines" else _rows)(s))
+            for s in snapshots
         ]
         index = [np.flatnonzero(w) for w in wanted]
         places = room // cost
         if sum(map(len, index)) > places:
             rank = np.concatenate(
                 [
-                    np.where(i[k] >= 1, 2e6, np.where(u[k] > now, 1e6, 0.0)) + np.nan_to_num(i[k])
+                    2e6 * (i[k] >= 1) + 1e6 * (u[k] > now) + np.nan_to_num(i[k])
                     for i, u, k in zip(interest, until, index, strict=True)
                 ]
             )
@@ -114,5 +113,16 @@ class Budget:
             ends = np.cumsum([len(k) for k in index])[:-1]
             index = [k[b] for k, b in zip(index, np.split(best, ends), strict=True)]
         for u, k in zip(until, index, strict=True):
-            u[k] = np.maximum(u[k], now + STAYS)
+            u[k] = now + STAYS
         return index, room - cost * sum(map(len, index))
+
+
+def _rows(s: Snapshot) -> tuple[object, Callable[[], Sequence[Hashable]]]:
+    return s.keys, lambda: list(zip(s.watch_of, s.keys, strict=True))
+
+
+def _lines(s: Snapshot) -> tuple[object, Callable[[], Sequence[Hashable]]]:
+    row, limit = s.limits.row, s.limits.limit
+    return limit, lambda: [
+        (s.watch_of[r], s.keys[r], lim) for r, lim in zip(row.tolist(), limit, strict=True)
+    ]
