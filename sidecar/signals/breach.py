@@ -22,6 +22,7 @@ _LOGIT = float(np.log(19.0))  # of 0.95: where the tracked quantiles lie
 _ENDS = np.array([0.0, *(h for _, h in HORIZONS)])
 OPS = (">", ">=", "<", "<=", "==", "!=")
 SIGN = np.array([1, 1, -1, -1, 0, 0], f4)
+STRICT = np.array([op in "<>" for op in OPS])
 _COMPARE = (np.greater, np.greater_equal, np.less, np.less_equal, np.equal, np.not_equal)
 
 
@@ -64,6 +65,8 @@ def odds(limits: Limits, x: F64, forecast: F64, lower: F64, upper: F64) -> Odds:
     toward = np.where((gap > 0) == (s > 0), upper - forecast, forecast - lower)
     np.maximum(toward, 1e-9 * (np.abs(limits.value) + 1e-9), out=toward)
     toward /= _LOGIT
+    # what stands at a limit and stays there is not beyond it: `up < 1` while it is 1
+    stands = (np.abs(gap) <= 1e-6 * (np.abs(limits.value) + 1e-6)) & (x == limits.value) & STRICT[limits.op]
     gap /= toward
     np.maximum(gap, -30, out=gap)
     np.minimum(gap, 30, out=gap)
@@ -71,21 +74,22 @@ def odds(limits: Limits, x: F64, forecast: F64, lower: F64, upper: F64) -> Odds:
     gap += 1
     ends = np.zeros((1 + len(HORIZONS), len(x)))
     np.divide(1, gap, out=ends[1:])
+    np.copyto(ends[1:], 0.0, where=stands)
     for sooner, later in itertools.pairwise(ends):
-        np.maximum(sooner, later, out=later)
+        np.fmax(sooner, later, out=later)  # a horizon below the step has no forecast
     p = np.empty_like(gap)
     for row, (_, h) in zip(p, HORIZONS, strict=True):
         row[:] = _at(ends, h - limits.hold)
     np.minimum(p, AT_MOST, out=p)
     np.copyto(p, 1.0, where=over)
     # equality is not forecast, and nothing is said of what is not there
-    np.copyto(p, np.nan, where=((s == 0) & ~over) | np.isnan(x))
+    np.copyto(p, np.nan, where=(((s == 0) | np.isnan(forecast)) & ~over) | np.isnan(x))
     return Odds(p.astype(f4), _eta(limits, x, forecast, over))
 
 
 def _at(p: F64, seconds: F32) -> F64:
     """Interpolate p f64[4, lines] (now and the horizons) at seconds f32[lines]."""
-    if (seconds == seconds[0]).all():  # one `for:` for all, as most often
+    if len(seconds) and (seconds == seconds[0]).all():  # one `for:` for all, as most often
         at = float(seconds[0])
         k = min(max(bisect.bisect_right(_ENDS.tolist(), at) - 1, 0), len(_ENDS) - 2)
         share = min(max((at - _ENDS[k]) / (_ENDS[k + 1] - _ENDS[k]), 0.0), 1.0)
@@ -102,7 +106,7 @@ def _eta(limits: Limits, x: F64, forecast: F64, over: Bools) -> F32:
     """First crossing of the straight line through now and the forecasts."""
     eta = np.full(len(x), np.nan)
     s = SIGN[limits.op].astype(np.float64)
-    at, before = 0.0, s * x
+    at, before = np.zeros(len(x)), s * x
     limit = s * limits.value
     with np.errstate(divide="ignore", invalid="ignore"):
         for row, (_, horizon) in zip(s * forecast, HORIZONS, strict=True):
@@ -110,7 +114,8 @@ def _eta(limits: Limits, x: F64, forecast: F64, over: Bools) -> F32:
             if crosses.any():
                 reach = at + (horizon - at) * (limit - before) / (row - before)
                 np.copyto(eta, reach, where=crosses)
-            at, before = horizon, row
+            said = ~np.isnan(row)
+            at, before = np.where(said, horizon, at), np.where(said, row, before)
     np.maximum(eta, 1.0, out=eta)  # 0 says that it is true, so what only touches the limit is a second away
     np.copyto(eta, 0.0, where=over)
     return eta.astype(f4)
