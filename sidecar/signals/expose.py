@@ -22,7 +22,8 @@ from sidecar.types import HORIZONS, I64, Instant, Labels, Section
 
 SLICE = 4096  # lines
 _LOST = ("watch", "horizon", "limit", "source_alertname", "source_severity", "__name__")
-_BAD_NAME = re.compile(r"[^a-zA-Z0-9_]")
+_BAD_NAME = re.compile(r"^(?=[0-9])|[^a-zA-Z0-9_]")
+_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 
 
 class ExpositionConfig(Section, frozen=True, kw_only=True):
@@ -34,6 +35,9 @@ class ExpositionConfig(Section, frozen=True, kw_only=True):
     def problems(self) -> Iterator[tuple[str, str]]:
         if self.max_series < 1:
             yield "max_series", f"must be at least 1, got {self.max_series}"
+        for i, name in enumerate(self.blank_labels):
+            if not _NAME.fullmatch(name) or name in _LOST:
+                yield f"blank_labels[{i}]", f"{name!r} cannot be the name of a target's label"
 
 
 class Family(NamedTuple):
@@ -158,10 +162,14 @@ class Exposition:
         b'job="a",exported_watch="w",instance="",watch="x"'
         """
         mine = dict(own)
+        theirs = {_plain(name): value for name, value in source}
         out: dict[str, str] = {}
-        for name, value in source:
-            name = _BAD_NAME.sub("_", name)
-            out["exported_" + name if name in mine or name in _LOST else name] = value
+        for name, value in theirs.items():
+            if name in mine or name in _LOST:
+                name = f"exported_{name}"
+                while name in theirs or name in mine:
+                    name = f"exported_{name}"
+            out[name] = value
         for name in self._blank:
             if name not in mine:
                 out.setdefault(name, "")
@@ -204,7 +212,7 @@ def render(prepared: Sequence[Prepared]) -> Iterator[bytes]:
 def limit_labels(watch: str, limit: Limit) -> Labels:
     """Labels that tell a breach line apart beside the source's own."""
     return (
-        *((name, value) for name, value in limit.labels if name not in _LOST),
+        *((_plain(name), value) for name, value in limit.labels if _plain(name) not in _LOST),
         ("watch", watch),
         ("source_alertname", limit.alertname),
         ("source_severity", limit.severity),
@@ -274,6 +282,15 @@ def _watch_families(snapshots: Sequence[Snapshot]) -> Iterator[bytes]:
 def _line(name: str, labels: Mapping[str, str], value: float) -> bytes:
     inner = ",".join(f'{key}="{_escape(text)}"' for key, text in labels.items())
     return f"{name}{{{inner}}} {value}\n".encode()
+
+
+def _plain(name: str) -> str:
+    """A label name that every Prometheus can read.
+
+    >>> _plain("http.status"), _plain("2xx")
+    ('http_status', '_2xx')
+    """
+    return _BAD_NAME.sub("_", name)
 
 
 def _escape(value: str) -> str:
