@@ -123,17 +123,20 @@ class Known:
 
         Replica, external and relabelled labels on the alert only fail to match; they do not exclude a series.
         """
-        name = dict(labels).get("alertname", "")
-        wanted = dict(labels).get("source_alertname", name)
-        parts = [b'"%s":%s' % (key.encode(), msgspec.json.encode(value)) for key, value in labels]
-        names = [b'"%s":' % key.encode() for key, _ in labels]
+        said = dict(labels)
+        wanted = said.get("source_alertname") or said.get("alertname", "")
+        names = [msgspec.json.encode(key) + b":" for key, _ in labels]
+        parts = [name + msgspec.json.encode(value) for name, (_, value) in zip(names, labels, strict=True)]
         ranked: list[tuple[int, float, int, Snapshot]] = []
         for snapshot in self.snapshots.values():
             mine = [w for w, watch in snapshot.watches.items() if wanted in watch.alertnames or wanted == w]
+            mine = mine or [said.get("watch", "")]  # an alert on our own metrics says which
             for row in (row for name in mine for row in snapshot.rows_of(name)):
                 key = snapshot.keys[row]
                 if key is None:
                     continue
+                if b"\\u00" in key:  # VictoriaMetrics escapes more than it must
+                    key = key.replace(b"\\u003c", b"<").replace(b"\\u0027", b"'")
                 same = sum(part in key for part in parts)
                 other = sum(n in key for n in names) - same
                 score = float(snapshot.columns["score"][row])
