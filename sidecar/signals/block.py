@@ -23,6 +23,7 @@ from sidecar.types import F32, F64, HORIZONS, I64, Bools
 
 THRESHOLD = 0.9  # E at which the score is 1: one page in eight days (research/detection.md)
 CAP = 6.0  # of the exported score
+BOUND = 1e30  # a float32 and its square times anything must stay finite
 WARM = 30  # live ticks before a verdict
 GROWN, CAUTION = 2.0, 1.0  # days until the threshold is no longer raised, and by how much E it starts raised
 COARSE_DOUBT = 0.2  # of what a believed trend adds
@@ -121,7 +122,7 @@ class Block:
     def score(self, at: float, x64: F64, asked: Bools) -> Scored:
         """How odd each row is; changes nothing."""
         life = self.life
-        fresh = np.isfinite(x64)
+        fresh = np.abs(x64) < BOUND
         origin = np.where(self.ensemble.count > 0, life.origin, x64)
         x = (x64 - origin).astype(f4)
         np.copyto(x, self.ensemble.last, where=~fresh)
@@ -175,7 +176,7 @@ class Block:
         """Learn from coarse history: profiles, forecasts and their errors; not what counts in samples."""
         with np.errstate(all="ignore"):
             life = self.life
-            fresh = np.isfinite(x64)
+            fresh = np.abs(x64) < BOUND
             np.copyto(life.origin, x64, where=fresh & (self.ensemble.count == 0))
             x = np.where(fresh, x64 - life.origin, 0).astype(f4)
             np.copyto(x, self.ensemble.last, where=~fresh)
@@ -196,7 +197,7 @@ class Block:
         life = self.life
         floor = np.where(life.negative, life.low, np.maximum(life.low, f4(0)))
         low, high = floor - life.origin, life.high - life.origin
-        bounded, stale = not np.isposinf(life.high).all(), ~s.fresh
+        bounded, stale = not np.isposinf(life.high).all(), ~(s.fresh & (life.seen >= WARM))
         some_stale = stale.any()
         for i, (name, horizon) in enumerate(HORIZONS):
             key = f"f{name[:-1]}"
@@ -257,7 +258,7 @@ class Block:
         raw, score = out["raw"], out["score"]
         np.divide(s.e, f4(THRESHOLD), out=raw)
         np.minimum(np.maximum(raw, f4(0)), f4(CAP / THRESHOLD), out=score)
-        out["observed"][:] = np.where(s.fresh, x, np.nan)
+        out["observed"][:] = x  # also what cannot be scored: a limit may be met by infinity
         grown = life.seen >= WARM
         out["confidence"][:] = np.where(
             s.asked & (life.seen > 0),
@@ -280,7 +281,7 @@ class Block:
             np.copyto(said, np.nan, where=~known)
         high = score >= 1
         np.copyto(life.since, np.nan, where=~high & s.asked)
-        np.copyto(life.since, at, where=high & np.isnan(life.since))
+        np.copyto(life.since, at, where=high & ~(life.since <= at))  # not in the future: clocks are set back
         out["since"][:] = life.since
         out["age"][:] = life.age
 

@@ -9,18 +9,19 @@ from typing import Any
 import numpy as np
 
 from sidecar.signals import breach, series
-from sidecar.signals.block import Block
+from sidecar.signals.block import BOUND, Block
 from sidecar.signals.ensemble import BLOCK
 from sidecar.signals.frame import Frame, Vector
 from sidecar.signals.models import Array
 from sidecar.signals.models.rare import ABSENT
 from sidecar.signals.snapshot import COLUMNS, FORECAST_OF, LimitLines, Skill, Snapshot
-from sidecar.signals.watches import Limit, Watch
+from sidecar.signals.watches import Limit, Watch, announced
 from sidecar.types import F64, I64, Bools, Instant, Labels
 
 LARGEST, SMALLEST = 8192, 64  # rows of a block: many for numpy's cost per call, few for the processor's cache
 SLICE = 4096  # limit lines
 FORGET_AFTER = 3600.0  # seconds without a sample until a row is given to others
+FORGET_ZERO = 86400.0  # the same where absent means zero
 HOLD = 3  # ticks for which an unanswered watch keeps what was said
 VERSION = 1  # of the dumped state
 
@@ -37,8 +38,13 @@ class Engine:
         """Of the last tick."""
         self.dropped = {"budget": 0, "duplicate": 0}
         self._columns: dict[str, Array] = {}
+        self._said: tuple[bytes | None, ...] = ()
+        """Key of each row in `_columns`."""
         self._unanswered: dict[str, int] = {}
-        self._workloads: dict[tuple[str, Labels], float] = {}
+        self._zeroed: dict[str, dict[int, float]] = {}
+        """Of watches whose absence means zero: rows that are absent, and since when."""
+        self._workloads: dict[tuple[str, Labels], tuple[float, int]] = {}
+        """When the newest series of each workload came, and its row."""
         self._limits: tuple[object, breach.Limits, Sequence[Limit]] | None = None
         self._skills: tuple[tuple[object, int], Mapping[str, Skill]] | None = None
 
@@ -83,10 +89,17 @@ class Engine:
         values = np.full(self._capacity, np.nan)
         asked = np.zeros(self._capacity, bool)
         for name, rows, numbers in placed:
-            asked[self.table.rows(name)] = True
+            mine = self.table.rows(name)
+            asked[mine] = True
+            if self.watches[name].absent == "zero":
+                values[mine] = 0
+                before, gone = self._zeroed.get(name, {}), np.setdiff1d(mine, rows)
+                self._zeroed[name] = {row: before.get(row, at) for row in gone.tolist()}
             values[rows] = numbers
-        for name in self.watches:
-            self._unanswered[name] = 0 if name in answers else self._unanswered.get(name, 0) + 1
+            asked[rows[~(np.abs(numbers) < BOUND)]] = False  # it is there: a ratio of nothing is no absence
+        self._unanswered = {
+            name: 0 if name in answers else self._unanswered.get(name, 0) + 1 for name in self.watches
+        }
         return Frame(at, values, asked)
 
     def advance(self, frame: Frame, trust: Bools | None = None) -> Snapshot:
@@ -96,10 +109,12 @@ class Engine:
         for lo, hi, block in self._spans():
             s = slice(lo, hi)
             out = {name: column[s] for name, column in columns.items()}
+            block.level.missed += self._missed(frame.at)
             block.tick(frame.at, frame.values[s], frame.asked[s], trust[s], out)
-        self._hold(columns, frame.asked)
+        self._hold(columns)
         self._columns, self.at = columns, frame.at
         self._age(frame)
+        self._said = self.table.view()[0]
         return self.snapshot(frame.at)
 
     def snapshot(self, at: Instant) -> Snapshot:
@@ -132,6 +147,7 @@ class Engine:
             mine = np.flatnonzero((found.rows >= lo) & (found.rows < hi))
             if len(mine):
                 block.copy_rows(found.rows[mine] - lo, nursery, mine + first)
+                block.level.missed[found.rows[mine] - lo] -= self._missed(at)  # they know of these ticks
         self._configure(self.watches[watch], found.rows[found.rows >= 0])
 
     def lend(self, watch: str, keys: list[bytes], nursery: Block, first: int) -> None:
@@ -142,9 +158,11 @@ class Engine:
             if len(mine):
                 nursery.copy_rows(mine + first, block, rows[mine] - lo)
 
-    def known_until(self, watch: str) -> Instant | None:
+    def known_until(self, watch: Watch) -> Instant | None:
         """When the watch was last ticked, if it has rows that know something."""
-        return self.at if len(self.table.rows(watch)) and self.at > 0 else None
+        mine = self.watches.get(watch.name)
+        known = mine is not None and mine.query == watch.query and len(self.table.rows(watch.name))
+        return self.at if known and self.at > 0 else None
 
     # ------------------------------------------------------------------ state on disk
 
@@ -227,8 +245,8 @@ class Engine:
         self._limits = None
         for row in rows:
             key = self.table.keys[row]
-            if key is not None and self._columns:  # those of the very first tick succeed nobody
-                self._workloads[(watch, series.workload(key))] = at
+            if key is not None and self.at:  # those of the very first tick succeed nobody
+                self._workloads[(watch, series.workload(key))] = at, row
 
     def _configure(self, watch: Watch, rows: I64) -> None:
         low, high = watch.bounds
@@ -246,22 +264,32 @@ class Engine:
         gone = np.array(rows, np.int64)
         for lo, hi, block in self._spans():
             block.forget(gone[(gone >= lo) & (gone < hi)] - lo)
+        for absent in self._zeroed.values():
+            for row in rows:
+                absent.pop(row, None)
         self._limits = None
 
-    def _hold(self, columns: dict[str, Array], asked: Bools) -> None:
+    def _missed(self, at: float) -> np.float32:
+        """Ticks that never were since the last one, after a pause or a change of the clock."""
+        return np.float32(max(0, round(abs(at - self.at) / self.step) - 1 if self.at else 0))
+
+    def _hold(self, columns: dict[str, Array]) -> None:
         """One failed query must not reset the `for:` of rules on our metrics."""
         held = {name for name, n in self._unanswered.items() if 0 < n <= HOLD}
         for name in held if self._columns else ():
             rows = self.table.rows(name)
-            rows = rows[(rows < len(self._columns["score"])) & ~asked[rows]]
+            keys, said = self.table.keys, self._said
+            still = (row < len(said) and said[row] is keys[row] for row in rows.tolist())
+            rows = rows[np.fromiter(still, bool, len(rows))]
             for key, column in columns.items():
                 column[rows] = self._columns[key][rows]
 
     def _age(self, frame: Frame) -> None:
         """What vanished keeps its score for `absent_for`, unless a successor came; later its row is freed."""
-        self._workloads = {k: at for k, at in self._workloads.items() if at > frame.at - FORGET_AFTER}
+        self._workloads = {k: b for k, b in self._workloads.items() if b[0] > frame.at - FORGET_AFTER}
         lasted = np.concatenate([b.rare.lasted[ABSENT] for b in self.blocks]) if self.blocks else np.empty(0)
-        free: list[int] = []
+        since = (pair for gone in self._zeroed.values() for pair in gone.items())
+        free = [row for row, began in since if began < frame.at - FORGET_ZERO]
         for row in np.flatnonzero(lasted > 0):
             key, watch = (
                 self.table.keys[row] if row < len(self.table.keys) else None,
@@ -270,14 +298,16 @@ class Engine:
             if key is None or watch is None:
                 continue
             began = frame.at - float(lasted[row])
-            born = self._workloads.get((watch.name, series.workload(key)), -np.inf)
-            succeeded = born > began - 600
+            born, heir = self._workloads.get((watch.name, series.workload(key)), (-np.inf, row))
+            succeeded = heir != row and born > began - 600
             if watch.absent != "alarm" or lasted[row] > watch.absent_for or succeeded:
                 for name in ("score", "confidence", "raw", "since"):
                     self._columns[name][row] = np.nan
             if succeeded or lasted[row] > max(FORGET_AFTER, watch.absent_for):
                 free.append(int(row))
         if free:
+            for name in ("score", "confidence", "raw", "since"):
+                self._columns[name][free] = np.nan
             self.table.drop(free)
             self._forget(free)
 
@@ -314,12 +344,12 @@ class Engine:
         """
         view = self.table.view()
         if self._limits is None or self._limits[0] is not view:
+            told = {name: announced(watch.limits) for name, watch in self.watches.items()}
             pairs = [
                 (row, limit)
                 for row, name in enumerate(view.watch_of)
                 if name in self.watches
-                for limit in self.watches[name].limits
-                if limit.whole
+                for limit in told[name]
             ]
             lines = breach.Limits(
                 row=np.array([row for row, _ in pairs], np.int64),
@@ -339,7 +369,7 @@ class Engine:
 
     def _measure(self) -> Mapping[str, Skill]:
         out = {}
-        for name in self.table.watches():
+        for name in self.table.watches() if self.blocks else ():
             rows, losses, covered = self.table.rows(name), [], []
             for lo, hi, block in self._spans():
                 mine = rows[(rows >= lo) & (rows < hi)] - lo
@@ -353,11 +383,13 @@ class Engine:
         return out
 
 
-def replay(nursery: Block, at: F64, values: F64, step: float) -> None:
+def replay(nursery: Block, at: F64, values: F64, step: float, asked: Bools | None = None) -> None:
     """Teach a nursery some history: values f64[times, rows], NaN where there is no sample.
 
     A step coarser than the nursery's own teaches profiles and forecasts only; the live step teaches everything.
+    Of rows that were not `asked` (all are by default) a missing sample is no absence.
     """
+    asked = np.ones(nursery.rows, bool) if asked is None else asked
     trust = np.ones(nursery.rows, bool)
     out = {name: np.empty(nursery.rows, dtype) for name, dtype in COLUMNS.items()}
     for now, x in zip(at.tolist(), values, strict=True):
@@ -365,4 +397,4 @@ def replay(nursery: Block, at: F64, values: F64, step: float) -> None:
             nursery.teach(now, x, step)
         else:
             # a series that was not there yet is not absent
-            nursery.tick(now, x, (nursery.life.age > 0) | np.isfinite(x), trust, out)
+            nursery.tick(now, x, asked & ((nursery.life.age > 0) | np.isfinite(x)), trust, out)

@@ -53,9 +53,11 @@ class Lesson:
         """Teach one range answer of every watch (None: it could not be asked)."""
         nursery = self._block()
         at = np.array([])
+        asked = np.zeros(nursery.rows, bool)
         columns: list[tuple[np.ndarray[tuple[int], np.dtype[np.int64]], Matrix]] = []
         lo = 0
         for keys, matrix in zip(self._keys, matrices, strict=True):
+            asked[lo : lo + len(keys)] = matrix is not None
             if matrix is not None and len(matrix.at):
                 place = {key: lo + i for i, key in enumerate(keys)}
                 rows = np.fromiter((place.get(key, -1) for key in matrix.keys), np.int64, len(matrix.keys))
@@ -66,13 +68,15 @@ class Lesson:
         for rows, matrix in columns:
             known = rows >= 0
             values[: len(matrix.at), rows[known]] = matrix.values[:, known]
-        replay(nursery, at, values, span.step)
+        replay(nursery, at, values, span.step, asked)
 
     def adopt(self, engine: Engine, now: Instant, room: int) -> None:
-        """Move what was learned into the engine."""
-        lo = 0
+        """Move what was learned into the engine, with at most `room` new series."""
+        lo, before = 0, len(engine.table)
         for watch, keys in zip(self.watches, self._keys, strict=True):
-            engine.adopt(now, watch.name, keys, self._block(), lo, room)
+            now_is = engine.watches.get(watch.name)
+            if now_is is not None and now_is.query == watch.query:  # a reload may have changed it meanwhile
+                engine.adopt(now, watch.name, keys, self._block(), lo, room - len(engine.table) + before)
             lo += len(keys)
         self._nursery = None
 

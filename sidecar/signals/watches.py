@@ -220,6 +220,15 @@ def plan(
     return Plan(tuple(_named(_merged(chain(configured, from_rules, presets)))), tuple(skipped))
 
 
+def announced(limits: Iterable[Limit]) -> list[Limit]:
+    """Limits that are the whole of their rule; of those whose breaches have equal labels, the one true first."""
+    out: dict[object, Limit] = {}
+    for limit in sorted(limits, key=lambda limit: limit.hold):
+        if limit.whole:
+            out.setdefault((limit.alertname, limit.severity, limit.labels, limit.op, limit.value), limit)
+    return list(out.values())
+
+
 def _of_rule(rule: Rule, found: Comparison, step: float) -> Watch:
     static = {name: value for name, value in rule.labels if "{{" not in value}
     severity = static.pop("severity", "")
