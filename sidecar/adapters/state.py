@@ -108,4 +108,6 @@ def _read(path: Path) -> tuple[Mapping[str, Any], Mapping[str, Array]]:
         else:
             arrays[name] = np.frombuffer(data, TYPES[kind]).reshape(shape)
         at += length
+    if "step" not in header:
+        raise ValueError("no header in it")
     return header, arrays

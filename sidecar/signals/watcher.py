@@ -14,7 +14,7 @@ from sidecar.signals.frame import Matrix, Vector
 from sidecar.signals.history import LearningConfig
 from sidecar.signals.lesson import Lesson
 from sidecar.signals.models import Array
-from sidecar.signals.snapshot import Known
+from sidecar.signals.snapshot import Known, Snapshot
 from sidecar.signals.watches import Watch
 from sidecar.telemetry import Telemetry
 from sidecar.types import Instant, PromantisError, Unavailable
@@ -25,6 +25,8 @@ T = TypeVar("T")
 DEADLINE = 0.8  # of a step: what has not been answered by then is not waited for
 PATIENCE = 60.0  # seconds that the first tick waits for history
 SAVE_EVERY = 300.0
+RETRY = 60.0  # seconds until a watch whose history could not be asked is tried again
+SET_BACK = 60.0  # seconds by which a clock may go back before its new time is believed
 CLASS = 2048  # series that are taught together: enough for numpy, few enough for memory
 
 
@@ -40,7 +42,7 @@ class Store(Protocol):
     """Where state survives a restart."""
 
     def save(self, step: float, dump: Iterator[tuple[str, Any]]) -> None: ...
-    def load(self) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Array]]]: ...
+    def load(self) -> Iterable[tuple[Mapping[str, Any], Mapping[str, Array]]]: ...
     def set_aside(self, step: float, why: str) -> None: ...
 
 
@@ -63,7 +65,8 @@ class Watcher:
         self._source, self._store, self._learning = source, store, learning
         self._telemetry, self._clock = telemetry, clock
         self._engines: dict[float, Engine] = {}
-        self._learned: set[tuple[str, str]] = set()
+        self._learned: set[tuple[str, str, float]] = set()
+        self._again: dict[tuple[str, str, float], float] = {}
         self._lessons = (0, 0)
         self._changed = asyncio.Event()
         self._taught = asyncio.Event()
@@ -89,26 +92,33 @@ class Watcher:
 
     async def restore(self) -> None:
         """Take over saved state; what does not fit is set aside and learned anew."""
+        self._engines.update(await self._run(self._tick_thread, self._restored))
+
+    def _restored(self) -> dict[float, Engine]:
         by_step = self._by_step()
-        for header, arrays in await self._run(self._learn_thread, lambda: list(self._store.load())):
+        out = {}
+        for header, arrays in self._store.load():
             step = float(header["step"])
+            if step not in by_step:
+                continue
             try:
-                engine = Engine.load(header, arrays, by_step.get(step, {}))
+                out[step] = Engine.load(header, arrays, by_step[step])
             except (KeyError, ValueError, TypeError) as error:
                 self._store.set_aside(step, str(error))
                 self._telemetry.state_damaged.inc()
-                continue
-            self._engines[step] = engine
+        return out
 
     def watch(self, watches: Iterable[Watch]) -> None:
         """Take a new set of watches; new ones learn their history."""
         before, self.watches = self.watches, {watch.name: watch for watch in watches}
         for name in before.keys() - self.watches.keys():
             self.errors.pop(name, None)
+            self.succeeded.pop(name, None)
             for metric in (self._telemetry.watch_success, self._telemetry.watch_failures):
                 metric.remove(name)
         for name in self.watches:
             self._telemetry.watch_failures.labels(name)
+        self._learned &= {_identity(watch) for watch in self.watches.values()}  # gone is forgotten
         self._changed.set()
         if before != self.watches:
             self._taught.clear()
@@ -154,11 +164,17 @@ class Watcher:
         while True:
             now = self._clock()
             at = math.floor(now / step) * step
-            if at <= last:  # also when the clock was set back: never twice the same instant
+            if at <= last <= at + max(SET_BACK, step):  # never twice the same instant
                 await asyncio.sleep(max(0.01, min(step, last + step - now)))
                 continue
+            if at < last:
+                log.warning("the clock was set back by %g s", last - at)
             last = at
-            await self._tick(step, Instant(at))
+            try:
+                await self._tick(step, Instant(at))
+            except Exception:
+                log.exception("a tick of step %s failed: nothing is said of its series", _number(step))
+                self.known.retire([step])
 
     async def _tick(self, step: float, at: Instant) -> None:
         watches = self._by_step().get(step, {})
@@ -167,20 +183,25 @@ class Watcher:
         engine = self._engines.setdefault(step, Engine(step))
         with self._telemetry.tick_duration.labels(_number(step)).time():
             snapshot = await self._run(self._tick_thread, self._advance, engine, watches, at, got)
+        if self._engines.get(step) is not engine:
+            return
         self.known.publish(snapshot)
         self._ticked.set()
         self._telemetry.tick_lag.labels(_number(step)).set(self._clock() - at)
 
     def _advance(
-        self, engine: Engine, watches: Mapping[str, Watch], at: Instant, got: Mapping[str, Vector]
-    ) -> Any:
+        self, engine: Engine, asked: Mapping[str, Watch], at: Instant, got: Mapping[str, Vector]
+    ) -> Snapshot:
+        # the watches of now: a reload may have changed them while answers were on their way
+        watches = self._by_step().get(engine.step, {})
         if watches != engine.watches:
             engine.watch(watches)
-        snapshot = engine.tick(at, got, self._room())
+        fit = {n: v for n, v in got.items() if n in watches and watches[n].query == asked[n].query}
+        snapshot = engine.tick(at, fit, self._room())
         for reason, count in engine.dropped.items():
             self._telemetry.series_dropped.labels(reason).inc(count)
             engine.dropped[reason] = 0
-        self._telemetry.series.set(sum(len(e.table) for e in self._engines.values()))
+        self._telemetry.series.set(self._rows())
         return snapshot
 
     async def _answer(self, watch: Watch, at: Instant) -> Vector | None:
@@ -194,11 +215,15 @@ class Watcher:
         except PromantisError as error:
             why = str(error)
         else:
+            if watch.name not in self.watches:
+                return None  # a reload took it away
             if self.errors.pop(watch.name, None):
                 log.info("watch %s answers again", watch.name)
             self.succeeded[watch.name] = at
             self._telemetry.watch_success.labels(watch.name).set(at)
             return answer
+        if watch.name not in self.watches:
+            return None
         self._telemetry.watch_failures.labels(watch.name).inc()
         if self.errors.get(watch.name) != why:
             log.warning("watch %s: %s", watch.name, why)
@@ -209,7 +234,7 @@ class Watcher:
 
     async def _keep_learning(self) -> None:
         while True:
-            todo = [w for w in self.watches.values() if (w.name, w.query) not in self._learned]
+            todo = [w for w in self.watches.values() if self._to_learn(w)]
             lessons: list[Lesson] = []
             for step in sorted({w.step for w in todo}):
                 lessons += await self._plan(step, [w for w in todo if w.step == step])
@@ -217,23 +242,32 @@ class Watcher:
             for lesson in lessons:
                 await self._teach(lesson)
             self._telemetry.history_progress.set(self.progress)
+            if lessons:
+                await self._run(self._tick_thread, self._save)
             if not todo:
                 self._taught.set()
                 await asyncio.sleep(1)
 
     async def _plan(self, step: float, watches: Sequence[Watch]) -> list[Lesson]:
-        """Lessons of up to `CLASS` series; a watch that cannot be asked now starts without history."""
+        """Lessons of up to `CLASS` series, or of one watch; a watch that cannot be asked now learns later."""
         lessons: list[Lesson] = []
         engine = self._engines.get(step)
         for watch in watches:
-            self._learned.add((watch.name, watch.query))
+            self._learned.add(_identity(watch))
             now = self._clock()
-            since = engine.known_until(watch.name) if engine else None
+            since = await self._run(self._tick_thread, engine.known_until, watch) if engine else None
             try:
-                begin = since or await self._source.earliest(watch.query, now, float(self._learning.history))
+                begin = (
+                    Instant(since + step)
+                    if since
+                    else await self._source.earliest(watch.query, now, float(self._learning.history))
+                )
                 keys = (await self._source.instant(watch.query, now, 30.0)).keys if begin < now - step else []
             except PromantisError as error:
                 log.warning("watch %s starts without history: %s", watch.name, error)
+                if isinstance(error, Unavailable):
+                    self._learned.discard(_identity(watch))
+                    self._again[_identity(watch)] = asyncio.get_running_loop().time() + RETRY
                 continue
             if not keys:
                 continue
@@ -265,11 +299,16 @@ class Watcher:
             done, total = self._lessons
             self._lessons = (min(done + 1, total), total)
             self._telemetry.history_progress.set(self.progress)
-        engine = self._engines.setdefault(lesson.step, Engine(lesson.step))
-        await self._run(self._tick_thread, self._adopt, engine, lesson)
+        if lesson.step in self._by_step():
+            engine = self._engines.setdefault(lesson.step, Engine(lesson.step))
+            await self._run(self._tick_thread, self._adopt, engine, lesson)
         log.info(
             "learned the history of %d series of %s", lesson.series, ", ".join(w.name for w in lesson.watches)
         )
+
+    def _to_learn(self, watch: Watch) -> bool:
+        due = self._again.get(_identity(watch), 0.0) <= asyncio.get_running_loop().time()
+        return due and _identity(watch) not in self._learned
 
     def _adopt(self, engine: Engine, lesson: Lesson) -> None:
         engine.watch(self._by_step().get(lesson.step, {}))
@@ -283,7 +322,7 @@ class Watcher:
             await self._run(self._tick_thread, self._save)
 
     def _save(self) -> None:
-        for step, engine in self._engines.items():
+        for step, engine in list(self._engines.items()):
             try:
                 self._store.save(step, engine.dump())
             except (OSError, Unavailable) as error:
@@ -300,10 +339,18 @@ class Watcher:
         return out
 
     def _room(self) -> int:
-        return self._learning.max_series - sum(len(engine.table) for engine in self._engines.values())
+        return self._learning.max_series - self._rows()
+
+    def _rows(self) -> int:
+        return sum(len(engine.table) for engine in list(self._engines.values()))
 
     async def _run(self, pool: ThreadPoolExecutor, work: Callable[..., T], *args: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(pool, work, *args)
+
+
+def _identity(watch: Watch) -> tuple[str, str, float]:
+    """What makes a watch another one, with a history of its own to learn."""
+    return watch.name, watch.query, watch.step
 
 
 def _number(step: float) -> str:
