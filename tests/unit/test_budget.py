@@ -27,7 +27,7 @@ def snapshot(
     chances = chances or {}
     score = np.array(scores, np.float32)
     return Snapshot(
-        NOW, step, keys, ["" if k is None else "w" for k in keys], {"w": watch(limits=(LIMIT,))},
+        NOW, step, keys, ["" if k is None else "w" for k in keys], {}, {"w": watch(limits=(LIMIT,))},
         {"score": score, "confidence": np.where(np.isnan(score), np.nan, 0.5).astype(np.float32)},
         LimitLines(
             np.array(list(chances), np.int64), [LIMIT] * len(chances),

@@ -290,4 +290,4 @@ def test_adopting_keeps_to_the_room_and_to_the_watches() -> None:
     e = engine(watch())
     e.adopt(START, "gone", [A], Block(1, 15.0), 0, 10)
     e.adopt(START, "w", [A, B], Block(2, 15.0), 0, 1)
-    assert e.table.view() == ((A,), ("w",))
+    assert e.table.view()[:2] == ((A,), ("w",))

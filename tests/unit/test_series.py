@@ -68,8 +68,8 @@ def test_freed_rows_are_given_to_others_and_no_view_changes() -> None:
     assert len(table) == 1
     assert table.view()[0] == (None, B)
     assert table.place("v", [C], 10).rows.tolist() == [0]
-    assert before == ((A, B), ("w", "w"))
-    assert table.view() == ((C, B), ("v", "w"))
+    assert before == ((A, B), ("w", "w"), {"w": (0, 1)})
+    assert table.view() == ((C, B), ("v", "w"), {"v": (0,), "w": (1,)})
     assert table.place("w", [A, B], 10).rows.tolist() == [2, 1]
 
 
