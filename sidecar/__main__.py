@@ -12,6 +12,7 @@ from sidecar.types import ConfigError
 COMMANDS = {
     "run": "start the sidecar",
     "check": "check the config; with --live, print what it would cost",
+    "backtest": "replay recorded metrics and show what would have been said",
     "cases": "list remediation cases",
     "approve": "approve a case",
     "deny": "deny a case",

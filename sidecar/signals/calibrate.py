@@ -95,8 +95,9 @@ class Intervals(Columns):
         return mixed
 
 
-# Log odds that a run over the threshold is real, by score: `make quality` prints the fit on ../shared/data.
+# Log odds that a run with this peak is real, about what the runs of ../shared/data show (`make quality`).
 INTERCEPT, PER_SCORE = -1.5, 1.5
+ORDINARY = 0.8  # below this score confidence fades to nothing
 YOUNG = 1.0  # days until history counts for two thirds
 
 
@@ -104,5 +105,5 @@ def confidence(score: F32, age: F32, presence: F32) -> F32:
     """Probability f32[rows] that what the score shows is real; low with little (`age` in days) or gappy history."""
     odds = np.exp(f4(INTERCEPT) + f4(PER_SCORE) * score)
     known = f4(1) - np.exp(-age / f4(YOUNG))
-    out: F32 = odds / (f4(1) + odds) * known * presence
+    out: F32 = odds / (f4(1) + odds) * np.minimum(score / f4(ORDINARY), f4(1)) * known * presence
     return out
