@@ -23,6 +23,7 @@ SLICE = 4096  # limit lines
 FORGET_AFTER = 3600.0  # seconds without a sample until a row is given to others
 FORGET_ZERO = 86400.0  # the same where absent means zero
 HOLD = 3  # ticks for which an unanswered watch keeps what was said
+KNOWS = 1 / 24  # days; rows that were just admitted learn their history from the start
 VERSION = 1  # of the dumped state
 
 
@@ -159,10 +160,15 @@ class Engine:
                 nursery.copy_rows(mine + first, block, rows[mine] - lo)
 
     def known_until(self, watch: Watch) -> Instant | None:
-        """When the watch was last ticked, if it has rows that know something."""
-        mine = self.watches.get(watch.name)
-        known = mine is not None and mine.query == watch.query and len(self.table.rows(watch.name))
-        return self.at if known and self.at > 0 else None
+        """When the watch was last ticked, if its rows know enough that only what came since is to be learned."""
+        mine, rows = self.watches.get(watch.name), self.table.rows(watch.name)
+        if mine is None or mine.query != watch.query or not self.at:
+            return None
+        ages = [
+            block.life.age[rows[(rows >= lo) & (rows < hi)] - lo].max(initial=0)
+            for lo, hi, block in self._spans()
+        ]
+        return self.at if max(ages, default=0) >= KNOWS else None
 
     # ------------------------------------------------------------------ state on disk
 
