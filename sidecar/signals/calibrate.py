@@ -103,7 +103,7 @@ YOUNG = 1.0  # days until history counts for two thirds
 
 def confidence(score: F32, age: F32, presence: F32) -> F32:
     """Probability f32[rows] that what the score shows is real; low with little (`age` in days) or gappy history."""
-    odds = np.exp(f4(INTERCEPT) + f4(PER_SCORE) * score)
-    known = f4(1) - np.exp(-age / f4(YOUNG))
+    odds: F32 = np.exp(f4(INTERCEPT) + f4(PER_SCORE) * score)
+    known: F32 = f4(1) - np.exp(-age / f4(YOUNG))
     out: F32 = odds / (f4(1) + odds) * np.minimum(score / f4(ORDINARY), f4(1)) * known * presence
     return out

@@ -16,7 +16,7 @@ from sidecar.signals.models import Array
 from sidecar.signals.models.rare import ABSENT
 from sidecar.signals.snapshot import COLUMNS, FORECAST_OF, LimitLines, Skill, Snapshot
 from sidecar.signals.watches import Limit, Watch, announced
-from sidecar.types import F64, I64, Bools, Instant, Labels
+from sidecar.types import F32, F64, I64, Bools, Instant, Labels
 
 LARGEST, SMALLEST = 8192, 64  # rows of a block: many for numpy's cost per call, few for the processor's cache
 SLICE = 4096  # limit lines
@@ -376,12 +376,12 @@ class Engine:
     def _measure(self) -> Mapping[str, Skill]:
         out = {}
         for name in self.table.watches() if self.blocks else ():
-            rows, losses, covered = self.table.rows(name), [], []
+            rows, losses, covered = self.table.rows(name), list[F32](), list[F32]()
             for lo, hi, block in self._spans():
                 mine = rows[(rows >= lo) & (rows < hi)] - lo
-                mine = mine[(block.intervals.judged[0, mine] > 12)]
-                # in units of each series' own scale, so that large numbers do not speak for all
-                losses.append(block.ensemble.loss[..., mine] / np.maximum(block.ensemble.scale[mine], 1e-12))
+                mine = mine[block.intervals.judged[0, mine] > 12]
+                scale = np.maximum(block.ensemble.scale[mine], np.float32(1e-12))  # one series, one voice
+                losses.append(np.divide(block.ensemble.loss[..., mine], scale))
                 covered.append(block.intervals.covered[:, mine])
             loss = np.concatenate(losses, axis=-1)
             if loss.shape[-1]:
