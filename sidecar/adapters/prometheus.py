@@ -223,7 +223,8 @@ class Prometheus:
         try:
             with self._telemetry.query_duration.labels(kind).time():
                 async with peer.request(method, path, data=form, headers=headers, timeout=within) as response:
-                    body = await response.read()
+                    parts = [part async for part in response.content.iter_any()]
+            body = await asyncio.to_thread(b"".join, parts)  # 26 MB would hold the loop for 14 ms
         except TimeoutError:
             words = f"no answer within {within:g}s" if within else "no answer in time"
             raise Unavailable(f"{peer.url}: {what}: {words}") from None
