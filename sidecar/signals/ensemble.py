@@ -75,7 +75,9 @@ def fold(w: F32, horizon: float) -> F32:
 def weights(regret: F32, eta: F32) -> F32:
     """BOA's weights f32[EXPERTS, rows], floored so that no expert is ever lost."""
     z = eta * regret
-    w: F32 = eta * np.exp(z - z.max(0))
+    z -= z.max(0)
+    w: F32 = np.exp(z, out=z)
+    w *= eta
     w *= f4(1 - 1e-4 * EXPERTS) / w.sum(0)
     w += f4(1e-4)
     return w
@@ -250,13 +252,22 @@ class Ensemble(Columns):
             mixed += self.weight[h, FEATURES] * season
             self._judge(h, x, said, mixed, then, good)
             slant = np.sign(mixed - x) * unit
-            regret = np.clip((mixed - said) * slant, f4(-4), f4(4))
+            regret = np.subtract(mixed, said, out=said)
+            regret *= slant
+            np.maximum(regret, f4(-4), out=regret)
+            np.minimum(regret, f4(4), out=regret)
             np.copyto(regret, f4(0), where=~good)
             keep = np.where(good, f4(MEMORY), f4(1))
             square = regret * regret
-            self.spread[h] = keep * self.spread[h] + square
-            eta = np.minimum(np.sqrt(f4(np.log(EXPERTS)) / self.spread[h]), f4(0.5))
-            self.regret[h] = keep * self.regret[h] + regret - eta * square
+            self.spread[h] *= keep
+            self.spread[h] += square
+            eta = f4(np.log(EXPERTS)) / self.spread[h]
+            np.sqrt(eta, out=eta)
+            np.minimum(eta, f4(0.5), out=eta)
+            self.regret[h] *= keep
+            self.regret[h] += regret
+            square *= eta
+            self.regret[h] -= square
             self.weight[h] = fold(weights(self.regret[h], eta), HORIZONS[h][1])
 
     def _judge(self, h: int, x: F32, said: F32, mixed: F32, then: F32, good: Bools) -> None:
