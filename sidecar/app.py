@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+import msgspec
 from aiohttp.web import RouteDef
 
 from sidecar.adapters.alertmanager import Alertmanager
@@ -177,8 +178,9 @@ class App:
         received = self.relay.alert(fingerprint)
         if received is None:
             return None
+        words = {**received.alert.annotations, **self._enrich(received.alert, clock())}
         near = self.known.near(received.alert.labels, NEAR)
-        return pages.Known(received.alert, received.firing, near)
+        return pages.Known(msgspec.structs.replace(received.alert, annotations=words), received.firing, near)
 
     # ------------------------------------------------------------------ what to watch
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sidecar.demo import binaries, stage, story
-from sidecar.demo.peers import Peer, Stack
+from sidecar.demo.peers import REPOSITORY, Peer, Stack
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -25,6 +25,10 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Play until it is told or Ctrl-C; 1 when a claim did not come true or something did not start."""
+    if not (REPOSITORY / "rules").is_dir():
+        words = "works in a checkout only: git clone the repository, then make demo"
+        print(f"promantis demo: {words}", file=sys.stderr)
+        return 1
     say = _teller()
     try:
         return asyncio.run(_play(say, approve=args.approve or args.check, check=args.check))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import textwrap
 import time
 import urllib.error
 import urllib.parse
@@ -15,6 +16,7 @@ from typing import Any
 import orjson
 
 from sidecar.types import ConfigError, Duration, PromantisError, Rejected, Unavailable
+from sidecar.web import shown
 
 TIMEOUT = 30
 
@@ -105,13 +107,7 @@ def since(at: float) -> str:
 
 def show_plan(plan: dict[str, Any]) -> str:
     """A plan as it would be sent."""
-    lines = []
-    for title, request in (("do", plan["do"]), ("undo", plan.get("undo"))):
-        if request:
-            lines.append(f"  {title:5} {request['method']} {request['url']}")
-            lines += [f"        {name}: {value}" for name, value in request["headers"].items()]
-            lines += [f"        {request['body']}"] if request["body"] is not None else []
-    return plain("\n".join(lines))
+    return plain(textwrap.indent(shown.planned(plan), "  "))
 
 
 def _words(body: bytes, status: int) -> str:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import aiohttp
@@ -114,10 +116,11 @@ class Eyes:
         case = await self.case()
         if case is None or case["stage"] not in ("proposed", "planned"):
             return None
-        command = " ".join(self.approve_command(case["id"])[2:])
+        command = " ".join(self.approve_command(case["id"])[3:])
         return (
             f'a case waits for approval: bigger-pool, POST /pool {{"size": {BIGGER}}}; to approve it:\n'
-            f"            promantis {command}"
+            f"            {self.stage.promantis.url}/a/{case['fingerprint']}\n"
+            f"            {typed()} {command}"
         )
 
     async def resized(self) -> str | None:
@@ -237,6 +240,12 @@ def opening(stage: Stage) -> Mapping[str, str]:
         "Alertmanager's alerts": stage.alertmanager.url + "/api/v2/alerts",
         "the shop": stage.shop.url + "/metrics",
     }
+
+
+def typed() -> str:
+    """How the command is typed here: .venv is on nobody's PATH."""
+    program = Path(sys.executable).with_name("promantis")
+    return os.path.relpath(program) if program.exists() else "promantis"
 
 
 def peers(stage: Stage) -> list[Peer]:

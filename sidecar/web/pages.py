@@ -19,6 +19,8 @@ from sidecar.web.session import Sessions, local_path
 
 ROWS = 20
 """Lines of a table."""
+FIRST = ("promantis_summary", "promantis_outlook")
+"""Annotations that stand above all others."""
 MAX_FORM = 64 << 10
 """Bytes; nobody has logged in yet when a form is read."""
 WAITING = ("proposed", "planned")
@@ -190,6 +192,7 @@ class _Pages:
             known=known,
             cases=cases,
             breaches=shown.ahead(known.findings) if known else [],
+            first=FIRST,
             may=person is not None and person.role >= Role.APPROVE,
         )
 

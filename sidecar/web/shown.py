@@ -32,14 +32,14 @@ def ahead(findings: Sequence[Finding]) -> list[Ahead]:
 
 
 def number(value: float) -> str:
-    """Four digits, a thin dash for what is not known.
+    """Three digits, as the annotations write it; a dash for what is not known.
 
     >>> number(0.123456), number(12345678.0), number(float("nan"))
-    ('0.1235', '12,350,000', '-')
+    ('0.123', '12,300,000', '-')
     """
     if not math.isfinite(value):
         return "-" if math.isnan(value) else "∞" if value > 0 else "-∞"
-    short = float(f"{value:.4g}")
+    short = float(f"{value:.3g}")
     return f"{short:,.0f}" if abs(short) >= 10000 else f"{short:.4g}"
 
 
@@ -92,6 +92,28 @@ def labelled(labels: Labels | JsonObject) -> str:
     return "{" + ", ".join(f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in pairs) + "}"
 
 
+def crossed(f: Finding) -> list[Breach]:
+    """The limits that are crossed now."""
+    return [breach for breach in f.breaches if max(breach.probability.values(), default=0.0) >= 1]
+
+
+def planned(plan: JsonObject) -> str:
+    """A plan as it would be sent, each request below its verb and indented, so that no text can pose as another.
+
+    >>> print(planned({"do": {"method": "POST", "url": "http://a/pool", "headers": {}, "body": "b"}, "undo": None}))
+    do    POST http://a/pool
+          b
+    """
+    lines = []
+    for verb in ("do", "undo"):
+        if request := plan.get(verb):
+            head = [f"{request['method']} {request['url']}"]
+            head += [f"{name}: {value}" for name, value in request["headers"].items()]
+            text = "\n".join([*head, request["body"] or ""]).rstrip()
+            lines.append(f"{verb:6}" + text.replace("\n", "\n" + " " * 6))
+    return "\n".join(lines)
+
+
 class Strip(NamedTuple):
     """A drawing of a value against its band, in 0..100."""
 
@@ -116,5 +138,5 @@ def strip(f: Finding) -> Strip | None:
     return Strip(lower, max(upper - lower, 1.0), value)
 
 
-FILTERS = (number, score, percent, span, utc, labelled, strip)
+FILTERS = (number, score, percent, span, utc, labelled, crossed, planned, strip)
 """What the templates may use, by name."""

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from html.parser import HTMLParser
 from typing import Any
 
+import msgspec
 import pytest
 from aiohttp import ClientResponse
 from aiohttp.test_utils import TestClient, TestServer
@@ -64,11 +65,12 @@ class World:
             "why": ["it matches"],
             "words": "",
             "target": "POST http://shop.local/pool",
-            "plan": {"do": {"method": "POST", "body": HOSTILE}},
+            "plan": {"do": {"method": "POST", "url": "http://shop/pool", "headers": {}, "body": HOSTILE}},
             "plan_hash": "abc123",
             "expires_at": 1_764_003_600,
         }
         self.listed: list[JsonObject] = []
+        self.words = {"promantis_summary": HOSTILE}
 
     def top(self, limit: int) -> Sequence[Finding]:
         return self.findings[:limit]
@@ -80,9 +82,7 @@ class World:
         return min(self.series, 1), self.series
 
     def alert(self, fingerprint: str) -> Known | None:
-        alert = Alert(
-            labels_of({"alertname": "PoolExhaustion", "path": HOSTILE}), {"promantis_summary": HOSTILE}
-        )
+        alert = Alert(labels_of({"alertname": "PoolExhaustion", "path": HOSTILE}), self.words)
         return Known(alert, True, (finding(), UNKNOWN)) if fingerprint == FINGERPRINT else None
 
     def cases(self) -> Sequence[JsonObject]:
@@ -203,6 +203,33 @@ async def test_an_alert_with_hostile_labels_and_its_case(client: TestClient[Any,
         text
     )
     assert world.done == []
+
+
+async def test_the_words_for_an_alert_stand_above_its_other_annotations(
+    client: TestClient[Any, Any], world: World
+) -> None:
+    own = {"promantis_outlook": "It goes on.", "promantis_summary": "It is odd."}
+    world.words = {"runbook": "Look.", "promantis_url": "http://here"} | own
+    text = await (await client.get(f"/a/{FINGERPRINT}")).text()
+    assert text.index("It is odd.") < text.index("It goes on.") < text.index("<dt>runbook</dt>")
+    assert "http://here" not in text  # the page does not link to itself
+
+
+async def test_a_limit_that_is_crossed_is_marked(client: TestClient[Any, Any], world: World) -> None:
+    now = Breach("PoolExhaustion", "page", ">", 0.9, 60, {"15m": 1.0}, 0.0)
+    world.series, world.findings = 1, [msgspec.structs.replace(finding(), breaches=(now,))]
+    text = html.unescape(await (await client.get("/")).text())
+    assert '<span class="stage odd">PoolExhaustion > 0.9</span>' in text
+    assert "No limit that still holds is likely to be crossed within the hour." in text
+
+
+async def test_a_plan_is_shown_as_it_would_be_sent(client: TestClient[Any, Any], world: World) -> None:
+    body = "a\nundo  POST http://elsewhere"
+    plan = {"do": {"method": "POST", "url": "http://shop/pool", "headers": {"X": "***"}, "body": body}}
+    world.listed = [world.case | {"plan": plan}]
+    text = await (await client.get(f"/a/{FINGERPRINT}")).text()
+    sent = "<pre>do    POST http://shop/pool\n      X: ***\n      a\n      undo  POST http://elsewhere</pre>"
+    assert sent in text
 
 
 async def test_approve_and_deny_are_forms_of_their_own(client: TestClient[Any, Any], world: World) -> None:
