@@ -25,6 +25,7 @@ from sidecar.remedy.policy import Policies
 from sidecar.remedy.runner import Runner
 from sidecar.signals.expose import Exposition
 from sidecar.signals.presets import chosen
+from sidecar.signals.promql import ITS_OWN
 from sidecar.signals.snapshot import Known
 from sidecar.signals.watcher import Watcher
 from sidecar.signals.watches import Plan, Skipped, from_config, from_rules, plan
@@ -206,7 +207,7 @@ class App:
         found = await planned(self.prometheus, self.config)
         before = {(one.alertname, one.reason) for one in self._skipped}
         for one in found.skipped:
-            if (one.alertname, one.reason) not in before:
+            if one.reason != ITS_OWN and (one.alertname, one.reason) not in before:
                 log.info("rule %s is not watched: %s", one.alertname, one.reason)
         self._skipped = found.skipped
         self.telemetry.rules_skipped.set(len(found.skipped))

@@ -15,6 +15,7 @@ from sidecar.app import planned
 from sidecar.commands.flags import add_config_flags, config_from
 from sidecar.config import Config
 from sidecar.signals.expose import DETAILS, PER_LINE, SCORES
+from sidecar.signals.promql import ITS_OWN
 from sidecar.signals.watches import Plan, Watch
 from sidecar.telemetry import Telemetry
 from sidecar.types import Instant, Labels, PromantisError
@@ -102,8 +103,10 @@ def bill(config: Config, found: Plan, costs: Sequence[Cost]) -> tuple[list[str],
     ]
     lines += _table("most series", sorted(costs, key=lambda c: -c.series)[:MOST])
     lines += _table("longest queries", sorted(costs, key=lambda c: -c.seconds)[:MOST])
-    lines += ["", f"rules not watched: {len(found.skipped)}"]
-    lines += [f"  {s.alertname}: {s.reason}: {shorten(s.expr)}" for s in found.skipped]
+    skipped = [one for one in found.skipped if one.reason != ITS_OWN]
+    own = len(found.skipped) - len(skipped)
+    lines += ["", f"rules not watched: {len(skipped)}{f', and {own} on Promantis itself' if own else ''}"]
+    lines += [f"  {s.alertname}: {s.reason}: {shorten(s.expr)}" for s in skipped]
     return lines, list(_problems(config, costs, series, rate))
 
 

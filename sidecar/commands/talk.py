@@ -27,9 +27,15 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--url", default="http://127.0.0.1:9909", help="where Promantis listens (%(default)s)"
     )
     parser.add_argument(
-        "--storage.path", dest="storage", default="data", help="where its admin.token lies (%(default)s)"
+        "--storage.path",
+        dest="storage",
+        metavar="FOLDER",
+        default="data",
+        help="where its admin.token lies (%(default)s)",
     )
-    parser.add_argument("--token-file", help="a file with your token, instead of the admin token")
+    parser.add_argument(
+        "--token-file", metavar="FILE", help="a file with your token, instead of the admin token"
+    )
 
 
 class Server:

@@ -20,6 +20,7 @@ _QUOTED = re.compile(r'"(?:\\.|[^"\\])*"|\'(?:\\.|[^\'\\])*\'|`[^`]*`|#[^\n]*', 
 _MATCH = {"MatchOp.Equal": "=", "MatchOp.NotEqual": "!=", "MatchOp.Re": "=~", "MatchOp.NotRe": "!~"}
 _PLAIN_NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 _PLAIN_LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
+ITS_OWN = "it selects metrics of Promantis itself"
 _OWN = ("promantis_anomaly_score", "ALERTS", "ALERTS_FOR_STATE")
 
 
@@ -130,7 +131,7 @@ def own_metrics(expr: pq.Expr) -> str | None:
     for selector in selectors(expr):
         for name in _OWN:
             if _selects(selector, name):
-                return f"it selects {'metrics of Promantis itself' if name == _OWN[0] else name}"
+                return ITS_OWN if name == _OWN[0] else f"it selects {name}"
     return None
 
 

@@ -10,6 +10,7 @@ import pytest
 from sidecar.__main__ import main
 from sidecar.commands.check import Cost, bill
 from sidecar.config import parse
+from sidecar.signals.promql import ITS_OWN
 from sidecar.signals.watches import Limit, Plan, Skipped, Watch
 
 
@@ -77,6 +78,8 @@ def test_the_bill() -> None:
         "  Gone: absent() has no value that could be forecast: absent(x)",
     ]
     assert problems == ["watch dear: broken", "121 series are more than learning.max_series (100)"]
+    own = Skipped("PromantisDown", "up == 0", ITS_OWN)
+    assert bill(config, Plan(skipped=(own,)), [])[0][-1] == "rules not watched: 0, and 1 on Promantis itself"
     busy = [cheap, dear, cheap]
     assert bill(config, Plan(), busy)[1][1] == (
         "0.17 queries/s are more than prometheus.max_queries_per_second (0.1): ticks will be late"

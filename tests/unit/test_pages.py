@@ -167,6 +167,13 @@ async def test_an_ordinary_day(client: TestClient[Any, Any], world: World) -> No
     assert "12 series of 1 watches are inside their bands. Nearest to the edge:" in text
 
 
+async def test_the_first_minutes_are_not_called_ordinary(client: TestClient[Any, Any], world: World) -> None:
+    world.series, world.findings = 12, [UNKNOWN]
+    text = await (await client.get("/")).text()
+    assert "Still learning" in text
+    assert "12 series of 1 watches are followed, and none has enough history for a score yet." in text
+
+
 async def test_what_is_odd_ahead_and_waiting_is_shown(client: TestClient[Any, Any], world: World) -> None:
     world.series, world.findings, world.listed = 2, [finding()], [world.case]
     answer = await client.get("/")
