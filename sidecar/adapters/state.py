@@ -46,7 +46,7 @@ class StateFiles:
                     kind, shape, data = (
                         item.dtype.str[1:],
                         list(item.shape),
-                        np.ascontiguousarray(item).data.cast("B"),
+                        np.ascontiguousarray(item).reshape(-1).view(np.uint8).data,
                     )
                 else:
                     kind, shape, data = "json", [], memoryview(msgspec.json.encode(item))

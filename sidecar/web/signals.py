@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import prometheus_client
 import promql_parser
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 from isal import isal_zlib
 from prometheus_client.openmetrics import exposition as openmetrics
 
@@ -61,7 +61,8 @@ def routes(
         response = web.StreamResponse(headers={"Content-Type": OPENMETRICS if modern else TEXT})
         if zipped:
             response.headers["Content-Encoding"] = "gzip"
-        response.enable_chunked_encoding()
+        if request.version >= HttpVersion11:
+            response.enable_chunked_encoding()
         await response.prepare(request)
         packer = isal_zlib.compressobj(1, wbits=31) if zipped else None
 
@@ -107,7 +108,8 @@ def routes(
 
     async def series(request: web.Request) -> web.Response:
         wanted = selector(request.query.get("match", "{}"))
-        return json([_series(finding) for finding in known.matching(wanted, MOST)])
+        found = await asyncio.to_thread(known.matching, wanted, MOST)  # reads the labels of every series
+        return json([_series(finding) for finding in found])
 
     return [
         web.get("/metrics", metrics),
@@ -124,14 +126,18 @@ def selector(text: str) -> Callable[[Mapping[str, str]], bool]:
     """
     try:
         parsed = promql_parser.parse(text) if text.strip() not in ("", "{}") else None
-        if parsed is not None and not isinstance(parsed, promql_parser.VectorSelector):
-            raise ValueError("not a selector")
-        wanted = parsed.matchers.matchers if parsed is not None else []
-        tests = [_test(m.name, str(m.op).rpartition(".")[2], m.value) for m in wanted if m.name != "__name__"]
+        if parsed is None:
+            return lambda labels: True
+        if not isinstance(parsed, promql_parser.VectorSelector) or parsed.offset or parsed.at:
+            raise ValueError('write {watch="...",job="..."}')
+        ways = [
+            [_test(m.name, str(m.op).rpartition(".")[2], m.value) for m in way if m.name != "__name__"]
+            for way in parsed.matchers.or_matchers or [parsed.matchers.matchers]
+        ]
     except (ValueError, re.error) as wrong:
         raise Problem(400, f"not a selector: {wrong}", "match") from None
 
-    return lambda labels: all(test(labels) for test in tests)
+    return lambda labels: any(all(test(labels) for test in way) for way in ways)
 
 
 def _test(name: str, op: str, value: str) -> Callable[[Mapping[str, str]], bool]:
