@@ -23,7 +23,6 @@ SLICE = 4096  # limit lines
 FORGET_AFTER = 3600.0  # seconds without a sample until a row is given to others
 FORGET_ZERO = 86400.0  # the same where absent means zero
 HOLD = 3  # ticks for which an unanswered watch keeps what was said
-KNOWS = 1 / 24  # days; rows that were just admitted learn their history from the start
 VERSION = 1  # of the dumped state
 
 
@@ -37,6 +36,8 @@ class Engine:
         self.watches: dict[str, Watch] = {}
         self.at = Instant(0.0)
         """Of the last tick."""
+        self.learned: set[str] = set()
+        """Watches whose history was learned."""
         self.dropped = {"budget": 0, "duplicate": 0}
         self._columns: dict[str, Array] = {}
         self._said: tuple[bytes | None, ...] = ()
@@ -56,6 +57,7 @@ class Engine:
         for name in self.table.watches():
             if name not in watches or watches[name].query != self.watches[name].query:
                 self._forget(self.table.drop_watch(name))
+                self.learned.discard(name)
         self.watches = dict(watches)
         self._limits = None
         for name in self.table.watches():
@@ -150,6 +152,7 @@ class Engine:
                 block.copy_rows(found.rows[mine] - lo, nursery, mine + first)
                 block.level.missed[found.rows[mine] - lo] -= self._missed(at)  # they know of these ticks
         self._configure(self.watches[watch], found.rows[found.rows >= 0])
+        self.learned.add(watch)
 
     def lend(self, watch: str, keys: list[bytes], nursery: Block, first: int) -> None:
         """The other way round: what is known of these series goes to nursery rows from `first` on."""
@@ -160,15 +163,10 @@ class Engine:
                 nursery.copy_rows(mine + first, block, rows[mine] - lo)
 
     def known_until(self, watch: Watch) -> Instant | None:
-        """When the watch was last ticked, if its rows know enough that only what came since is to be learned."""
-        mine, rows = self.watches.get(watch.name), self.table.rows(watch.name)
-        if mine is None or mine.query != watch.query or not self.at:
-            return None
-        ages = [
-            block.life.age[rows[(rows >= lo) & (rows < hi)] - lo].max(initial=0)
-            for lo, hi, block in self._spans()
-        ]
-        return self.at if max(ages, default=0) >= KNOWS else None
+        """When the watch was last ticked, if its history was learned: then only what came since has to be."""
+        mine = self.watches.get(watch.name)
+        known = mine is not None and mine.query == watch.query and watch.name in self.learned
+        return self.at if known and self.at else None
 
     # ------------------------------------------------------------------ state on disk
 
@@ -180,6 +178,7 @@ class Engine:
                 "version": VERSION,
                 "step": self.step,
                 "at": self.at,
+                "learned": sorted(self.learned),
                 "queries": {name: watch.query for name, watch in self.watches.items()},
                 "blocks": [block.rows for block in self.blocks],
             },
@@ -216,15 +215,12 @@ class Engine:
                 at += max(0, length)
             watch_of += [names[number] for number in arrays[f"{i}.watch"].tolist()]
         engine.table.restore(keys, watch_of)
-        known = {
-            name
-            for name, query in header["queries"].items()
-            if name in watches and watches[name].query == query
-        }
+        known = {n for n, query in header["queries"].items() if n in watches and watches[n].query == query}
         for name in engine.table.watches():
             if name not in known:
                 engine._forget(engine.table.drop_watch(name))
         engine.watches = {name: watches[name] for name in known}
+        engine.learned = known.intersection(header["learned"])
         engine.watch(watches)
         return engine
 
@@ -297,11 +293,8 @@ class Engine:
         since = (pair for gone in self._zeroed.values() for pair in gone.items())
         free = [row for row, began in since if began < frame.at - FORGET_ZERO]
         for row in np.flatnonzero(lasted > 0):
-            key, watch = (
-                self.table.keys[row] if row < len(self.table.keys) else None,
-                self.watches.get(self._name(int(row))),
-            )
-            if key is None or watch is None:
+            watch = self.watches.get(self._name(int(row)))
+            if watch is None or (key := self.table.keys[row]) is None:
                 continue
             began = frame.at - float(lasted[row])
             born, heir = self._workloads.get((watch.name, series.workload(key)), (-np.inf, row))

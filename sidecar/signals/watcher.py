@@ -25,6 +25,7 @@ T = TypeVar("T")
 DEADLINE = 0.8  # of a step: what has not been answered by then is not waited for
 PATIENCE = 60.0  # seconds that the first tick waits for history
 SAVE_EVERY = 300.0
+LOOK = 1.0  # seconds between looks at what a reload changed
 RETRY = 60.0  # seconds until a watch whose history could not be asked is tried again
 SET_BACK = 60.0  # seconds by which a clock may go back before its new time is believed
 CLASS = 2048  # series that are taught together: enough for numpy, few enough for memory
@@ -157,7 +158,7 @@ class Watcher:
                 loops[step] = group.create_task(self._tick_loop(step))
             if not by_step:
                 self._ticked.set()
-            await asyncio.sleep(1)
+            await asyncio.sleep(LOOK)
 
     async def _tick_loop(self, step: float) -> None:
         last = -math.inf
@@ -246,7 +247,7 @@ class Watcher:
                 await self._run(self._tick_thread, self._save)
             if not todo:
                 self._taught.set()
-                await asyncio.sleep(1)
+                await asyncio.sleep(LOOK)
 
     async def _plan(self, step: float, watches: Sequence[Watch]) -> list[Lesson]:
         """Lessons of up to `CLASS` series, or of one watch; a watch that cannot be asked now learns later."""

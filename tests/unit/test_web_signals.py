@@ -185,7 +185,8 @@ async def test_one_series_in_full(busy: SimpleNamespace) -> None:
 @pytest.mark.parametrize(
     ("match", "count"),
     [("{}", 4), ("", 4), ("x", 4), ('{watch="w"}', 4), ('{watch="other"}', 0), ('{code=~"5.."}', 2), ('{code=~"5"}', 0),
-     ('{code!="200",path="/"}', 1), ('{job="shop",code!~"2.."}', 2), ('{job="shop",missing=""}', 4), ('{missing!=""}', 0),
+     ('{code!="200",path="/"}', 1), ('{job="shop",code!~"2.."}', 2), ('{job="shop",missing=""}', 4),
+     ('{missing!=""}', 0),
      ('{code="200" or path="/cart"}', 3)],
 )  # fmt: skip
 async def test_selectors(busy: SimpleNamespace, match: str, count: int) -> None:
