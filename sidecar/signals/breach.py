@@ -18,6 +18,7 @@ from sidecar.signals.models import f4
 from sidecar.types import F32, F64, HORIZONS, I64, Bools
 
 AT_MOST = 0.999  # before it is true
+OUT_OF_REACH = 16.0  # widths beyond which the probability is less than 1e-6, and said to be 0
 _LOGIT = float(np.log(19.0))  # of 0.95: where the tracked quantiles lie
 _ENDS = np.array([0.0, *(h for _, h in HORIZONS)])
 OPS = (">", ">=", "<", "<=", "==", "!=")
@@ -58,64 +59,86 @@ def true_now(op: npt.NDArray[np.int8], value: F64, x: F64) -> Bools:
 
 def odds(limits: Limits, x: F64, forecast: F64, lower: F64, upper: F64) -> Odds:
     """Odds of each line, from its row's value f64[lines] and forecasts with intervals f64[3, lines]."""
+    s = SIGN[limits.op]
+    away = ((limits.value - x) * s).astype(f4)  # how far now, and each forecast, is on the good side
+    gap = ((limits.value - forecast) * s).astype(f4)
+    span = (upper - lower).astype(f4)
+    # most limits are far out of reach at every horizon: nothing is worked out for them
+    near = ~((gap > span * f4(OUT_OF_REACH / _LOGIT)).all(0) & (away > 0))
+    i = np.flatnonzero(near)
+    if 2 * len(i) > len(x):  # gathering them would cost more than it saves
+        said = _near(limits, x, away, gap, span, upper - forecast)
+        np.copyto(said.probability, f4(0), where=~near)
+        return said
+    probability = np.zeros((len(HORIZONS), len(x)), f4)
+    eta = np.full(len(x), np.nan, f4)
+    some = Limits(limits.row[i], limits.op[i], limits.value[i], limits.hold[i])
+    up = upper[:, i] - forecast[:, i]
+    probability[:, i], eta[i] = _near(some, x[i], away[i], gap[:, i], span[:, i], up)
+    return Odds(probability, eta)
+
+
+def _near(limits: Limits, x: F64, away: F32, gap: F32, span: F32, up: F64) -> Odds:
     over = true_now(limits.op, limits.value, x)
-    s = SIGN[limits.op].astype(np.float64)
-    gap = (limits.value - forecast) * s  # how far the forecast is on the good side
+    upper = up.astype(f4)
     # the side of the distribution that lies towards the limit
-    toward = np.where((gap > 0) == (s > 0), upper - forecast, forecast - lower)
-    np.maximum(toward, 1e-9 * (np.abs(limits.value) + 1e-9), out=toward)
-    toward /= _LOGIT
+    toward = np.where((gap > 0) == (SIGN[limits.op] > 0), upper, span - upper)
+    return Odds(_chances(limits, x, away, gap, toward, over), _eta(away, gap, over))
+
+
+def _chances(limits: Limits, x: F64, away: F32, gap: F32, toward: F32, over: Bools) -> F32:
+    """Probability f32[3, lines] that the condition holds within each horizon."""
+    size = np.abs(limits.value).astype(f4)
+    z = gap / (np.maximum(toward, f4(1e-9) * (size + f4(1e-9))) / f4(_LOGIT))
+    np.maximum(z, f4(-30), out=z)
+    np.minimum(z, f4(30), out=z)
+    np.exp(z, out=z)
+    z += f4(1)
+    ends = np.zeros((1 + len(HORIZONS), len(x)), f4)
+    np.divide(f4(1), z, out=ends[1:])
     # what stands at a limit and stays there is not beyond it: `up < 1` while it is 1
-    stands = (np.abs(gap) <= 1e-6 * (np.abs(limits.value) + 1e-6)) & (x == limits.value) & STRICT[limits.op]
-    gap /= toward
-    np.maximum(gap, -30, out=gap)
-    np.minimum(gap, 30, out=gap)
-    np.exp(gap, out=gap)
-    gap += 1
-    ends = np.zeros((1 + len(HORIZONS), len(x)))
-    np.divide(1, gap, out=ends[1:])
-    np.copyto(ends[1:], 0.0, where=stands)
+    stands = (away == 0) & STRICT[limits.op]
+    if stands.any():
+        np.copyto(ends[1:], f4(0), where=stands & (np.abs(gap) <= f4(1e-6) * (size + f4(1e-6))))
     for sooner, later in itertools.pairwise(ends):
         np.fmax(sooner, later, out=later)  # a horizon below the step has no forecast
-    p = np.empty_like(gap)
-    for row, (_, h) in zip(p, HORIZONS, strict=True):
-        row[:] = _at(ends, h - limits.hold)
-    np.minimum(p, AT_MOST, out=p)
-    np.copyto(p, 1.0, where=over)
+    p = np.stack([_at(ends, h - limits.hold) for _, h in HORIZONS])
+    np.minimum(p, f4(AT_MOST), out=p)
+    np.copyto(p, f4(1), where=over)
     # equality is not forecast, and nothing is said of what is not there
-    np.copyto(p, np.nan, where=(((s == 0) | np.isnan(forecast)) & ~over) | np.isnan(x))
-    return Odds(p.astype(f4), _eta(limits, x, forecast, over))
+    np.copyto(p, f4(np.nan), where=(((SIGN[limits.op] == 0) | np.isnan(gap)) & ~over) | np.isnan(x))
+    return p
 
 
-def _at(p: F64, seconds: F32) -> F64:
-    """Interpolate p f64[4, lines] (now and the horizons) at seconds f32[lines]."""
+def _at(p: F32, seconds: F32) -> F32:
+    """Interpolate p f32[4, lines] (now and the horizons) at seconds f32[lines]."""
     if len(seconds) and (seconds == seconds[0]).all():  # one `for:` for all, as most often
         at = float(seconds[0])
         k = min(max(bisect.bisect_right(_ENDS.tolist(), at) - 1, 0), len(_ENDS) - 2)
         share = min(max((at - _ENDS[k]) / (_ENDS[k + 1] - _ENDS[k]), 0.0), 1.0)
-        one: F64 = p[k] * (1 - share) + p[k + 1] * share
+        one: F32 = p[k] * (f4(1) - f4(share)) + p[k + 1] * f4(share)
         return one
     i = np.clip(np.searchsorted(_ENDS, seconds, side="right") - 1, 0, len(_ENDS) - 2)
-    part = np.clip((seconds - _ENDS[i]) / (_ENDS[i + 1] - _ENDS[i]), 0, 1)
+    part = np.clip((seconds - _ENDS[i]) / (_ENDS[i + 1] - _ENDS[i]), 0, 1).astype(f4)
     line = np.arange(p.shape[1])
-    out: F64 = p[i, line] * (1 - part) + p[i + 1, line] * part
+    out: F32 = p[i, line] * (f4(1) - part) + p[i + 1, line] * part
     return out
 
 
-def _eta(limits: Limits, x: F64, forecast: F64, over: Bools) -> F32:
-    """First crossing of the straight line through now and the forecasts."""
-    eta = np.full(len(x), np.nan)
-    s = SIGN[limits.op].astype(np.float64)
-    at, before = np.zeros(len(x)), s * x
-    limit = s * limits.value
+def _eta(away: F32, gap: F32, over: Bools) -> F32:
+    """First crossing f32[lines] of the straight line through now and the forecasts, by their distances to the limit."""
+    eta = np.full(len(away), np.nan, f4)
+    at, before = np.zeros(len(away), f4), away
     with np.errstate(divide="ignore", invalid="ignore"):
-        for row, (_, horizon) in zip(s * forecast, HORIZONS, strict=True):
-            crosses = np.isnan(eta) & (before <= limit) & (row > limit) & (s != 0)
+        for row, (_, horizon) in zip(gap, HORIZONS, strict=True):
+            crosses = np.isnan(eta) & (before >= 0) & (row < 0)
             if crosses.any():
-                reach = at + (horizon - at) * (limit - before) / (row - before)
-                np.copyto(eta, reach, where=crosses)
+                np.copyto(eta, at + (f4(horizon) - at) * before / (before - row), where=crosses)
             said = ~np.isnan(row)
-            at, before = np.where(said, horizon, at), np.where(said, row, before)
-    np.maximum(eta, 1.0, out=eta)  # 0 says that it is true, so what only touches the limit is a second away
-    np.copyto(eta, 0.0, where=over)
-    return eta.astype(f4)
+            if not said.all():
+                at, before = np.where(said, f4(horizon), at), np.where(said, row, before)
+            else:
+                at, before = np.full_like(at, horizon), row
+    np.maximum(eta, f4(1), out=eta)  # 0 says that it is true, so what only touches the limit is a second away
+    np.copyto(eta, f4(0), where=over)
+    return eta

@@ -14,9 +14,9 @@ from sidecar.signals.ensemble import BLOCK
 from sidecar.signals.frame import Frame, Vector
 from sidecar.signals.models import Array
 from sidecar.signals.models.rare import ABSENT
-from sidecar.signals.snapshot import COLUMNS, FORECAST_OF, LimitLines, Skill, Snapshot
+from sidecar.signals.snapshot import LimitLines, Skill, Snapshot, blank
 from sidecar.signals.watches import Limit, Watch, announced
-from sidecar.types import F32, F64, I64, Bools, Instant, Labels
+from sidecar.types import F32, F64, HORIZONS, I64, Bools, Instant, Labels
 
 LARGEST, SMALLEST = 8192, 64  # rows of a block: many for numpy's cost per call, few for the processor's cache
 SLICE = 4096  # limit lines
@@ -40,6 +40,7 @@ class Engine:
         """Watches whose history was learned."""
         self.dropped = {"budget": 0, "duplicate": 0}
         self._columns: dict[str, Array] = {}
+        self._forecasts: F64 = np.empty((9, 0))
         self._said: tuple[bytes | None, ...] = ()
         """Key of each row in `_columns`."""
         self._unanswered: dict[str, int] = {}
@@ -107,7 +108,7 @@ class Engine:
 
     def advance(self, frame: Frame, trust: Bools | None = None) -> Snapshot:
         """One tick of every block."""
-        columns = {name: np.empty(self._capacity, dtype) for name, dtype in COLUMNS.items()}
+        columns, forecasts = blank(self._capacity)
         trust = np.ones(self._capacity, bool) if trust is None else trust
         for lo, hi, block in self._spans():
             s = slice(lo, hi)
@@ -115,7 +116,7 @@ class Engine:
             block.level.missed += self._missed(frame.at)
             block.tick(frame.at, frame.values[s], frame.asked[s], trust[s], out)
         self._hold(columns)
-        self._columns, self.at = columns, frame.at
+        self._columns, self._forecasts, self.at = columns, forecasts, frame.at
         self._age(frame)
         self._said = self.table.view()[0]
         return self.snapshot(frame.at)
@@ -327,10 +328,7 @@ class Engine:
             first, last = int(some.row[0]), int(some.row[-1])
             whole = last - first + 1 == len(some.row) and (np.diff(some.row) == 1).all()
             rows = slice(first, last + 1) if whole else some.row  # a slice needs no gathering
-            value, lower, upper = (
-                np.stack([self._columns[f + kind][rows] for f in FORECAST_OF.values()])
-                for kind in ("", "_lower", "_upper")
-            )
+            value, lower, upper = self._forecasts[:, rows].reshape(3, len(HORIZONS), -1)
             said = breach.odds(some, self._columns["observed"][rows], value, lower, upper)
             probability[:, part], eta[part] = said
         return LimitLines(lines.row, limits, probability, eta)
@@ -390,7 +388,7 @@ def replay(nursery: Block, at: F64, values: F64, step: float, asked: Bools | Non
     """
     asked = np.ones(nursery.rows, bool) if asked is None else asked
     trust = np.ones(nursery.rows, bool)
-    out = {name: np.empty(nursery.rows, dtype) for name, dtype in COLUMNS.items()}
+    out, _ = blank(nursery.rows)
     for now, x in zip(at.tolist(), values, strict=True):
         if step > nursery.step:
             nursery.teach(now, x, step)

@@ -94,6 +94,19 @@ def lag(step: float, tau: float) -> float:
     return step * (1 - a) / a
 
 
+def _strangest(slopes: F32, usual: F32) -> tuple[F32, F32]:
+    """How far the slope is believed that is farthest beyond its usual and not contradicted, and it."""
+    odd = np.abs(slopes) / usual
+    for i in range(1, TRENDS):
+        short = (
+            np.abs(slopes[i]) - np.sign(slopes[i]) * slopes[:i]
+        )  # a faster one of another sign is short by both
+        odd[i, (short > f4(CONTRADICTS) * usual[:i]).any(0)] = 0
+    best, row = odd.argmax(0), np.arange(slopes.shape[1])
+    believed = (odd[best, row] - f4(BELIEVE)) / f4(SURE - BELIEVE)
+    return np.minimum(np.maximum(believed, f4(0)), f4(1)), slopes[best, row]
+
+
 # before anything was learned: mostly the last values, hardly a trend
 _REGRET = np.array([4, 4, 2, 4, 2, 0, 0, 0, -4, -4, -4], f4).reshape(EXPERTS, 1)
 _WEIGHT = np.stack([fold(weights(_REGRET, np.full_like(_REGRET, 0.5)), h) for _, h in HORIZONS])
@@ -186,19 +199,21 @@ class Ensemble(Columns):
             mean += by
         size = np.abs(r - near)
         # a scale that clips by itself would lock at zero: one that is nothing against x must be able to wake up
-        asleep = (self.scale <= f4(1e-7) * np.abs(x)) | (self.count <= 30)
-        np.minimum(size, f4(10) * self.scale, out=size, where=~asleep)
+        most = f4(10) * self.scale
+        np.copyto(most, f4(np.inf), where=(most <= f4(1e-6) * np.abs(x)) | (self.count <= 30))
+        np.minimum(size, most, out=size)
         self.scale += np.maximum(f4(share(step, SCALE_TAU)), one) * on * (size - self.scale)
         self.count += g
         self.last = x
         # two EWMAs of a ramp lie apart by slope * (difference of their lags)
         lags = np.array([lag(step, tau) for tau in TAUS], f4)
-        slopes = (self.means[:-1] - self.means[1:]) / np.diff(lags).reshape(-1, 1)
+        slopes = self.means[:-1] - self.means[1:]
+        slopes *= (f4(1) / np.diff(lags)).reshape(-1, 1)
         if live:
             size = np.abs(slopes[:TRENDS])
-            np.minimum(
-                size, f4(5) * self.usual_slope, out=size, where=(self.usual_slope > 0) & (self.sloped > 60)
-            )
+            most = f4(5) * self.usual_slope
+            np.copyto(most, f4(np.inf), where=(most == 0) | (self.sloped <= 60))
+            np.minimum(size, most, out=size)
             one = f4(1) / (self.sloped + f4(1))
             self.usual_slope += np.maximum(f4(share(step, SLOPE_TAU)), one) * on * (size - self.usual_slope)
             self.sloped += on
@@ -220,18 +235,12 @@ class Ensemble(Columns):
 
     def _trend(self, x: F32, slopes: F32) -> tuple[F32, F32]:
         """How far the strangest slope is believed (0..1), and it."""
-        usual = self.usual_slope + f4(1e-9) * (np.abs(x) + f4(1e-6))
-        odd = np.abs(slopes) / usual
-        for i in range(1, TRENDS):
-            # the sign of the slope, times the faster ones
-            short = np.abs(slopes[i]) - np.copysign(f4(1), slopes[i]) * slopes[:i]
-            odd[i, (short > f4(CONTRADICTS) * usual[:i]).any(0)] = 0
-        most, slope = odd[0], slopes[0].copy()
-        for other, theirs in zip(odd[1:], slopes[1:], strict=True):
-            np.copyto(slope, theirs, where=other > most)
-            np.maximum(most, other, out=most)
-        believed = np.minimum(np.maximum((most - f4(BELIEVE)) / f4(SURE - BELIEVE), f4(0)), f4(1))
-        believed *= self.sloped > 200
+        believed, slope = np.zeros_like(x), np.zeros_like(x)
+        odd = (np.abs(slopes) > f4(BELIEVE) * self.usual_slope).any(0)
+        row = np.flatnonzero(odd & (self.sloped > 200))
+        if len(row):
+            usual = self.usual_slope[:, row] + f4(1e-9) * (np.abs(x[row]) + f4(1e-6))
+            believed[row], slope[row] = _strangest(slopes[:, row], usual)
         return believed, slope
 
     def _trusted(self) -> F32:

@@ -12,15 +12,22 @@ import numpy as np
 from sidecar.signals import series
 from sidecar.signals.models import Array
 from sidecar.signals.watches import Limit, Watch
-from sidecar.types import F32, HORIZONS, I64, Breach, Finding, Forecast, Instant, Labels
+from sidecar.types import F32, F64, HORIZONS, I64, Breach, Finding, Forecast, Instant, Labels
 
 VALUES = ("observed", "expected", "lower", "upper")
 FORECAST_OF = {name: f"f{name[:-1]}" for name, _ in HORIZONS}
-FORECASTS = tuple(f"{f}{kind}" for f in FORECAST_OF.values() for kind in ("", "_lower", "_upper"))
+FORECASTS = tuple(f"{f}{kind}" for kind in ("", "_lower", "_upper") for f in FORECAST_OF.values())
 COLUMNS: Mapping[str, type[np.generic]] = {
     **dict.fromkeys((*VALUES, *FORECASTS, "since"), np.float64),  # float32 would round a counter of 1e9 to 64
     **dict.fromkeys(("score", "confidence", "raw", "age"), np.float32),
 }
+
+
+def blank(rows: int) -> tuple[dict[str, Array], F64]:
+    """Columns of a tick, not filled yet, and the forecasts among them as one f64[9, rows]: values, lowers, uppers."""
+    forecasts = np.empty((len(FORECASTS), rows))
+    columns = {name: np.empty(rows, dtype) for name, dtype in COLUMNS.items() if name not in FORECASTS}
+    return {**columns, **dict(zip(FORECASTS, forecasts, strict=True))}, forecasts
 
 
 class LimitLines(NamedTuple):
