@@ -1,15 +1,10 @@
-"""The loop that asks, learns, ticks and saves, on a source in memory instead of Prometheus.
-
-Steps are 0.2 s, so that nobody waits for long.
-"""
+"""The loop that asks, learns, ticks and saves, on a source in memory instead of Prometheus."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import numpy as np
@@ -17,115 +12,10 @@ import pytest
 
 from sidecar.adapters.state import StateFiles
 from sidecar.signals import watcher as module
-from sidecar.signals.frame import Matrix, Vector
-from sidecar.signals.history import LearningConfig
-from sidecar.signals.snapshot import Known, Snapshot
-from sidecar.signals.watcher import Watcher
-from sidecar.signals.watches import Watch
-from sidecar.telemetry import Telemetry
-from sidecar.types import F64, Instant, Rejected, Unavailable
-from tests.unit.made import START, key, watch
-
-STEP, OTHER = 0.2, 0.4
-KEYS = [key(i="a"), key(i="b")]
-HISTORY = 60.0
-
-
-def w(name: str = "w", query: str = "x", step: float = STEP) -> Watch:
-    return watch(name, query, step)
-
-
-def level(at: F64 | float) -> F64:
-    """What the series were and are: near 10, never twice the same."""
-    return 10 + np.sin(np.asarray(at, np.float64) * 12.9898) * 0.5
-
-
-class Memory:
-    """Stands for Prometheus: every query has two series since a minute before START."""
-
-    def __init__(self) -> None:
-        self.asked: list[str] = []
-        self.failing: dict[str, Exception] = {}
-        self.slow: dict[str, float] = {}
-        self.keys: dict[str, list[bytes]] = {}
-        self.values: dict[str, float] = {}
-
-    async def _turn(self, kind: str, query: str) -> None:
-        self.asked.append(f"{kind} {query}")
-        await asyncio.sleep(self.slow.get(f"{kind} {query}", 0.0))
-        if error := self.failing.get(f"{kind} {query}"):
-            raise error
-
-    async def instant(self, query: str, at: Instant, within: float) -> Vector:
-        keys = self.keys.get(query, KEYS)
-        await self._turn("instant", query)
-        value = self.values.get(query, float(level(at)))
-        return Vector(keys, np.full(len(keys), value))
-
-    async def range(self, query: str, start: Instant, end: Instant, step: float) -> Matrix:
-        await self._turn("range", query)
-        at = start + np.arange(round((end - start) / step) + 1) * step
-        values = np.where(at >= START - HISTORY, level(at), np.nan)
-        keys = self.keys.get(query, KEYS)
-        return Matrix(keys, at, np.repeat(values[:, None], len(keys), axis=1))
-
-    async def earliest(self, query: str, now: Instant, history: float) -> Instant:
-        await self._turn("earliest", query)
-        return Instant(START - HISTORY)
-
-
-class Bench:
-    """A watcher, its source and its store; `move` sets the clock."""
-
-    def __init__(self, folder: Path) -> None:
-        self.source, self.folder = Memory(), folder
-        self.shift, self._task = 0.0, None
-        self.telemetry: Telemetry
-        self.watcher: Watcher
-        self.known: Known
-        self._began = time.monotonic()
-        self._task: asyncio.Task[None] | None
-
-    def clock(self) -> Instant:
-        return Instant(START + self.shift + time.monotonic() - self._began)
-
-    def start(self, *watches: Watch) -> None:
-        self.known, self.telemetry = Known(), Telemetry()
-        self.watcher = Watcher(
-            self.source, StateFiles(self.folder), self.known, LearningConfig(), self.telemetry, self.clock
-        )
-        self.watcher.watch(watches)
-        self._task = asyncio.create_task(self.watcher.run())
-
-    async def stop(self) -> None:
-        if self._task:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-            self._task = None
-
-    async def until(self, what: Callable[[], object], seconds: float = 5.0) -> None:
-        """Wait for something; what went wrong inside the watcher is raised here."""
-        async with asyncio.timeout(seconds):
-            while not what():
-                if self._task and self._task.done():
-                    self._task.result()
-                await asyncio.sleep(0.005)
-
-    def snapshot(self, step: float = STEP) -> Snapshot | None:
-        return self.known.snapshots.get(step)
-
-    async def ticks(self, count: int, step: float = STEP) -> Snapshot:
-        """The snapshot after that many further ones."""
-        for _ in range(count):
-            before = self.snapshot(step)
-            await self.until(lambda before=before: self.snapshot(step) not in (None, before))  # type: ignore[misc]
-        said = self.snapshot(step)
-        assert said is not None
-        return said
-
-    def value(self, name: str, **labels: str) -> float | None:
-        return self.telemetry.registry.get_sample_value(f"promantis_{name}", labels)
+from sidecar.signals.frame import Vector
+from sidecar.types import Instant, Rejected, Unavailable
+from tests.unit.made import key
+from tests.unit.watching import KEYS, OTHER, STEP, Bench, band, w
 
 
 @pytest.fixture
@@ -135,12 +25,6 @@ async def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     made = Bench(tmp_path / "state")
     yield made
     await made.stop()
-
-
-def band(snapshot: Snapshot, row: int = 0) -> bool:
-    """Whether a row has a band that is not trivial, and a verdict."""
-    c = {name: float(column[row]) for name, column in snapshot.columns.items()}
-    return bool(5 < c["lower"] < c["expected"] < c["upper"] < 15 and c["score"] >= 0 and 9 < c["f60"] < 11)
 
 
 # --------------------------------------------------------------------------- learning
