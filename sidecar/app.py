@@ -42,6 +42,8 @@ FOLLOW = 60.0  # seconds between looks at the user's alerting rules
 RETRY = 5.0
 FIXED = ("prometheus", "alertmanagers", "learning", "storage", "web")
 """Sections that are read at start only."""
+SOURCES = ("rule", "preset", "config")
+"""Where a watch comes from."""
 NEAR = 10  # series shown beside an alert
 
 
@@ -211,6 +213,9 @@ class App:
                 log.info("rule %s is not watched: %s", one.alertname, one.reason)
         self._skipped = found.skipped
         self.telemetry.rules_skipped.set(len(found.skipped))
-        for source in ("rule", "preset", "config"):
+        for source in SOURCES:
             self.telemetry.watches.labels(source).set(sum(w.source == source for w in found.watches))
+        if found.watches != tuple(self.watcher.watches.values()):
+            by = [sum(w.source == source for w in found.watches) for source in SOURCES]
+            log.info("watching %d expressions: %d of rules, %d of presets, %d of the config", sum(by), *by)
         self.watcher.watch(found.watches)

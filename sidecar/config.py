@@ -132,6 +132,14 @@ def check(config: Config, name: str = "promantis.yml") -> None:
                 raise ConfigError(f"{name}: {place}{'.' + where if where else ''}", words)
 
 
+def check_whole(config: Config, name: str = "promantis.yml") -> None:
+    """What only file and flags together can get wrong."""
+    if config.alerts.mode == "inline" and not config.alertmanagers:
+        raise ConfigError(
+            f"{name}: alerts.mode", "inline needs an Alertmanager to send to: name one in alertmanagers"
+        )
+
+
 def _custom(kind: type, value: Any) -> Any:
     if kind is Duration:
         return Duration.parse(value)

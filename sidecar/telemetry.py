@@ -6,6 +6,8 @@ import prometheus_client as prom
 
 from sidecar import __version__
 
+prom.disable_created_metrics()  # a second series beside every counter, which nobody asks for
+
 
 class Telemetry:
     """Self-metrics with a registry of their own, so that several Apps can live in one process."""

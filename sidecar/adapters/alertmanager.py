@@ -10,7 +10,7 @@ import aiohttp
 import msgspec
 import yarl
 
-from sidecar.adapters.http import Client, HttpConfig, url_problem
+from sidecar.adapters.http import Client, HttpConfig, reason, url_problem
 from sidecar.alerts import wire
 from sidecar.alerts.identity import fingerprint
 from sidecar.types import Alert, ConfigError, Labels, Rejected, Section, Unavailable
@@ -129,7 +129,9 @@ class Alertmanager:
                 return response.status, response.headers, await response.read()
         except TimeoutError:
             raise Unavailable(f"{self.name} did not answer within {TIMEOUT:g} s") from None
-        except (aiohttp.ClientError, ConfigError) as error:  # ConfigError: a secret's file cannot be read now
+        except aiohttp.ClientError as error:
+            raise Unavailable(f"{self.name} cannot be asked: {reason(error)}") from None
+        except ConfigError as error:  # a secret's file cannot be read now
             raise Unavailable(f"{self.name} cannot be asked: {error}") from None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
@@ -166,3 +167,21 @@ def _ssl(tls: TlsConfig) -> ssl.SSLContext | bool:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context
+
+
+def reason(error: aiohttp.ClientError) -> str:
+    """Why a peer could not be asked, in the system's words; asyncio puts the address into its own."""
+    if not isinstance(error, aiohttp.ClientConnectorError):
+        return lowered(str(error) or type(error).__name__)
+    failed = error.os_error
+    number = failed.errno or 0
+    return lowered(os.strerror(number) if number > 0 else failed.strerror or str(failed))
+
+
+def lowered(words: str) -> str:
+    """Words that go on after a colon.
+
+    >>> lowered("Connection refused"), lowered("DNS fails")
+    ('connection refused', 'DNS fails')
+    """
+    return words if words[1:2].isupper() else words[:1].lower() + words[1:]

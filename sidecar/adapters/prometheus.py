@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
@@ -15,7 +14,7 @@ import yarl
 
 from sidecar.adapters import decode
 from sidecar.adapters.budget import Budget
-from sidecar.adapters.http import Client, HttpConfig, url_problem
+from sidecar.adapters.http import Client, HttpConfig, lowered, reason, url_problem
 from sidecar.signals.frame import Matrix, Vector
 from sidecar.signals.watches import Rule, RuleGroup
 from sidecar.telemetry import Telemetry
@@ -229,9 +228,9 @@ class Prometheus:
             words = f"no answer within {within:g}s" if within else "no answer in time"
             raise Unavailable(f"{peer.url}: {what}: {words}") from None
         except aiohttp.ClientConnectorError as error:
-            raise Unavailable(f"{peer.url}: {what}: cannot connect: {_reason(error.os_error)}") from None
+            raise Unavailable(f"{peer.url}: {what}: cannot connect: {reason(error)}") from None
         except aiohttp.ClientError as error:
-            raise Unavailable(f"{peer.url}: {what}: {_lower(str(error) or type(error).__name__)}") from None
+            raise Unavailable(f"{peer.url}: {what}: {reason(error)}") from None
         if response.status == 200:
             return body
         said = _said(body) or response.reason or ""
@@ -245,7 +244,7 @@ class Prometheus:
             return decoder()
         except (*decode.MALFORMED, decode.NotAnAnswer) as error:
             raise Unavailable(
-                f"{peer.url}: {what}: not an answer of Prometheus: {_lower(str(error))}"
+                f"{peer.url}: {what}: not an answer of Prometheus: {lowered(str(error))}"
             ) from None
 
 
@@ -275,13 +274,3 @@ def _said(body: bytes) -> str:
     except decode.MALFORMED:
         return ""
     return f"{answer.kind}: {answer.error}"[:300] if answer.error else ""
-
-
-def _reason(error: OSError) -> str:
-    """The system's words; asyncio puts the address into strerror, which the url already says."""
-    number = error.errno or 0
-    return _lower(os.strerror(number) if number > 0 else error.strerror or str(error))
-
-
-def _lower(words: str) -> str:
-    return words if words[1:2].isupper() else words[:1].lower() + words[1:]

@@ -194,7 +194,7 @@ class Relay:
                     if words is None:
                         return Outcome(True)
                     failures[name] = words
-        return Outcome(False, "; ".join(f"{name}: {words}" for name, words in failures.items()))
+        return Outcome(False, "; ".join(_named(name, words) for name, words in failures.items()))
 
     def _with_known(self, pending: _Pending) -> Alert:
         """Say again what was said before, so that annotations do not come and go with each re-send."""
@@ -243,6 +243,10 @@ class Relay:
         await self._quiet.wait()
         for lane in self._lanes:
             await lane.idle()
+
+
+def _named(name: str, words: str) -> str:
+    return words if words.startswith(name) else f"{name}: {words}"
 
 
 def _annotated(alert: Alert, words: Mapping[str, str]) -> Alert:

@@ -7,12 +7,13 @@ import json
 import logging
 import re
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from sidecar.adapters.alertmanager import AlertmanagerConfig
-from sidecar.config import Config, check, load
+from sidecar.config import Config, check, check_whole, load
 from sidecar.types import ConfigError
 
 LEVELS = ("debug", "info", "warn", "error")
@@ -54,6 +55,8 @@ def config_from(args: argparse.Namespace) -> Config:
     if urls := given.get("alertmanager.url"):
         peers = tuple(AlertmanagerConfig(url=url) for url in urls)
         config = _checked(config, "alertmanager.url", "alertmanagers", peers)
+    if file is not None:
+        check_whole(config, Path(file).name)
     return config
 
 

@@ -10,6 +10,7 @@ import logging
 import signal
 import sys
 
+from sidecar import __version__
 from sidecar.app import App
 from sidecar.commands.flags import add_config_flags, config_from, start_logging
 from sidecar.types import ConfigError
@@ -32,6 +33,7 @@ def run(args: argparse.Namespace) -> int:
 
 async def _serve(args: argparse.Namespace) -> None:
     app = App(lambda: config_from(args))
+    log.info("promantis %s starts, prometheus=%s", __version__, app.prometheus.url)
     loop = asyncio.get_running_loop()
     reloads: set[asyncio.Task[None]] = set()
 
@@ -40,14 +42,19 @@ async def _serve(args: argparse.Namespace) -> None:
         reloads.add(task)
         task.add_done_callback(reloads.discard)
 
+    def stop(name: str) -> None:
+        log.info("stopping: %s", name)
+        app.stop()
+
     for name in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(name, app.stop)
+        loop.add_signal_handler(name, stop, name.name)
     loop.add_signal_handler(signal.SIGHUP, reload)
     gc.collect()
     gc.freeze()  # what lives as long as the process is never looked at again
     bar = loop.create_task(_bar(app)) if sys.stderr.isatty() else None
     try:
         await app.run(lambda port: log.info("listening on port %d", port))
+        log.info("stopped")
     finally:
         if bar:
             bar.cancel()

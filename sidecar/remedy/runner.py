@@ -322,7 +322,9 @@ class Runner:
             if new and (old is None or old.stage != new.stage):
                 self._telemetry.cases.labels(new.stage).inc()
             self._count(fact, new)
-            log.info("fact kind=%s case=%s who=%s", fact.kind, fact.case or "-", fact.who)
+            about = new.labels if new else fact.data.get("labels", {})
+            words = "; ".join(filter(None, (dict(about).get("alertname"), fact.data.get("words"))))
+            log.info("%s case=%s who=%s: %s", fact.kind, fact.case or "-", fact.who, words)
 
     def _count(self, fact: Fact, case: Case | None) -> None:
         if fact.kind == "case.refused":

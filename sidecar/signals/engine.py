@@ -38,6 +38,7 @@ class Engine:
         """Of the last tick."""
         self.learned: set[str] = set()
         """Watches whose history was learned."""
+        self._taught = 0.0  # until when history was learned, for who is saved before the first tick
         self.dropped = {"budget": 0, "duplicate": 0}
         self._columns: dict[str, Array] = {}
         self._forecasts: F64 = np.empty((9, 0))
@@ -144,6 +145,7 @@ class Engine:
         """Give the series of nursery rows from `first` on their rows here."""
         if watch not in self.watches:
             return
+        self._taught = at
         found = self.table.place(watch, keys, room)
         if found.new:
             self._admit(watch, found.new, at)
@@ -178,7 +180,7 @@ class Engine:
             {
                 "version": VERSION,
                 "step": self.step,
-                "at": self.at,
+                "at": self.at or self._taught,
                 "learned": sorted(self.learned),
                 "queries": {name: watch.query for name, watch in self.watches.items()},
                 "blocks": [block.rows for block in self.blocks],

@@ -107,6 +107,9 @@ class Watcher:
             except (KeyError, ValueError, TypeError) as error:
                 self._store.set_aside(step, str(error))
                 self._telemetry.state_damaged.inc()
+            else:
+                rows, ago = len(out[step].table), self._clock() - out[step].at
+                log.info("restored %d series of step %s, as of %.0f s ago", rows, _number(step), ago)
         return out
 
     def watch(self, watches: Iterable[Watch]) -> None:
@@ -303,9 +306,8 @@ class Watcher:
         if lesson.step in self._by_step():
             engine = self._engines.setdefault(lesson.step, Engine(lesson.step))
             await self._run(self._tick_thread, self._adopt, engine, lesson)
-        log.info(
-            "learned the history of %d series of %s", lesson.series, ", ".join(w.name for w in lesson.watches)
-        )
+        did = "caught up with" if lesson.resumed else "learned the history of"
+        log.info("%s %d series of %d watches", did, lesson.series, len(lesson.watches))
 
     def _to_learn(self, watch: Watch) -> bool:
         due = self._again.get(_identity(watch), 0.0) <= asyncio.get_running_loop().time()

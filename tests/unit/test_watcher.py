@@ -248,6 +248,19 @@ async def test_a_restart_keeps_the_bands(bench: Bench) -> None:
     assert "earliest x" not in bench.source.asked
 
 
+async def test_a_crash_before_the_first_tick_loses_nothing(bench: Bench) -> None:
+    state = bench.folder / "0.2.state"
+    bench.start(w(), w("v", query="y"))
+    await bench.until(lambda: state.exists())
+    saved = state.read_bytes()
+    await bench.stop()
+    state.write_bytes(saved)
+    bench.source.asked.clear()
+    bench.start(w(), w("v", query="y"))
+    assert band(await bench.ticks(1))
+    assert not [asked for asked in bench.source.asked if asked.startswith("earliest")]
+
+
 async def test_a_restart_learns_what_was_missed(bench: Bench) -> None:
     bench.start(w())
     first = await bench.ticks(1)
