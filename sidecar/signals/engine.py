@@ -36,8 +36,7 @@ class Engine:
         self.watches: dict[str, Watch] = {}
         self.at = Instant(0.0)
         """Of the last tick."""
-        self.learned: set[str] = set()
-        """Watches whose history was learned."""
+        self.learned: set[str] = set()  # watches whose history was
         self._taught = 0.0  # until when history was learned, for who is saved before the first tick
         self.dropped = {"budget": 0, "duplicate": 0}
         self._columns: dict[str, Array] = {}
