@@ -184,10 +184,12 @@ def test_sparse(play: Play) -> None:
 
 def test_step_change(play: Play) -> None:
     """A step out of the band scores above 1 at its first tick and for minutes after."""
-    for said in play.ticks(max(2, int(120 / play.step)), wave=lambda t: wave(t) + 12):
+    lasting = play.ticks(max(2, int(120 / play.step)), wave=lambda t: wave(t) + 12)
+    for said in lasting:
         assert play.get("score", said=said) > 1
     assert play.get("since") == play.at - max(2, int(120 / play.step)) * play.step
-    assert play.get("confidence") > 0.7
+    assert play.get("confidence", said=lasting[0]) > 0.9
+    assert play.get("confidence", "other") < 0.1
     assert play.quiet("other")
 
 
