@@ -2,7 +2,8 @@
 
 The probability that the value is beyond the limit at a horizon comes from a logistic distribution that has the
 forecast's own quantiles; between horizons it is interpolated, and it never falls with the horizon, because a breach
-before is a breach. `for:` shortens the horizon: a condition that must hold for five minutes has to begin five earlier.
+before is a breach. Odds beyond 999 to 1 are not claimed: it is 0 below them, and 1 only when the condition is true.
+`for:` shortens the horizon: a condition that must hold for five minutes has to begin five earlier.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from sidecar.signals.models import f4
 from sidecar.types import F32, F64, HORIZONS, I64, Bools
 
 AT_MOST = 0.999  # before it is true
-OUT_OF_REACH = 16.0  # widths beyond which the probability is less than 1e-6, and said to be 0
 _LOGIT = float(np.log(19.0))  # of 0.95: where the tracked quantiles lie
+# where the probability falls below 1 - AT_MOST: odds beyond 999 to 1 are claimed neither way
+_OUT_OF_REACH = float(np.log(AT_MOST / (1 - AT_MOST))) / _LOGIT
 _ENDS = np.array([0.0, *(h for _, h in HORIZONS)])
 OPS = (">", ">=", "<", "<=", "==", "!=")
 SIGN = np.array([1, 1, -1, -1, 0, 0], f4)
@@ -60,29 +62,33 @@ def true_now(op: npt.NDArray[np.int8], value: F64, x: F64) -> Bools:
 def odds(limits: Limits, x: F64, forecast: F64, lower: F64, upper: F64) -> Odds:
     """Odds of each line, from its row's value f64[lines] and forecasts with intervals f64[3, lines]."""
     s = SIGN[limits.op]
+    above = s > 0
+    # the end of the interval that lies towards the limit, while the forecast is on the good side
+    edge = upper if above.all() else np.where(above, upper, lower)
     away = ((limits.value - x) * s).astype(f4)  # how far now, and each forecast, is on the good side
-    gap = ((limits.value - forecast) * s).astype(f4)
-    span = (upper - lower).astype(f4)
+    gap = (limits.value - forecast).astype(f4)
+    toward = (edge - forecast).astype(f4)
+    if edge is not upper:
+        gap *= s
+        toward *= s
     # most limits are far out of reach at every horizon: nothing is worked out for them
-    near = ~((gap > span * f4(OUT_OF_REACH / _LOGIT)).all(0) & (away > 0))
+    near = ~((gap > toward * f4(_OUT_OF_REACH)).all(0) & (away > 0))
     i = np.flatnonzero(near)
-    if 2 * len(i) > len(x):  # gathering them would cost more than it saves
-        said = _near(limits, x, away, gap, span, upper - forecast)
+    if 4 * len(i) > len(x):  # gathering them would cost more than it saves
+        said = _near(limits, x, away, gap, toward, upper - lower)
         np.copyto(said.probability, f4(0), where=~near)
         return said
-    probability = np.zeros((len(HORIZONS), len(x)), f4)
-    eta = np.full(len(x), np.nan, f4)
-    some = Limits(limits.row[i], limits.op[i], limits.value[i], limits.hold[i])
-    up = upper[:, i] - forecast[:, i]
-    probability[:, i], eta[i] = _near(some, x[i], away[i], gap[:, i], span[:, i], up)
+    probability, eta = np.zeros((len(HORIZONS), len(x)), f4), np.full(len(x), np.nan, f4)
+    if len(i):
+        some = Limits(limits.row[i], limits.op[i], limits.value[i], limits.hold[i])
+        span = upper[:, i] - lower[:, i]
+        probability[:, i], eta[i] = _near(some, x[i], away[i], gap[:, i], toward[:, i], span)
     return Odds(probability, eta)
 
 
-def _near(limits: Limits, x: F64, away: F32, gap: F32, span: F32, up: F64) -> Odds:
+def _near(limits: Limits, x: F64, away: F32, gap: F32, toward: F32, span: F64) -> Odds:
     over = true_now(limits.op, limits.value, x)
-    upper = up.astype(f4)
-    # the side of the distribution that lies towards the limit
-    toward = np.where((gap > 0) == (SIGN[limits.op] > 0), upper, span - upper)
+    toward = np.where(gap > 0, toward, span.astype(f4) - toward)
     return Odds(_chances(limits, x, away, gap, toward, over), _eta(away, gap, over))
 
 
@@ -104,6 +110,7 @@ def _chances(limits: Limits, x: F64, away: F32, gap: F32, toward: F32, over: Boo
         np.fmax(sooner, later, out=later)  # a horizon below the step has no forecast
     p = np.stack([_at(ends, h - limits.hold) for _, h in HORIZONS])
     np.minimum(p, f4(AT_MOST), out=p)
+    np.copyto(p, f4(0), where=p < f4(1 - AT_MOST))
     np.copyto(p, f4(1), where=over)
     # equality is not forecast, and nothing is said of what is not there
     np.copyto(p, f4(np.nan), where=(((SIGN[limits.op] == 0) | np.isnan(gap)) & ~over) | np.isnan(x))

@@ -57,7 +57,9 @@ class Intervals(Columns):
 
         While few forecasts have been judged the interval is at least that of the series' usual deviation `scale`.
         """
-        sigma = np.where(self.judged < FEW, np.maximum(self.sigma, f4(2) * scale), self.sigma)
+        young, sigma = self.judged < FEW, self.sigma
+        if young.any():
+            sigma = np.where(young, np.maximum(sigma, f4(2) * scale), sigma)
         lower = value + sigma * np.minimum(self.quantile[:, 0], f4(0)) - doubt
         upper = value + sigma * np.maximum(self.quantile[:, 1], f4(0)) + doubt
         return lower, upper

@@ -8,18 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from sidecar.signals import breach, series
+from sidecar.signals import series
 from sidecar.signals.block import BOUND, Block
 from sidecar.signals.ensemble import BLOCK
 from sidecar.signals.frame import Frame, Vector
+from sidecar.signals.limits import Lines, Odds
 from sidecar.signals.models import Array
 from sidecar.signals.models.rare import ABSENT
-from sidecar.signals.snapshot import LimitLines, Skill, Snapshot, blank
-from sidecar.signals.watches import Limit, Watch, announced
-from sidecar.types import F32, F64, HORIZONS, I64, Bools, Instant, Labels
+from sidecar.signals.snapshot import Skill, Snapshot, blank
+from sidecar.signals.watches import Watch
+from sidecar.types import F32, F64, I64, Bools, Instant, Labels
 
 LARGEST, SMALLEST = 8192, 64  # rows of a block: many for numpy's cost per call, few for the processor's cache
-SLICE = 4096  # limit lines
 FORGET_AFTER = 3600.0  # seconds without a sample until a row is given to others
 FORGET_ZERO = 86400.0  # the same where absent means zero
 HOLD = 3  # ticks for which an unanswered watch keeps what was said
@@ -40,7 +40,6 @@ class Engine:
         self._taught = 0.0  # until when history was learned, for who is saved before the first tick
         self.dropped = {"budget": 0, "duplicate": 0}
         self._columns: dict[str, Array] = {}
-        self._forecasts: F64 = np.empty((9, 0))
         self._said: tuple[bytes | None, ...] = ()
         """Key of each row in `_columns`."""
         self._unanswered: dict[str, int] = {}
@@ -48,7 +47,8 @@ class Engine:
         """Of watches whose absence means zero: rows that are absent, and since when."""
         self._workloads: dict[tuple[str, Labels], tuple[float, int]] = {}
         """When the newest series of each workload came, and its row."""
-        self._limits: tuple[object, breach.Limits, Sequence[Limit]] | None = None
+        self._limits: tuple[object, Lines] | None = None
+        self._odds = Odds(self._limit_lines())
         self._skills: tuple[tuple[object, int], Mapping[str, Skill]] | None = None
 
     # ------------------------------------------------------------------ watches
@@ -109,14 +109,17 @@ class Engine:
     def advance(self, frame: Frame, trust: Bools | None = None) -> Snapshot:
         """One tick of every block."""
         columns, forecasts = blank(self._capacity)
+        odds = Odds(self._limit_lines())
         trust = np.ones(self._capacity, bool) if trust is None else trust
         for lo, hi, block in self._spans():
             s = slice(lo, hi)
             out = {name: column[s] for name, column in columns.items()}
             block.level.missed += self._missed(frame.at)
             block.tick(frame.at, frame.values[s], frame.asked[s], trust[s], out)
-        self._hold(columns)
-        self._columns, self._forecasts, self.at = columns, forecasts, frame.at
+            odds.work_out(lo, hi, columns["observed"], forecasts)  # while they are in the processor's cache
+        if self._hold(columns):
+            odds.work_out(0, self._capacity, columns["observed"], forecasts)
+        self._columns, self._odds, self.at = columns, odds, frame.at
         self._age(frame)
         self._said = self.table.view()[0]
         return self.snapshot(frame.at)
@@ -132,7 +135,7 @@ class Engine:
             rows=view.rows,
             watches=self.watches,
             columns={name: column[: len(view.keys)] for name, column in self._columns.items()},
-            limits=self._odds(),
+            limits=self._odds.lines(),
             skill=self._skill(),
         )
 
@@ -277,8 +280,8 @@ class Engine:
         """Ticks that never were since the last one, after a pause or a change of the clock."""
         return np.float32(max(0, round(abs(at - self.at) / self.step) - 1 if self.at else 0))
 
-    def _hold(self, columns: dict[str, Array]) -> None:
-        """One failed query must not reset the `for:` of rules on our metrics."""
+    def _hold(self, columns: dict[str, Array]) -> bool:
+        """One failed query must not reset the `for:` of rules on our metrics. Whether anything was held."""
         held = {name for name, n in self._unanswered.items() if 0 < n <= HOLD}
         for name in held if self._columns else ():
             rows = self.table.rows(name)
@@ -287,6 +290,7 @@ class Engine:
             rows = rows[np.fromiter(still, bool, len(rows))]
             for key, column in columns.items():
                 column[rows] = self._columns[key][rows]
+        return bool(held)
 
     def _age(self, frame: Frame) -> None:
         """What vanished keeps its score for `absent_for`, unless a successor came; later its row is freed."""
@@ -317,46 +321,12 @@ class Engine:
 
     # ------------------------------------------------------------------ what is said
 
-    def _odds(self) -> LimitLines:
-        lines, limits = self._lines()
-        n = len(lines.row) if self._columns else 0
-        if not n:
-            return LimitLines(lines.row[:0], (), np.empty((3, 0), np.float32), np.empty(0, np.float32))
-        probability, eta = np.empty((3, n), np.float32), np.empty(n, np.float32)
-        for lo in range(0, n, SLICE):  # slices stay in the processor's cache
-            part = slice(lo, lo + SLICE)
-            some = breach.Limits(lines.row[part], lines.op[part], lines.value[part], lines.hold[part])
-            first, last = int(some.row[0]), int(some.row[-1])
-            whole = last - first + 1 == len(some.row) and (np.diff(some.row) == 1).all()
-            rows = slice(first, last + 1) if whole else some.row  # a slice needs no gathering
-            value, lower, upper = self._forecasts[:, rows].reshape(3, len(HORIZONS), -1)
-            said = breach.odds(some, self._columns["observed"][rows], value, lower, upper)
-            probability[:, part], eta[part] = said
-        return LimitLines(lines.row, limits, probability, eta)
-
-    def _lines(self) -> tuple[breach.Limits, Sequence[Limit]]:
-        """The limit table; made anew only when rows or watches changed.
-
-        Where a rule needs more than this one comparison (`and`, `unless`), its breach alone is not the alert: such
-        a limit is watched but not announced.
-        """
+    def _limit_lines(self) -> Lines:
+        """The limit table; made anew only when rows or watches changed."""
         view = self.table.view()
         if self._limits is None or self._limits[0] is not view:
-            told = {name: announced(watch.limits) for name, watch in self.watches.items()}
-            pairs = [
-                (row, limit)
-                for row, name in enumerate(view.watch_of)
-                if name in self.watches
-                for limit in told[name]
-            ]
-            lines = breach.Limits(
-                row=np.array([row for row, _ in pairs], np.int64),
-                op=np.array([breach.OPS.index(limit.op) for _, limit in pairs], np.int8),
-                value=np.array([limit.value for _, limit in pairs], np.float64),
-                hold=np.array([limit.hold for _, limit in pairs], np.float32),
-            )
-            self._limits = view, lines, [limit for _, limit in pairs]
-        return self._limits[1], self._limits[2]
+            self._limits = view, Lines(view.watch_of, self.watches)
+        return self._limits[1]
 
     def _skill(self) -> Mapping[str, Skill]:
         """Of each watch; made anew when rows changed or a five-minute block ended: between, it hardly moves."""

@@ -88,6 +88,12 @@ def share(step: float, tau: float) -> float:
     return float(1 - np.exp(-step / tau))
 
 
+def _rate(share: float, first: F32, on: F32 | Bools) -> F32:
+    """Weight of a sample: that of a running mean at first, nothing where there is none."""
+    out: F32 = np.maximum(f4(share), first) * np.asarray(on, f4)
+    return out
+
+
 def lag(step: float, tau: float) -> float:
     """By how many seconds such an EWMA trails a ramp."""
     a = share(step, tau)
@@ -176,34 +182,32 @@ class Ensemble(Columns):
             self.residuals[:, first] = r[first]
         g = fresh.astype(f4)
         one = f4(1) / (self.count + f4(1))
+        if fresh.all() and one.max() <= share(step, TAUS[-1]):
+            one, g = np.zeros(1, f4), np.ones(1, f4)  # all rows are known for long: one rate for all
         # a jump counts as one usual difference: a single step is no slope, but a steep ramp of many still is
         jump = x - self.last
         large = (np.abs(jump) > f4(JUMP) * difference) & (difference > 0) & (self.count > 0) & fresh
         if large.any():
             self.means[:, large] += (jump - np.copysign(difference, jump))[large]
-        rate, by = np.empty_like(x), np.empty_like(x)
+        by = np.empty_like(x)
         for mean, tau in zip(self.means, TAUS, strict=True):
-            np.maximum(f4(share(step, tau)), one, out=rate)
-            rate *= g
             np.subtract(x, mean, out=by)
-            by *= rate
+            by *= _rate(share(step, tau), one, g)
             mean += by
         bound = np.where(self.count > 50, f4(8) * self.scale, f4(np.inf))
         near = self.residuals[2]
         clipped = np.minimum(np.maximum(r, near - bound), near + bound)
         for i, (mean, tau) in enumerate(zip(self.residuals, RESIDUAL_TAUS, strict=True)):
-            np.maximum(f4(share(step, tau)), one, out=rate)
-            rate *= g
             np.subtract(clipped if i else r, mean, out=by)
-            by *= rate
+            by *= _rate(share(step, tau), one, g)
             mean += by
         size = np.abs(r - near)
         # a scale that clips by itself would lock at zero: one that is nothing against x must be able to wake up
         most = f4(10) * self.scale
         np.copyto(most, f4(np.inf), where=(most <= f4(1e-6) * np.abs(x)) | (self.count <= 30))
         np.minimum(size, most, out=size)
-        self.scale += np.maximum(f4(share(step, SCALE_TAU)), one) * on * (size - self.scale)
-        self.count += g
+        self.scale += _rate(share(step, SCALE_TAU), f4(1) / (self.count + f4(1)), on) * (size - self.scale)
+        self.count += fresh
         self.last = x
         # two EWMAs of a ramp lie apart by slope * (difference of their lags)
         lags = np.array([lag(step, tau) for tau in TAUS], f4)
@@ -227,9 +231,10 @@ class Ensemble(Columns):
         value = np.einsum("hfr,fr->hr", self.weight[:, :FEATURES], now)
         value += self.weight[:, FEATURES] * seasons
         trend, slope = self._trend(now[X], slopes)
-        share_of = trend * self._trusted()
-        for row, (_, horizon) in zip(value, HORIZONS, strict=True):
-            row += share_of * (now[X] + f4(horizon) * slope - row)
+        share_of = trend * self._trusted() if trend.any() else trend
+        if share_of is not trend:
+            for row, (_, horizon) in zip(value, HORIZONS, strict=True):
+                row += share_of * (now[X] + f4(horizon) * slope - row)
         value[:, self.count == 0] = np.nan
         return Ahead(value, trend, share_of, slope)
 

@@ -27,11 +27,16 @@ class Rare(Columns):
 
     def score(self, inside: Bools, age: F32) -> F32:
         """E f32[states, rows] where `inside` bool[states, rows], -inf elsewhere."""
+        if not inside.any():
+            return np.full(inside.shape, f4(-np.inf))
         e = -np.log10((self.begun + f4(PRIOR)) / (np.minimum(age, f4(MEMORY_DAYS)) + f4(1)))
         return np.where(inside & (self.lasted < f4(ACCEPT)), e, f4(-np.inf))
 
     def learn(self, inside: Bools, on: Bools, step: float) -> None:
         """Count beginnings and durations where the row was asked (`on`)."""
+        if on.all() and not inside.any() and not self.lasted.any():  # as most ticks are
+            self.begun *= f4(1 - step / 86400.0 / MEMORY_DAYS)
+            return
         self.begun *= np.where(on, f4(1 - step / 86400.0 / MEMORY_DAYS), f4(1))
         # counted when the state ends, so that the first hours of it stay as odd as they began
         ends = on & ~inside & (self.lasted > 0)
