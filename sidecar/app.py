@@ -94,6 +94,7 @@ class App:
             telemetry=self.telemetry,
             clock=clock,
         )
+        self._exposition = Exposition(config.exposition)
         self._adopt(config)
 
     # ------------------------------------------------------------------ life
@@ -153,7 +154,8 @@ class App:
 
     def _adopt(self, config: Config) -> None:
         """Swap what a reload may change."""
-        self._exposition = Exposition(config.exposition)
+        if config.exposition != self.config.exposition:  # a new one forgets what is to stay shown for an hour
+            self._exposition = Exposition(config.exposition)
         url = config.alerts.external_url or self._url
         self._enricher = Enricher(self.known, self.runner.preview, config.alerts, url)
         self.config = config

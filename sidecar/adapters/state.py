@@ -26,6 +26,8 @@ class StateFiles:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self.damaged = 0
+        """Files set aside."""
         try:
             folder.mkdir(parents=True, exist_ok=True)
             probe = folder / ".probe"
@@ -75,6 +77,7 @@ class StateFiles:
         return self._folder / f"{step:g}.state"
 
     def _set_aside(self, path: Path, why: str) -> None:
+        self.damaged += 1
         with contextlib.suppress(OSError):
             path.replace(path.with_suffix(".damaged"))
         log.warning("state file %s set aside: %s", path, why)

@@ -42,6 +42,8 @@ class Source(Protocol):
 class Store(Protocol):
     """Where state survives a restart."""
 
+    @property
+    def damaged(self) -> int: ...
     def save(self, step: float, dump: Iterator[tuple[str, Any]]) -> None: ...
     def load(self) -> Iterable[tuple[Mapping[str, Any], Mapping[str, Array]]]: ...
     def set_aside(self, step: float, why: str) -> None: ...
@@ -106,10 +108,10 @@ class Watcher:
                 out[step] = Engine.load(header, arrays, by_step[step])
             except (KeyError, ValueError, TypeError) as error:
                 self._store.set_aside(step, str(error))
-                self._telemetry.state_damaged.inc()
             else:
                 rows, ago = len(out[step].table), self._clock() - out[step].at
                 log.info("restored %d series of step %s, as of %.0f s ago", rows, _number(step), ago)
+        self._telemetry.state_damaged.inc(self._store.damaged)
         return out
 
     def watch(self, watches: Iterable[Watch]) -> None:
