@@ -15,7 +15,7 @@ import numpy as np
 from sidecar.signals import calibrate
 from sidecar.signals.ensemble import BLOCK, RING, Ensemble, X
 from sidecar.signals.models import Array, Columns, Field, f4
-from sidecar.signals.models.level import DIFF, RAW, SEASON, Level, Residuals
+from sidecar.signals.models.level import RAW, SEASON, Level, Residuals
 from sidecar.signals.models.rare import ABSENT, STATES, ZERO, Rare
 from sidecar.signals.models.season import Season
 from sidecar.signals.models.tail import Tail
@@ -45,6 +45,7 @@ class Life(Columns):
         "least_relative": Field(),
         "low": Field(fresh=-np.inf),
         "high": Field(fresh=np.inf),
+        "missed": Field(fresh=1.0, dtype=np.bool_),
     }
     origin: F64
     """First value: everything else is float32 relative to it."""
@@ -64,6 +65,8 @@ class Life(Columns):
     least_relative: F32
     low: F32
     high: F32
+    missed: Bools
+    """Whether a series that is gone, or exactly zero, is missed."""
 
 
 class Scored(NamedTuple):
@@ -144,7 +147,7 @@ class Block:
         np.copyto(verdict, f4(-1), where=np.abs(x - expected) < least)
         np.copyto(verdict, f4(-np.inf), where=~fresh)
         # whichever way is harm: a dead exporter and lost traffic look like zero on every kind of metric
-        zero = fresh & (x64 == 0) & (life.origin + self.level.level != 0)
+        zero = fresh & (x64 == 0) & life.missed & (life.origin + self.level.level != 0)
         states = np.empty((STATES, self.rows), bool)
         # zero is odd only where it lies off the usual range
         zero &= size[RAW] > f4(3) * self.tail.scale[RAW]
@@ -222,8 +225,7 @@ class Block:
         block, ticks = math.floor(at / width), max(1, round(width / step))
         phase = min(math.floor((at % width) / step), ticks - 1)
         live = step == self.step
-        difference = self.tail.scale[DIFF] if live else np.zeros(self.rows, f4)
-        now, slopes = self.ensemble.features(x, season, difference, fresh, on, step, live)
+        now, slopes = self.ensemble.features(x, season, fresh, on, step, live)
         blocks = tuple(max(1, round(h / width)) for _, h in HORIZONS)
         if phase == ticks - 1:
             self.ensemble.learn(x, season, on, tuple(self._slot(block - n) for n in blocks))

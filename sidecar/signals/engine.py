@@ -266,6 +266,7 @@ class Engine:
             life.least_relative[mine] = watch.min_relative_deviation
             life.low[mine] = -np.inf if low is None else low
             life.high[mine] = np.inf if high is None else high
+            life.missed[mine] = watch.absent == "alarm"
 
     def _forget(self, rows: Sequence[int]) -> None:
         gone = np.array(rows, np.int64)

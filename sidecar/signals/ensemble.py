@@ -8,7 +8,7 @@ one coefficient per feature, so that a tick costs a handful of multiplications.
 Beside the mixture stands one more hypothesis, because weights learned in ordinary hours know nothing of a leak: a slope
 far beyond the slopes that this series usually has is believed in proportion, as long as no faster one contradicts it
 and such slopes went on often enough in this series before.
-Jumps are no slopes: what exceeds the usual difference of two samples moves all means along.
+Jumps are no slopes: what exceeds the usual move from sample to sample moves all means along.
 """
 
 from __future__ import annotations
@@ -41,8 +41,10 @@ SEASONAL = slice(S_R, S_R4H + 1)
 MEMORY = 0.9985  # of regrets per block: 2.3 days
 BELIEVE, SURE = 5.0, 10.0  # times the usual slope: from where a trend is believed, and wholly
 CONTRADICTS = 3.0  # usual slopes by which a faster slope must fall short
-JUMP = 8.0  # usual differences
+JUMP = 8.0  # usual moves
+MOVES, STRIDE_MOVES = 20.0, 1000.0  # from how many moves the usual one is known, and how many it remembers
 TREND_FADES = 1 / 6000  # per judgement: a week
+LEAST = 0.3  # usual moves that the mean must at least have made in the time of a slope, to be usual
 TRENDS = 3  # the fastest slopes can be a trend
 
 
@@ -113,6 +115,9 @@ def _strangest(slopes: F32, usual: F32) -> tuple[F32, F32]:
     return np.minimum(np.maximum(believed, f4(0)), f4(1)), slopes[best, row]
 
 
+LAGS = np.diff(TAUS[: TRENDS + 1]).astype(f4).reshape(-1, 1)
+"""Seconds of each slope that can be a trend, about."""
+
 # before anything was learned: mostly the last values, hardly a trend
 _REGRET = np.array([4, 4, 2, 4, 2, 0, 0, 0, -4, -4, -4], f4).reshape(EXPERTS, 1)
 _WEIGHT = np.stack([fold(weights(_REGRET, np.full_like(_REGRET, 0.5)), h) for _, h in HORIZONS])
@@ -139,6 +144,8 @@ class Ensemble(Columns):
         "scale": Field(),
         "usual_slope": Field((TRENDS,)),
         "sloped": Field(),
+        "stride": Field(),
+        "moves": Field(),
         "went_on": Field(fresh=2.0),
         "trends": Field(fresh=2.5),
         "ring": Field((RING, FEATURES + 2), np.nan),
@@ -153,6 +160,9 @@ class Ensemble(Columns):
     residuals: F32
     scale: F32
     usual_slope: F32
+    stride: F32
+    """Usual size of a move from one sample to the next, of those that are not zero."""
+    moves: F32
     sloped: F32
     """Samples from which the usual slopes are known: at the live step only, since slopes of seconds are."""
     went_on: F32
@@ -167,12 +177,12 @@ class Ensemble(Columns):
     """EW mean absolute error of: ours, the last value, the season, season + 10-minute shift."""
 
     def features(
-        self, x: F32, season: F32, difference: F32, fresh: Bools, on: Bools, step: float, live: bool
+        self, x: F32, season: F32, fresh: Bools, on: Bools, step: float, live: bool
     ) -> tuple[F32, F32]:
         """Take a sample: f32[FEATURES, rows] of now, and slopes f32[TRENDS, rows] per second.
 
-        `difference` is the usual one between two samples (0: not known), `live` whether this is the live step. Where
-        not fresh the last value stands, where not `on` no scale learns.
+        `live`: whether this is the live step, where alone slopes and moves are learned. Where not fresh the last value
+        stands, where not `on` no scale learns.
         """
         x = np.where(fresh, x, self.last)
         first = fresh & (self.count == 0)
@@ -184,11 +194,8 @@ class Ensemble(Columns):
         one = f4(1) / (self.count + f4(1))
         if fresh.all() and one.max() <= share(step, TAUS[-1]):
             one, g = np.zeros(1, f4), np.ones(1, f4)  # all rows are known for long: one rate for all
-        # a jump counts as one usual difference: a single step is no slope, but a steep ramp of many still is
-        jump = x - self.last
-        large = (np.abs(jump) > f4(JUMP) * difference) & (difference > 0) & (self.count > 0) & fresh
-        if large.any():
-            self.means[:, large] += (jump - np.copysign(difference, jump))[large]
+        if live:
+            self._follow_jumps(x - self.last, on)
         by = np.empty_like(x)
         for mean, tau in zip(self.means, TAUS, strict=True):
             np.subtract(x, mean, out=by)
@@ -226,6 +233,19 @@ class Ensemble(Columns):
         out[FAST:] = slopes[1:]
         return out, slopes[:TRENDS]
 
+    def _follow_jumps(self, move: F32, on: Bools) -> None:
+        """Move all means along with a jump, so that it leaves no slope but that of one usual move: a single step is
+        no trend, but a steep ramp of many still is. A count that seldom moves has a usual move all the same."""
+        size = np.abs(move)
+        moved = (size > 0) & on & (self.count > 0)
+        jumped = moved & (size > f4(JUMP) * self.stride) & (self.moves > f4(MOVES))
+        if jumped.any():
+            self.means[:, jumped] += (move - np.copysign(self.stride, move))[jumped]
+            np.minimum(size, f4(JUMP) * self.stride, out=size, where=jumped)
+        rate = np.maximum(f4(1) / (self.moves + f4(1)), f4(1 / STRIDE_MOVES)) * moved
+        self.stride += rate * (size - self.stride)
+        self.moves += moved
+
     def ahead(self, now: F32, slopes: F32, seasons: F32) -> Ahead:
         """Forecasts from features and slopes of now and the seasons ahead f32[3, rows]."""
         value = np.einsum("hfr,fr->hr", self.weight[:, :FEATURES], now)
@@ -244,7 +264,9 @@ class Ensemble(Columns):
         odd = (np.abs(slopes) > f4(BELIEVE) * self.usual_slope).any(0)
         row = np.flatnonzero(odd & (self.sloped > 200))
         if len(row):
-            usual = self.usual_slope[:, row] + f4(1e-9) * (np.abs(x[row]) + f4(1e-6))
+            # where hardly anything moves, a single move is no trend either
+            least = f4(LEAST) * self.stride[row] / LAGS
+            usual = np.maximum(self.usual_slope[:, row], least) + f4(1e-9) * (np.abs(x[row]) + f4(1e-6))
             believed[row], slope[row] = _strangest(slopes[:, row], usual)
         return believed, slope
 

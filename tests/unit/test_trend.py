@@ -1,0 +1,42 @@
+"""A leak is seen coming whatever the metric is like: also in a count of which hardly anything moves."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sidecar.signals.block import Block
+from sidecar.signals.engine import Engine, replay
+from sidecar.signals.frame import Vector
+from sidecar.signals.watches import Limit, Watch
+from sidecar.types import F64, Instant
+
+STEP, NOW, POOLS = 5.0, 1_700_000_100.0, 16
+WATCH = Watch("pool", "used / size", "rule", STEP, limits=(Limit(">", 0.85, 15.0, "PoolExhaustion"),))
+KEYS = [b'{"pool":"%d"}' % i for i in range(POOLS)]
+
+
+def used(rng: np.random.Generator, at: float, leaked: float = 0.0) -> F64:
+    """Share of 20 connections in use: whole ones, which move in 2 % (the first pool) to half of all samples."""
+    moves = rng.random(POOLS) < np.linspace(0.02, 0.5, POOLS)
+    busy = 3.4 + 1.5 * np.sin(2 * np.pi * (at % 86400) / 86400) + moves * rng.normal(0, 1, POOLS)
+    return np.floor(np.round(busy) + leaked) / 20
+
+
+def test_a_leak_of_whole_connections_is_announced_a_minute_ahead() -> None:
+    rng, nursery = np.random.default_rng(0), Block(POOLS, STEP)
+    begin = NOW - 2000 * STEP
+    for at, step in ((np.arange(begin - 86400, begin, 300.0), 300.0), (np.arange(begin, NOW, STEP), STEP)):
+        replay(nursery, at, np.array([used(rng, now) for now in at.tolist()]), step)
+    engine = Engine(STEP)
+    engine.watch({"pool": WATCH})
+    engine.adopt(Instant(NOW), "pool", KEYS, nursery, 0, POOLS)
+    announced, true = np.full(POOLS, np.nan), np.full(POOLS, np.nan)
+    for tick in range(50):
+        since = tick * STEP
+        values = used(rng, NOW + since, leaked=5.8 / 60 * since)
+        chance = engine.tick(Instant(NOW + since), {"pool": Vector(KEYS, values)}, 0).limits.probability[0]
+        if tick == 0:
+            assert (chance < 0.01).all()  # nothing was announced before the leak
+        announced = np.where(np.isnan(announced) & (chance > 0.8) & (chance < 1), since, announced)
+        true = np.where(np.isnan(true) & (chance == 1), since, true)
+    assert (true - announced >= 45).all()
