@@ -68,6 +68,7 @@ class Watcher:
         self._source, self._store, self._learning = source, store, learning
         self._telemetry, self._clock = telemetry, clock
         self._engines: dict[float, Engine] = {}
+        self._failing: dict[float, dict[str, str]] = {}
         self._learned: set[tuple[str, str, float]] = set()
         self._again: dict[tuple[str, str, float], float] = {}
         self._lessons = (0, 0)
@@ -186,6 +187,7 @@ class Watcher:
         watches = self._by_step().get(step, {})
         answers = await asyncio.gather(*(self._answer(watch, at) for watch in watches.values()))
         got = {name: answer for name, answer in zip(watches, answers, strict=True) if answer is not None}
+        self._tell_failing(step, {n: self.errors[n] for n in watches if n in self.errors})
         engine = self._engines.setdefault(step, Engine(step))
         with self._telemetry.tick_duration.labels(_number(step)).time():
             snapshot = await self._run(self._tick_thread, self._advance, engine, watches, at, got)
@@ -223,18 +225,27 @@ class Watcher:
         else:
             if watch.name not in self.watches:
                 return None  # a reload took it away
-            if self.errors.pop(watch.name, None):
-                log.info("watch %s answers again", watch.name)
+            self.errors.pop(watch.name, None)
             self.succeeded[watch.name] = at
             self._telemetry.watch_success.labels(watch.name).set(at)
             return answer
         if watch.name not in self.watches:
             return None
         self._telemetry.watch_failures.labels(watch.name).inc()
-        if self.errors.get(watch.name) != why:
-            log.warning("watch %s: %s", watch.name, why)
         self.errors[watch.name] = why
         return None
+
+    def _tell_failing(self, step: float, failing: dict[str, str]) -> None:
+        """Log what fails and what answers again: a line for an outage, not one for each watch."""
+        before, self._failing[step] = self._failing.get(step, {}), failing
+        fresh = [name for name in failing if name not in before]
+        if fresh:
+            others = f" and {len(fresh) - 1} others" if len(fresh) > 1 else ""
+            log.warning("no answer for watch %s%s: %s", fresh[0], others, failing[fresh[0]])
+        again = [name for name in before if name not in failing and name in self.watches]
+        if again:
+            others = f" and {len(again) - 1} others" if len(again) > 1 else ""
+            log.info("watch %s%s answered again", again[0], others)
 
     # ------------------------------------------------------------------ history
 

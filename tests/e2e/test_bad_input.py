@@ -208,7 +208,7 @@ async def test_prometheus_that_breaks_and_mends(stack: Stack) -> None:
         assert series["watch"] == "Down"  # what was said is held for a moment, or known without a value
         between.instead = None
         await until(lambda: recovered(side), 5)
-        assert "watch Down answers again" in side.tail(99)
+        assert "watch Down answered again" in side.tail(99)
 
 
 async def up(prometheus: Peer) -> bool:
