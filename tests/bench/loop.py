@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import json
 import subprocess
 import sys
@@ -206,16 +205,15 @@ def _named(handle: asyncio.Handle) -> str:
 
 def child(series: int, port: int) -> None:
     """Promantis' own parts as `promantis run` starts them, on a state that knows its series."""
-    sys.setswitchinterval(0.0005)  # as in commands/run.py
     with tempfile.TemporaryDirectory() as folder:
         asyncio.run(_child(series, port, Path(folder)))
 
 
 async def _child(series: int, port: int, folder: Path) -> None:
-    import sidecar.commands.run  # noqa: F401  what the main process imports
     from sidecar.adapters import decode
     from sidecar.adapters.prometheus import Prometheus, PrometheusConfig
     from sidecar.adapters.state import StateFiles
+    from sidecar.commands.run import let_the_loop_run
     from sidecar.signals import watcher as watching
     from sidecar.signals.block import Block
     from sidecar.signals.engine import Engine
@@ -255,8 +253,7 @@ async def _child(series: int, port: int, folder: Path) -> None:
     ):
         spans.watch(owner, name)
     scrapes = 0
-    gc.collect()
-    gc.freeze()  # as in commands/run.py, before anything is known
+    let_the_loop_run()
     async with _serving(known, exposition, watcher, telemetry, clock) as (own, count):
         watcher.watch([watch])
         run = asyncio.create_task(watcher.run())
