@@ -132,7 +132,10 @@ class Block:
         level, previous = self.level.now(x)
         day, week = self.season.at(at, level, self.step)
         res = self.level.residuals(x, level, previous, day, week, self.step)
-        tiny = (1e-9 * (1 + np.abs(np.where(fresh, x64, 0)))).astype(f4)
+        tiny = np.abs(x64).astype(f4)
+        tiny += f4(1)
+        tiny *= f4(1e-9)
+        np.copyto(tiny, f4(1e-9), where=~fresh)
         size = np.abs(res.r)
         both = life.up.all() and life.down.all()
         sided = size[:4] if both else np.maximum(res.r[:4] * life.up, res.r[:4] * -life.down)
@@ -141,8 +144,10 @@ class Block:
         expected = res.centre[SEASON]
         least = np.maximum(life.least, life.least_relative * np.abs(expected + origin.astype(f4)))
         edge += tiny
-        upper = np.maximum((res.centre + edge / res.gain).min(0), expected + least)
-        lower = np.minimum((res.centre - edge / res.gain).max(0), expected - least)
+        edge /= res.gain
+        # what is expected lies always inside, also after a jump, when no value would be ordinary
+        upper = np.maximum((res.centre + edge).min(0), expected + least)
+        lower = np.minimum((res.centre - edge).max(0), expected - least)
         verdict = e.max(0)
         np.copyto(verdict, f4(-1), where=np.abs(x - expected) < least)
         np.copyto(verdict, f4(-np.inf), where=~fresh)
@@ -263,20 +268,16 @@ class Block:
         np.minimum(np.maximum(raw, f4(0)), f4(CAP / THRESHOLD), out=score)
         out["observed"][:] = x  # also what cannot be scored: a limit may be met by infinity
         grown = life.seen >= WARM
-        out["confidence"][:] = np.where(
-            s.asked & (life.seen > 0),
-            calibrate.confidence(np.where(np.isnan(score), f4(0), score), life.age, life.presence),
-            np.nan,
-        )
+        confidence = out["confidence"]
+        np.copyto(confidence, np.where(s.asked & (life.seen > 0), f4(0), f4(np.nan)))
+        odd = np.flatnonzero((score > 0) & ~np.isnan(confidence))  # of what is ordinary nothing is believed
+        confidence[odd] = calibrate.confidence(score[odd], life.age[odd], life.presence[odd])
         known = s.fresh & grown
-        crossed = s.lower > s.upper  # after a jump no value would be ordinary: the band shuts between the two
-        middle = (s.lower + s.upper) / f4(2)
-        lower, upper = np.where(crossed, middle, s.lower), np.where(crossed, middle, s.upper)
         floor = np.where(life.negative, life.low, np.maximum(life.low, f4(0)))
         for name, column in (
-            ("expected", np.minimum(np.maximum(s.expected, lower), upper)),
-            ("lower", lower),
-            ("upper", upper),
+            ("expected", s.expected),
+            ("lower", s.lower),
+            ("upper", s.upper),
         ):
             said = np.add(column, life.origin, out=out[name])
             np.maximum(said, floor, out=said)

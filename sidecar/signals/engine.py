@@ -19,7 +19,10 @@ from sidecar.signals.snapshot import Skill, Snapshot, blank
 from sidecar.signals.watches import Watch
 from sidecar.types import F32, F64, I64, Bools, Instant, Labels
 
-LARGEST, SMALLEST = 8192, 64  # rows of a block: many for numpy's cost per call, few for the processor's cache
+LARGEST, SMALLEST = (
+    10240,
+    64,
+)  # rows of a block: many for numpy's cost per call, few for the processor's cache
 FORGET_AFTER = 3600.0  # seconds without a sample until a row is given to others
 FORGET_ZERO = 86400.0  # the same where absent means zero
 HOLD = 3  # ticks for which an unanswered watch keeps what was said
@@ -246,7 +249,7 @@ class Engine:
         while self._capacity < need:
             # few blocks, and few rows that nobody needs
             missing = max(need - self._capacity, self._capacity // 4)
-            size = min(max(SMALLEST, 1 << (missing - 1).bit_length()), LARGEST)
+            size = min(math.ceil(missing / SMALLEST) * SMALLEST, LARGEST)
             self.blocks.append(Block(size, self.step))
         self._configure(self.watches[watch], np.array(rows))
         self._limits = None
