@@ -19,6 +19,7 @@ from sidecar.signals.models.level import RAW, SEASON, Level, Residuals
 from sidecar.signals.models.rare import ABSENT, STATES, ZERO, Rare
 from sidecar.signals.models.season import Season
 from sidecar.signals.models.tail import Tail
+from sidecar.signals.snapshot import FORECASTS
 from sidecar.types import F32, F64, HORIZONS, I64, Bools
 
 THRESHOLD = 0.9  # E at which the score is 1: one page in eight days (research/detection.md)
@@ -205,8 +206,7 @@ class Block:
         value, lower, upper = self._ahead(at, s.x, s.day, s.fresh, on, self.step)
         life = self.life
         floor = np.where(life.negative, life.low, np.maximum(life.low, f4(0)))
-        low, high = floor - life.origin, life.high - life.origin
-        bounded, stale = not np.isposinf(life.high).all(), ~(s.fresh & (life.seen >= WARM))
+        low, stale = floor - life.origin, ~(s.fresh & (life.seen >= WARM))
         some_stale = stale.any()
         for i, (name, horizon) in enumerate(HORIZONS):
             key = f"f{name[:-1]}"
@@ -216,11 +216,18 @@ class Block:
                     said[:] = np.nan  # within one step nothing can be said
                     continue
                 np.maximum(column, low, out=said)
-                if bounded:
-                    np.minimum(said, high, out=said)
                 said += life.origin
                 if some_stale:
                     np.copyto(said, np.nan, where=stale)
+
+    def bound(self, out: Mapping[str, Array]) -> None:
+        """Hold forecasts below what the value cannot pass (or has passed); after the odds, since the way to a limit is
+        told by where the line would go."""
+        rows = np.flatnonzero(self.life.high < np.inf)
+        if len(rows):
+            most = np.fmax(self.life.high[rows], out["observed"][rows])
+            for name in FORECASTS:
+                out[name][rows] = np.minimum(out[name][rows], most)
 
     def _ahead(
         self, at: float, x: F32, season: F32, fresh: Bools, on: Bools, step: float

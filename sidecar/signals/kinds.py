@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import re
 
+import promql_parser as pq
+
+from sidecar.signals import promql
+
 KINDS = ("latency", "errors", "traffic", "saturation", "cpu", "memory", "disk", "network", "other")
 
 _TABLE = (
@@ -36,3 +40,34 @@ def guess_kind(query: str) -> str:
     """
     lower = query.lower()
     return next((kind for kind, pattern in _TABLE if re.search(pattern, lower)), "other")
+
+
+_WHOLE = re.compile(
+    r"(_max|_maximum|_limit|_limit_bytes|_capacity|_capacity_bytes|_size|_size_bytes|MemTotal_bytes)$"
+)
+"""Names of metrics that say how much there is at most."""
+
+
+def guess_bounds(query: str) -> tuple[float | None, float | None]:
+    """What the value of a query cannot pass: used / max lies between 0 and 1, in percent between 0 and 100.
+
+    >>> guess_bounds("pool_in_use / pool_max"), guess_bounds("100 * (a / a_limit)"), guess_bounds("a / b")
+    ((0.0, 1.0), (0.0, 100.0), (None, None))
+    """
+    whole = _share(promql.bare(promql.parse(query)))
+    return (None, None) if whole is None else (0.0, whole)
+
+
+def _share(expr: pq.Expr) -> float | None:
+    """1 for a share of a whole, 100 for one in percent, None for anything else."""
+    if not isinstance(expr, pq.BinaryExpr):
+        return None
+    left, right = promql.bare(expr.lhs), promql.bare(expr.rhs)
+    if str(expr.op) == "/":
+        names = [selector.name or "" for selector in promql.selectors(right)]
+        return 1.0 if names and all(_WHOLE.search(name) for name in names) else None
+    if str(expr.op) == "*":
+        for share, factor in ((left, right), (right, left)):
+            if isinstance(factor, pq.NumberLiteral) and factor.val == 100 and _share(share) == 1:
+                return 100.0
+    return None

@@ -12,7 +12,7 @@ import msgspec
 
 from sidecar.signals import promql
 from sidecar.signals.conditions import COMPARE, Comparison, comparisons
-from sidecar.signals.kinds import KINDS, guess_kind
+from sidecar.signals.kinds import KINDS, guess_bounds, guess_kind
 from sidecar.types import Duration, Labels, Section
 
 DIRECTIONS = ("up", "down", "both")
@@ -242,6 +242,7 @@ def _of_rule(rule: Rule, found: Comparison, step: float) -> Watch:
         step=step,
         kind=guess_kind(found.query),
         direction=_direction((limit,)),
+        bounds=guess_bounds(found.query),
         limits=(limit,),
         alertnames=(rule.alertname,),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 
 from sidecar.signals.block import Block
@@ -40,3 +41,24 @@ def test_a_leak_of_whole_connections_is_announced_a_minute_ahead() -> None:
         announced = np.where(np.isnan(announced) & (chance > 0.8) & (chance < 1), since, announced)
         true = np.where(np.isnan(true) & (chance == 1), since, true)
     assert (true - announced >= 45).all()
+
+
+def test_a_share_is_not_forecast_beyond_its_whole_while_its_way_to_the_limit_is() -> None:
+    rng, nursery = np.random.default_rng(1), Block(POOLS, STEP)
+    at = np.arange(NOW - 1000 * STEP, NOW, STEP)
+    replay(nursery, at, np.array([used(rng, now) for now in at.tolist()]), STEP)
+    said = []
+    for bounds in ((None, None), (0.0, 1.0)):
+        engine, again = Engine(STEP), np.random.default_rng(2)
+        engine.watch({"pool": msgspec.structs.replace(WATCH, bounds=bounds)})
+        engine.adopt(Instant(NOW), "pool", KEYS, nursery, 0, POOLS)
+        for tick in range(30):
+            values = used(again, NOW + tick * STEP, leaked=5.8 / 60 * tick * STEP)
+            snapshot = engine.tick(Instant(NOW + tick * STEP), {"pool": Vector(KEYS, values)}, 0)
+        said.append(snapshot)
+    free, bound = said
+    assert (free.columns["f60"] > 1).any()
+    assert (bound.columns["f60"] <= 1).all()
+    assert (bound.columns["f60_upper"] <= 1).all()
+    np.testing.assert_array_equal(bound.limits.eta, free.limits.eta)
+    np.testing.assert_array_equal(bound.limits.probability, free.limits.probability)
