@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import logging
 import sqlite3
@@ -36,12 +37,11 @@ class SqliteJournal:
         """Open or make the file. ConfigError names the path when it cannot be used."""
         self._path = path
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
-        try:
+        with contextlib.ExitStack() as undo:
+            undo.callback(self._thread.shutdown)
             self._db = self._thread.submit(_open, path, migrations).result()
             self._seq, self._hash = self._thread.submit(self._last).result()
-        except BaseException:
-            self._thread.shutdown()
-            raise
+            undo.pop_all()
 
     async def append(self, at: Instant, drafts: Sequence[Draft]) -> list[Fact]:
         """Store all or none, on disk on return; Unavailable when they cannot be stored."""
@@ -122,7 +122,8 @@ def _open(path: Path, migrations: Sequence[str]) -> sqlite3.Connection:
 def _connect(path: Path, migrations: Sequence[str]) -> sqlite3.Connection:
     """One connection, its schema brought forward."""
     db = sqlite3.connect(path, timeout=1)
-    try:
+    with contextlib.ExitStack() as undo:
+        undo.callback(db.close)
         db.execute("PRAGMA locking_mode=EXCLUSIVE")  # two that act on one journal would act twice
         db.execute("PRAGMA journal_mode=WAL")
         db.execute("PRAGMA synchronous=FULL")
@@ -132,9 +133,7 @@ def _connect(path: Path, migrations: Sequence[str]) -> sqlite3.Connection:
         for number, script in enumerate(migrations[version:], version + 1):
             db.executescript(f"BEGIN IMMEDIATE; {script} PRAGMA user_version={number}; COMMIT;")
         db.execute("BEGIN IMMEDIATE").connection.rollback()  # a read-only file is found now, not at a fact
-    except BaseException:
-        db.close()
-        raise
+        undo.pop_all()
     return db
 
 
