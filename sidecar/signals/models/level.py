@@ -2,11 +2,12 @@
 
 Four residuals are scored (research/detection.md): against the level, against profile and shift, against the last value,
 and the five-point mean of the seasonal residual against the sixty-point one; a fifth, the raw seasonal residual, is
-only scaled. Weights are per point, because these count in samples.
+only scaled. Weights are per point of a minute or longer, and per minute where points come faster.
 """
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -14,7 +15,7 @@ import numpy as np
 from sidecar.signals.models import Columns, Field, f4
 from sidecar.types import F32, Bools
 
-ALPHA = 0.1  # weight of a point in the short level
+ALPHA, ALPHA_TAU = 0.1, 600.0  # weight of a point in the short level, and its time where points come faster
 MISSED = 3  # ticks after which level and difference start again
 LEVEL, SEASON, DIFF, MEAN, RAW = range(5)
 
@@ -72,7 +73,7 @@ class Level(Columns):
 
     def learn(self, x: F32, res: Residuals, limit: F32, fresh: Bools, on: Bools, step: float) -> None:
         """Move towards x by at most `limit` f32[5, rows] of each residual."""
-        a, g = f4(ALPHA), on.astype(f4)
+        a, g = f4(_alpha(step)), on.astype(f4)
         clip = np.minimum(np.maximum(res.r, -limit), limit)
         np.copyto(self.level, res.level + a * clip[LEVEL], where=on)
         np.copyto(self.previous, x, where=on)
@@ -84,5 +85,12 @@ class Level(Columns):
 
 
 def _weight(points: float, least: float, step: float) -> float:
-    """EWMA weight of a span in points, shortened towards `least` points when it would pass six hours."""
+    """EWMA weight of a span in points of a minute or longer: that many minutes where points come faster, and shortened
+    towards `least` points when it would pass six hours."""
+    points *= max(1.0, 60 / step)
     return 2 / (min(points, max(least, 6 * 3600 / step)) + 1)
+
+
+def _alpha(step: float) -> float:
+    """Weight of a point in the short level: a lasting change is accepted in minutes, however often it is looked at."""
+    return min(ALPHA, 1 - math.exp(-step / ALPHA_TAU))
