@@ -1,4 +1,4 @@
-"""Up to 8,192 rows with all that is known of them: score, then learn what is trusted, then look ahead.
+"""Up to some 10,000 rows with all that is known of them: score, then learn what is trusted, then look ahead.
 
 Rows live in blocks so that a tick's work stays in the processor's cache, growth copies nothing, and history can teach
 rows apart in a block of its own (a nursery) before they are moved to their places.
@@ -27,7 +27,7 @@ CAP = 6.0  # of the exported score
 BOUND = 1e30  # a float32 and its square times anything must stay finite
 WARM = 30  # live ticks before a verdict
 GROWN, CAUTION = 2.0, 1.0  # days until the threshold is no longer raised, and by how much E it starts raised
-COARSE_DOUBT = 0.2  # of what a believed trend adds
+TREND_DOUBT = 0.2  # of what a believed trend adds
 
 
 class Life(Columns):
@@ -258,7 +258,7 @@ class Block:
             self.ensemble.ring[slot] = np.concatenate([now, [said.trend, said.slope]])
             self.ensemble.ring[slot, X] = np.where(on, now[X], np.nan)
             self.origins[slot] = block
-        doubt = f4(COARSE_DOUBT) * said.share * np.abs(said.slope) * reach
+        doubt = f4(TREND_DOUBT) * said.share * np.abs(said.slope) * reach
         lower, upper = self.intervals.around(said.value, doubt, self.ensemble.scale)
         return said.value, lower, upper
 

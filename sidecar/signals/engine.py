@@ -120,9 +120,10 @@ class Engine:
             block.level.missed += self._missed(frame.at)
             block.tick(frame.at, frame.values[s], frame.asked[s], trust[s], out)
             odds.work_out(lo, hi, columns["observed"], forecasts)  # while they are in the processor's cache
-            block.bound(out)
         if self._hold(columns):
             odds.work_out(0, self._capacity, columns["observed"], forecasts)
+        for lo, hi, block in self._spans():  # only now: odds are of where the line would go
+            block.bound({name: column[lo:hi] for name, column in columns.items()})
         self._columns, self._odds, self.at = columns, odds, frame.at
         self._age(frame)
         self._said = self.table.view()[0]
