@@ -26,7 +26,7 @@ LARGEST, SMALLEST = (
 FORGET_AFTER = 3600.0  # seconds without a sample until a row is given to others
 FORGET_ZERO = 86400.0  # the same where absent means zero
 HOLD = 3  # ticks for which an unanswered watch keeps what was said
-VERSION = 1  # of the dumped state
+VERSION = 2  # of the dumped state
 
 
 class Engine:
