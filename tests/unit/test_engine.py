@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from sidecar.signals.block import Block
-from sidecar.signals.engine import FORGET_AFTER, FORGET_ZERO, HOLD, Engine, replay
+from sidecar.signals.engine import HOLD, Engine, replay
 from sidecar.signals.frame import Vector
 from sidecar.signals.models import Array
+from sidecar.signals.rows import FORGET_AFTER, FORGET_ZERO
 from sidecar.signals.snapshot import Snapshot
 from sidecar.signals.watches import Limit
 from sidecar.types import F64, Instant
@@ -259,7 +260,7 @@ def test_restored_with_other_watches(state: State) -> None:
     )  # up is nothing now
 
 
-@pytest.mark.parametrize("broken", [{"version": 2}, {"blocks": [128]}, {"blocks": [64, 64]}])
+@pytest.mark.parametrize("broken", [{"version": 1}, {"blocks": [128]}, {"blocks": [64, 64]}])
 def test_state_that_does_not_fit_is_refused(state: State, broken: dict[str, object]) -> None:
     header, arrays = state
     with pytest.raises((ValueError, KeyError)):
