@@ -17,6 +17,7 @@ from sidecar.types import Duration, Labels, Section
 
 DIRECTIONS = ("up", "down", "both")
 ABSENT = ("alarm", "ignore", "zero")
+MOST_REGRESSORS = 8
 
 
 class LimitConfig(Section, frozen=True, kw_only=True):
@@ -43,6 +44,7 @@ class WatchConfig(Section, frozen=True, kw_only=True):
     absent: str = "alarm"
     absent_for: Duration = Duration(300)
     interval: Duration | None = None
+    explained_by: tuple[str, ...] = ()
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Names, the query, and words that must be one of a few."""
@@ -75,6 +77,22 @@ class WatchConfig(Section, frozen=True, kw_only=True):
             yield "bounds", "the first must be below the second"
         if self.interval is not None and self.interval <= 0:
             yield "interval", "must be greater than 0s"
+        yield from self._regressor_problems()
+
+    def _regressor_problems(self) -> Iterator[tuple[str, str]]:
+        if len(self.explained_by) > MOST_REGRESSORS:
+            yield "explained_by", f"at most {MOST_REGRESSORS} queries, got {len(self.explained_by)}"
+        seen: list[str] = []
+        for i, query in enumerate(self.explained_by):
+            try:
+                promql.check(query)
+                seen.append(promql.normalise(query))
+                if seen[-1] in seen[:-1]:
+                    yield f"explained_by[{i}]", f"it is explained_by[{seen.index(seen[-1])}] once more"
+                elif seen[-1] == promql.normalise(self.query):
+                    yield f"explained_by[{i}]", "it is the watch's own query"
+            except promql.NoWatch as error:
+                yield f"explained_by[{i}]", str(error)
 
 
 class RulesConfig(Section, frozen=True, kw_only=True):
@@ -118,7 +136,7 @@ class Watch(msgspec.Struct, frozen=True):
     name: str
     query: str
     source: str
-    """`rule`, `preset` or `config`."""
+    """`rule`, `preset`, `config`, or `regressor` when it is asked only because others are explained by it."""
     step: float
     kind: str = "other"
     direction: str = "both"
@@ -130,6 +148,13 @@ class Watch(msgspec.Struct, frozen=True):
     absent_for: float = 300.0
     alertnames: tuple[str, ...] = ()
     """Every rule that stands behind it."""
+    explained_by: tuple[str, ...] = ()
+    """Queries whose values explain this one's; each is a watch of the same step."""
+
+    @property
+    def told(self) -> bool:
+        """Whether anything is said of it: a watch that only explains others is silent."""
+        return self.source != "regressor"
 
 
 class Skipped(msgspec.Struct, frozen=True):
@@ -204,6 +229,7 @@ def from_config(configs: Iterable[WatchConfig], interval: float, source: str = "
             bounds=config.bounds,
             absent=config.absent,
             absent_for=float(config.absent_for),
+            explained_by=tuple(promql.normalise(query) for query in config.explained_by),
         )
         for config in configs
     ]
@@ -216,8 +242,22 @@ def plan(
     skipped: Iterable[Skipped] = (),
 ) -> Plan:
     """Join what is watched: equal expressions once; settings and names of the config before those of rules,
-    those of rules before those of presets. A name that is taken gets a hash of its expression behind it."""
-    return Plan(tuple(_named(_merged(chain(configured, from_rules, presets)))), tuple(skipped))
+    those of rules before those of presets. A name that is taken gets a hash of its expression behind it.
+    What explains a watch is watched too, silently where it is not watched anyhow."""
+    told = _merged(chain(configured, from_rules, presets))
+    return Plan(tuple(_named([*told, *_regressors(told)])), tuple(skipped))
+
+
+def _regressors(watches: Iterable[Watch]) -> list[Watch]:
+    """Silent watches of what explains others, at their step: values of one tick have to meet."""
+    asked = {(watch.query, watch.step) for watch in watches}
+    out: dict[tuple[str, float], Watch] = {}
+    for watch in watches:
+        for query in watch.explained_by:
+            if (query, watch.step) not in asked:
+                name = f"regressor_{_hash(query)}"
+                out[query, watch.step] = Watch(name, query, "regressor", watch.step, absent="ignore")
+    return list(out.values())
 
 
 def announced(limits: Iterable[Limit]) -> list[Limit]:
@@ -269,6 +309,7 @@ def _merged(watches: Iterable[Watch]) -> list[Watch]:
             limits=limits,
             direction=_direction(limits) if old.source == "rule" else old.direction,
             alertnames=names,
+            explained_by=old.explained_by or new.explained_by,
         )
     return list(by_query.values())
 
@@ -280,10 +321,14 @@ def _named(watches: list[Watch]) -> list[Watch]:
     for watch in watches:
         name = watch.name
         if name in taken:
-            name = f"{name}_{hashlib.sha256(watch.query.encode()).hexdigest()[:8]}"
+            name = f"{name}_{_hash(watch.query)}"
         taken.add(name)
         out.append(watch if name == watch.name else msgspec.structs.replace(watch, name=name))
     return out
+
+
+def _hash(query: str) -> str:
+    return hashlib.sha256(query.encode()).hexdigest()[:8]
 
 
 def _step(wanted: float, interval: float) -> float:

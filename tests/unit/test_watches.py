@@ -161,3 +161,53 @@ def test_plan_joins_equal_expressions() -> None:
     assert (first.kind, first.direction, first.min_deviation) == ("latency", "both", 0.1)
     assert first.alertnames == ("A",)
     assert third.direction == "down"
+
+
+# --------------------------------------------------------------------------- explained_by
+
+
+def explained(*by: str, name: str = "cpu", query: str = "cpu", **more: object) -> WatchConfig:
+    return WatchConfig(name=name, query=query, explained_by=by, **more)  # type: ignore[arg-type]
+
+
+def test_what_explains_a_watch_is_watched_silently_at_its_step() -> None:
+    configs = [
+        explained("rate(r[60s])", "queue", interval=Duration(60)),
+        explained("rate(r[1m])", name="latency", query="latency", interval=Duration(60)),
+        WatchConfig(name="q", query="queue"),
+    ]
+    watches = plan(from_config(configs, 15), []).watches
+    assert [(w.name, w.query, w.step, w.told) for w in watches] == [
+        ("cpu", "cpu", 60, True),
+        ("latency", "latency", 60, True),
+        ("q", "queue", 15, True),
+        ("regressor_50492135", "rate(r[1m])", 60, False),
+        ("regressor_00b109cf", "queue", 60, False),  # of another step: values of one tick have to meet
+    ]
+    assert watches[0].explained_by == ("rate(r[1m])", "queue")
+
+
+def test_what_is_watched_anyhow_explains_too() -> None:
+    watches = plan(from_config([explained("queue"), WatchConfig(name="q", query="queue")], 15), []).watches
+    assert [(w.name, w.told) for w in watches] == [("cpu", True), ("q", True)]
+
+
+def test_a_preset_says_what_explains_the_query_of_a_rule() -> None:
+    preset = from_config([explained("r")], 15, "preset")
+    [watch, _] = plan([], turned(Rule("Busy", "cpu > 3")), preset).watches
+    assert (watch.name, watch.source, watch.explained_by) == ("Busy", "rule", ("r",))
+
+
+@pytest.mark.parametrize(
+    ("by", "where", "words"),
+    [
+        (["r", "r["], "explained_by[1]", "it cannot be parsed: unexpected end of input inside brackets"),
+        (["r[5m]"], "explained_by[0]", "it gives ranges, not one value per series"),
+        (["ALERTS"], "explained_by[0]", "it selects ALERTS"),
+        (["r", "(r)"], "explained_by[1]", "it is explained_by[0] once more"),
+        (["cpu"], "explained_by[0]", "it is the watch's own query"),
+        ([f"r{i}" for i in range(9)], "explained_by", "at most 8 queries, got 9"),
+    ],
+)
+def test_bad_explanations(by: list[str], where: str, words: str) -> None:
+    assert list(explained(*by).problems()) == [(where, words)]
