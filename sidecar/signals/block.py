@@ -12,7 +12,7 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 
-from sidecar.signals import calibrate
+from sidecar.signals import belief, calibrate
 from sidecar.signals.ensemble import BLOCK, RING, Ensemble, X
 from sidecar.signals.models import Array, Columns, Field, f4
 from sidecar.signals.models.level import RAW, SEASON, Level, Residuals
@@ -47,6 +47,7 @@ class Life(Columns):
         "low": Field(fresh=-np.inf),
         "high": Field(fresh=np.inf),
         "missed": Field(fresh=1.0, dtype=np.bool_),
+        "belief": Field(),
     }
     origin: F64
     """First value: everything else is float32 relative to it."""
@@ -68,6 +69,8 @@ class Life(Columns):
     high: F32
     missed: Bools
     """Whether a series that is gone, or exactly zero, is missed."""
+    belief: F32
+    """Log odds that the user's feedback adds to confidence."""
 
 
 class Scored(NamedTuple):
@@ -278,7 +281,8 @@ class Block:
         confidence = out["confidence"]
         np.copyto(confidence, np.where(s.asked & (life.seen > 0), f4(0), f4(np.nan)))
         odd = np.flatnonzero((score > 0) & ~np.isnan(confidence))  # of what is ordinary nothing is believed
-        confidence[odd] = calibrate.confidence(score[odd], life.age[odd], life.presence[odd])
+        prior = calibrate.confidence(score[odd], life.age[odd], life.presence[odd])
+        confidence[odd] = belief.moved(prior, life.belief[odd])
         known = s.fresh & grown
         floor = np.where(life.negative, life.low, np.maximum(life.low, f4(0)))
         for name, column in (

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from sidecar.signals import series
+from sidecar.signals.accept import accept
+from sidecar.signals.belief import NONE, Beliefs
 from sidecar.signals.block import Block
 from sidecar.signals.models.rare import ABSENT
 from sidecar.signals.watches import Watch
@@ -29,6 +31,7 @@ class Rows:
         self.table = series.Table()
         self.blocks: list[Block] = []
         self.watches: dict[str, Watch] = {}
+        self.beliefs: Beliefs = NONE
         self.at = Instant(0.0)
         """Of the last tick."""
         self.learned: set[str] = set()  # watches whose history was
@@ -47,6 +50,18 @@ class Rows:
         self.watches = dict(watches)
         for name in self.table.watches():
             self._configure(watches[name], self.table.rows(name))
+
+    def believe(self, beliefs: Beliefs) -> None:
+        """Move confidence by what feedback has shown, from the next tick on."""
+        self.beliefs = beliefs
+        for name in self.table.watches():
+            self._configure(self.watches[name], self.table.rows(name))
+
+    def accept(self, watch: str, keys: list[bytes]) -> None:
+        """Take what these series are now for their new normal."""
+        rows = self.table.find(watch, keys)
+        for lo, hi, block in self.spans():
+            accept(block, self.at, rows[(rows >= lo) & (rows < hi)] - lo)
 
     @property
     def capacity(self) -> int:
@@ -90,6 +105,7 @@ class Rows:
             life.low[mine] = -np.inf if low is None else low
             life.high[mine] = np.inf if high is None else high
             life.missed[mine] = watch.absent == "alarm"
+            life.belief[mine] = self.beliefs.of(watch.name, watch.kind)
 
     def forget(self, rows: Sequence[int]) -> None:
         """Make rows fresh that the table has freed."""

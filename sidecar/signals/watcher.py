@@ -9,11 +9,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
 
+from sidecar.signals.belief import NONE
 from sidecar.signals.engine import Engine
 from sidecar.signals.frame import Matrix, Vector
 from sidecar.signals.history import LearningConfig
 from sidecar.signals.lesson import Lesson
 from sidecar.signals.models import Array
+from sidecar.signals.runs import Runs
 from sidecar.signals.snapshot import Known, Snapshot
 from sidecar.signals.watches import Watch
 from sidecar.telemetry import Telemetry
@@ -65,6 +67,9 @@ class Watcher:
         self.errors: dict[str, str] = {}
         self.succeeded: dict[str, Instant] = {}
         self.watches: dict[str, Watch] = {}
+        self.beliefs = NONE
+        """What feedback has shown; taken up at the next tick."""
+        self.runs = Runs()
         self._source, self._store, self._learning = source, store, learning
         self._telemetry, self._clock = telemetry, clock
         self._engines: dict[float, Engine] = {}
@@ -93,6 +98,12 @@ class Watcher:
         if not self._changed.is_set():
             return ["the watches are not known yet: Prometheus has not answered"]
         return [f"learning history: {self.progress:.0%}"]
+
+    async def accept(self, series: Mapping[str, list[bytes]]) -> None:
+        """Take what these series of each watch are now for their new normal."""
+        for name, keys in series.items():
+            for engine in [e for e in self._engines.values() if name in e.watches]:
+                await self._run(self._tick_thread, engine.accept, name, keys)
 
     async def restore(self) -> None:
         """Take over saved state; what does not fit is set aside and learned anew."""
@@ -160,6 +171,7 @@ class Watcher:
                 loops.pop(step).cancel()
                 self._engines.pop(step, None)
                 self.known.retire([step])
+                self.runs.retire(step)
             for step in by_step.keys() - loops.keys():
                 loops[step] = group.create_task(self._tick_loop(step))
             if not by_step:
@@ -204,8 +216,11 @@ class Watcher:
         watches = self._by_step().get(engine.step, {})
         if watches != engine.watches:
             engine.watch(watches)
+        if engine.beliefs is not self.beliefs:
+            engine.believe(self.beliefs)
         fit = {n: v for n, v in got.items() if n in watches and watches[n].query == asked[n].query}
         snapshot = engine.tick(at, fit, self._room())
+        self.runs.note(snapshot, engine.beliefs)
         for reason, count in engine.dropped.items():
             self._telemetry.series_dropped.labels(reason).inc(count)
             engine.dropped[reason] = 0

@@ -1,0 +1,26 @@
+"""What a user calls expected from now on: the present becomes the normal at once, instead of being learned slowly."""
+
+from __future__ import annotations
+
+from sidecar.signals.block import Block
+from sidecar.signals.models.rare import ACCEPT
+from sidecar.types import I64
+
+
+def accept(block: Block, at: float, rows: I64) -> None:
+    """Move profiles so that they pass through the last sample, and start levels and means there.
+
+    The shape of day and week and the scales stay: what changed is where the series is, not how it moves. A state that
+    lasts (zero, absent) is taken for one that has lasted long enough.
+    """
+    level, season, ensemble, lasted = block.level, block.season, block.ensemble, block.rare.lasted
+    x = ensemble.last[rows]
+    day, week = season.at(at, ensemble.means[2], block.step)
+    season.day[:, rows] += x - day[rows]
+    season.week[:, rows] += x - week[rows]
+    level.level[rows] = level.previous[rows] = x
+    for short in (level.shift, level.mean5, level.mean60):
+        short[rows] = 0
+    ensemble.means[:, rows] = x
+    ensemble.residuals[:, rows] = 0
+    lasted[:, rows] = (lasted[:, rows] > 0) * ACCEPT
