@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sidecar.signals import backtest
+from sidecar.signals import backtest, groups
 from sidecar.signals.backtest import Recording
 from sidecar.signals.models import Array
 from sidecar.signals.snapshot import FORECAST_OF
@@ -133,7 +133,7 @@ def _replay(files: Sequence[File], out: Path) -> list[tuple[str, F64, Array, Arr
             _write(out / f"{whole}.csv", file, file.recording.values[:, j], mine)
             done.append((whole, at, file.recording.values[:, j], mine["raw"], step))
         if len(file.names) > 1:
-            score = backtest.group(columns["raw"])
+            score = groups.over_time(columns["raw"])
             empty = np.full(len(at), np.nan)
             _write(out / f"{file.recording.name}.group.csv", file, empty, {"raw": score})
             done.append((f"{file.recording.name}.group", at, empty, score, step))

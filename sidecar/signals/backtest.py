@@ -14,8 +14,6 @@ from sidecar.signals.snapshot import COLUMNS
 from sidecar.types import F64, I64, Bools
 
 SIZE = 4096  # rows of a block
-MEMBERS = 2  # the group score is the mean of so many of the largest (research/detection.md)
-LEAST, MOST = -3.0, 6.0 / 0.9  # a member's share in it is clipped to this
 
 
 class Recording(NamedTuple):
@@ -76,16 +74,6 @@ def _tick(blocks: Sequence[Block], at: float, x: F64, said: dict[str, Array]) ->
         # a sample that was not recorded is a gap of the recording, not an absence of the series
         asked: Bools = np.isfinite(x[rows])
         block.tick(at, x[rows], asked, trust, {name: column[rows] for name, column in said.items()})
-
-
-def group(raw: Array) -> Array:
-    """How odd the members are together f[rows], from their unclipped scores f[rows, members]; NaN counts as quiet."""
-    known = np.isfinite(raw)
-    e = np.where(known, np.clip(raw, LEAST, MOST), LEAST)
-    k = min(MEMBERS, raw.shape[1])
-    out: Array = np.partition(e, raw.shape[1] - k, axis=1)[:, -k:].mean(axis=1)
-    out[~known.any(axis=1)] = np.nan
-    return out
 
 
 class Page(NamedTuple):

@@ -15,11 +15,12 @@ SCORES = 2  # output series of a row's score and confidence
 
 
 class Shown(NamedTuple):
-    """Of one snapshot: rows with score, rows with band and forecasts, limit lines; and how much was left out."""
+    """Of one snapshot: rows with score, rows with band and forecasts, limit lines, groups; and how much is left out."""
 
     rows: I64
     detailed: I64
     lines: I64
+    groups: I64
     dropped: int
 
 
@@ -50,11 +51,13 @@ class Budget:
         self._held: dict[tuple[float, str], _Held] = {}
 
     def choose(self, snapshots: Sequence[Snapshot], now: Instant) -> list[Shown]:
-        """Scores and confidences first, then breaches, then bands and forecasts of what is interesting."""
+        """Scores of groups and of series first, then breaches, then bands and forecasts of what is interesting."""
         scores = [s.columns["score"] for s in snapshots]
         alive = [~np.isnan(s.columns["score"]) | ~np.isnan(s.columns["confidence"]) for s in snapshots]
         chances = [np.nan_to_num(np.fmax.reduce(s.limits.probability), nan=-1.0) for s in snapshots]
-        room = self._most
+        joint = [s.groups.score for s in snapshots]
+        scored = [~np.isnan(score) for score in joint]
+        groups, room = self._take(snapshots, "groups", joint, scored, self._most, 1, now)
         rows, room = self._take(snapshots, "rows", scores, alive, room, SCORES, now)
         said = [p >= 0 for p in chances]
         lines, room = self._take(
@@ -74,11 +77,13 @@ class Budget:
                 r,
                 d,
                 line,
+                g,
                 SCORES * int(a.sum() - len(r))
                 + self._per_line * int(p.sum() - len(line))
-                + self._per_row * int(a.sum() - len(d)),
+                + self._per_row * int(a.sum() - len(d))
+                + int(m.sum() - len(g)),
             )
-            for r, d, line, a, p in zip(rows, detailed, lines, alive, said, strict=True)
+            for r, d, line, g, a, p, m in zip(rows, detailed, lines, groups, alive, said, scored, strict=True)
         ]
 
     def _take(
@@ -96,7 +101,7 @@ class Budget:
         Of the odd ones, too, those that are held come first.
         """
         until = [
-            self._held.setdefault((s.step, what), _Held()).follow(*(_lines if what == "lines" else _rows)(s))
+            self._held.setdefault((s.step, what), _Held()).follow(*_NAMES.get(what, _rows)(s))
             for s in snapshots
         ]
         index = [np.flatnonzero(w) for w in wanted]
@@ -126,3 +131,11 @@ def _lines(s: Snapshot) -> tuple[object, Callable[[], Sequence[Hashable]]]:
     return limit, lambda: [
         (s.watch_of[r], s.keys[r], lim) for r, lim in zip(row.tolist(), limit, strict=True)
     ]
+
+
+def _groups(s: Snapshot) -> tuple[object, Callable[[], Sequence[Hashable]]]:
+    of = s.groups.of
+    return of, lambda: list(zip(of.names, of.labels, strict=True))
+
+
+_NAMES = {"lines": _lines, "groups": _groups}

@@ -12,6 +12,7 @@ from sidecar.signals import saved
 from sidecar.signals.block import BOUND, Block
 from sidecar.signals.ensemble import BLOCK
 from sidecar.signals.frame import Frame, Vector
+from sidecar.signals.groups import Grouping
 from sidecar.signals.limits import Lines, Odds
 from sidecar.signals.models import Array
 from sidecar.signals.rows import Rows
@@ -34,6 +35,7 @@ class Engine(Rows):
         self._unanswered: dict[str, int] = {}
         self._limits: tuple[object, Lines] | None = None
         self._odds = Odds(self._limit_lines())
+        self._grouping = Grouping()
         self._skills: tuple[tuple[object, int], Mapping[str, Skill]] | None = None
 
     def watch(self, watches: Mapping[str, Watch]) -> None:
@@ -131,6 +133,7 @@ class Engine(Rows):
             columns={name: column[: len(view.keys)] for name, column in self._columns.items()},
             limits=self._odds.lines(),
             skill=self._skill(),
+            groups=self._grouping.score(view, self.watches, self._columns["raw"]),
         )
 
     def _hold(self, columns: dict[str, Array]) -> bool:

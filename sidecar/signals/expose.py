@@ -64,6 +64,11 @@ SCORES = (
         (("confidence", b""),),
     ),
 )
+GROUP = Family(
+    "promantis_group_anomaly_score",
+    "How odd the members of a group are together: 0 ordinary, 1 worth a look, above 1 rarer.",
+    (),
+)
 DETAILS = (
     Family("promantis_expected", "Value expected now.", (("expected", b""),)),
     Family("promantis_lower", "Lower edge of what is ordinary now.", (("lower", b""),)),
@@ -89,19 +94,20 @@ COVERAGE = Family(
     "Share of truths that fell inside the forecast's interval, fading over a week.",
     (),
 )
-FAMILIES = (*SCORES, *DETAILS, PROBABILITY, ETA, INFO, SKILL, COVERAGE)
+FAMILIES = (*SCORES, GROUP, *DETAILS, PROBABILITY, ETA, INFO, SKILL, COVERAGE)
 PER_ROW = sum(len(f.columns) for f in DETAILS)
 PER_LINE = len(HORIZONS) + 1
 
 
 class Prepared(NamedTuple):
-    """One snapshot, what of it is shown, and the label parts of its rows, detailed rows and limit lines."""
+    """One snapshot, what of it is shown, and the label parts of its rows, detailed rows, limit lines and groups."""
 
     snapshot: Snapshot
     shown: Shown
     rows: list[bytes]
     detailed: list[bytes]
     lines: list[bytes]
+    groups: list[bytes]
 
 
 class Exposition:
@@ -123,7 +129,9 @@ class Exposition:
                 out.append(last._replace(snapshot=snapshot, shown=shown))
             else:
                 rows, detailed = self._of_rows(snapshot, shown.rows), self._of_rows(snapshot, shown.detailed)
-                out.append(Prepared(snapshot, shown, rows, detailed, self._of_lines(snapshot, shown.lines)))
+                lines = self._of_lines(snapshot, shown.lines)
+                groups = self._of_groups(snapshot, shown.groups)
+                out.append(Prepared(snapshot, shown, rows, detailed, lines, groups))
         self._last = {p.snapshot.step: p for p in out}
         if len(self._bodies) + len(self._line_bodies) > SLICE + 2 * sum(
             len(p.rows) + len(p.lines) for p in out
@@ -155,6 +163,10 @@ class Exposition:
             out.append(body)
         return out
 
+    def _of_groups(self, snapshot: Snapshot, groups: I64) -> list[bytes]:
+        of = snapshot.groups.of
+        return [self.body(of.labels[group], (of.names[group],)) for group in groups.tolist()]
+
     def body(self, source: Labels, own: Labels) -> bytes:
         """The label part of a line: the source's labels, blanks for what a scrape would attach, and our own.
 
@@ -182,7 +194,8 @@ def _same(last: Prepared, snapshot: Snapshot, shown: Shown) -> bool:
     return (
         last.snapshot.keys is snapshot.keys
         and last.snapshot.limits.limit is snapshot.limits.limit
-        and all(np.array_equal(a, b) for a, b in zip(last.shown[:3], shown[:3], strict=True))
+        and last.snapshot.groups.of is snapshot.groups.of
+        and all(np.array_equal(a, b) for a, b in zip(last.shown[:4], shown[:4], strict=True))
     )
 
 
@@ -193,6 +206,8 @@ def render(prepared: Sequence[Prepared]) -> Iterator[bytes]:
         for p in prepared:
             for column, tail in family.columns:
                 yield from _lines(family.name, p.rows, tail, p.snapshot.columns[column][p.shown.rows])
+    yield head(GROUP)
+    yield from _group_lines(prepared)
     for family in DETAILS:
         yield head(family)
         for p in prepared:
@@ -207,6 +222,15 @@ def render(prepared: Sequence[Prepared]) -> Iterator[bytes]:
     for p in prepared:
         yield from _lines(ETA.name, p.lines, b"", np.rint(p.snapshot.limits.eta[p.shown.lines]))
     yield from _watch_families([p.snapshot for p in prepared])
+
+
+def _group_lines(prepared: Sequence[Prepared]) -> Iterator[bytes]:
+    """Lines of the groups; one that has members at several steps is as odd as its oddest part."""
+    said: dict[bytes, float] = {}
+    for p in prepared:
+        for body, score in zip(p.groups, p.snapshot.groups.score[p.shown.groups].tolist(), strict=True):
+            said[body] = max(said.get(body, score), score)
+    yield from _lines(GROUP.name, list(said), b"", np.array(list(said.values()), np.float32))
 
 
 def limit_labels(watch: str, limit: Limit) -> Labels:

@@ -40,12 +40,58 @@ class LimitLines(NamedTuple):
     eta: F32
 
 
+class Members(NamedTuple):
+    """Which rows are together: those of group g are `rows[starts[g] : starts[g + 1]]`."""
+
+    names: tuple[tuple[str, str], ...] = ()
+    """Of each group: `("group", its name)` or `("watch", its watch)`."""
+    labels: tuple[Labels, ...] = ()
+    """What its members share."""
+    rows: I64 = np.empty(0, np.int64)
+    starts: I64 = np.zeros(1, np.int64)
+
+    @property
+    def sizes(self) -> I64:
+        """Members of each group."""
+        return np.diff(self.starts)
+
+
+class Groups(NamedTuple):
+    """All groups of one engine at one tick."""
+
+    of: Members = Members()
+    score: F32 = np.empty(0, np.float32)
+    """By group, as the score of a series: 0 is ordinary, 1 the threshold; NaN: no member is known."""
+    shares: F32 = np.empty(0, np.float32)
+    """Of each member of `of.rows` in what is odd in its group: they sum to 1, or are 0 when nothing is."""
+
+
 class Skill(NamedTuple):
     """Per watch and horizon: mean absolute error of ours and of three naive forecasts, and share inside the band."""
 
     loss: F32
     """f32[3, 4]: ours, last value, season, season with ten-minute shift."""
     covered: F32
+
+
+class Member(NamedTuple):
+    """A series of a group, and its share in what is odd there."""
+
+    finding: Finding
+    share: float
+
+
+class Group(NamedTuple):
+    """One group at one tick, for whoever explains it; `by` is `group` or `watch`, and `name` which."""
+
+    by: str
+    name: str
+    labels: Labels
+    at: Instant
+    score: float
+    size: int
+    members: tuple[Member, ...]
+    """Of the `size` series those that are odd."""
 
 
 class Snapshot(NamedTuple):
@@ -62,6 +108,7 @@ class Snapshot(NamedTuple):
     columns: Mapping[str, Array]
     limits: LimitLines
     skill: Mapping[str, Skill]
+    groups: Groups = Groups()
 
     def rows_of(self, watch: str) -> Sequence[int]:
         """Rows of a watch."""
@@ -91,6 +138,21 @@ class Snapshot(NamedTuple):
                 if not math.isnan(c[f])
             ),
             breaches=tuple(self.breach(int(line)) for line in np.flatnonzero(self.limits.row == row)),
+        )
+
+    def group(self, number: int, most: int) -> Group:
+        """One group in words' terms, with up to `most` of the members that are odd, the oddest first."""
+        of = self.groups.of
+        s = slice(int(of.starts[number]), int(of.starts[number + 1]))
+        rows, shares = of.rows[s], self.groups.shares[s]
+        odd = [int(i) for i in np.argsort(-shares, kind="stable")[:most] if shares[i] > 0]
+        return Group(
+            *of.names[number],
+            labels=of.labels[number],
+            at=self.at,
+            score=float(self.groups.score[number]),
+            size=len(rows),
+            members=tuple(Member(self.finding(int(rows[i])), float(shares[i])) for i in odd),
         )
 
     def breach(self, line: int) -> Breach:
@@ -172,6 +234,17 @@ class Known:
             found += [(float(eta[i]), int(snapshot.limits.row[i]), snapshot) for i in lines]
         found.sort(key=lambda f: f[:2])
         return [snapshot.finding(row) for _, row, snapshot in found[:limit]]
+
+    def groups(self, wanted: Callable[[Mapping[str, str]], bool], limit: int, members: int) -> list[Group]:
+        """Groups whose labels (`watch` or `group` is one of them) pass a test, the oddest first."""
+        found = [
+            (-float(np.nan_to_num(s.groups.score[i], nan=-np.inf)), i, s)
+            for s in self.snapshots.values()
+            for i, (name, labels) in enumerate(zip(s.groups.of.names, s.groups.of.labels, strict=True))
+            if wanted({**dict(labels), name[0]: name[1]})
+        ]
+        found.sort(key=lambda f: f[:2])
+        return [snapshot.group(i, members) for _, i, snapshot in found[:limit]]
 
     def watched(self) -> tuple[int, int]:
         """How many watches and series there are."""

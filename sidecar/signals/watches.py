@@ -45,6 +45,8 @@ class WatchConfig(Section, frozen=True, kw_only=True):
     absent_for: Duration = Duration(300)
     interval: Duration | None = None
     explained_by: tuple[str, ...] = ()
+    group_by: tuple[str, ...] = ()
+    group: str | None = None
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Names, the query, and words that must be one of a few."""
@@ -77,6 +79,11 @@ class WatchConfig(Section, frozen=True, kw_only=True):
             yield "bounds", "the first must be below the second"
         if self.interval is not None and self.interval <= 0:
             yield "interval", "must be greater than 0s"
+        for i, label in enumerate(self.group_by):
+            if not re.fullmatch(r"[^\s{}=,\"]+", label) or label == "__name__":
+                yield f"group_by[{i}]", f"{label!r} is not the name of a label"
+        if self.group is not None and not (self.group and self.group_by):
+            yield "group", "needs a name and group_by: the labels that its members share"
         yield from self._regressor_problems()
 
     def _regressor_problems(self) -> Iterator[tuple[str, str]]:
@@ -150,6 +157,10 @@ class Watch(msgspec.Struct, frozen=True):
     """Every rule that stands behind it."""
     explained_by: tuple[str, ...] = ()
     """Queries whose values explain this one's; each is a watch of the same step."""
+    group_by: tuple[str, ...] = ()
+    """Series that share these labels are scored together too: those of this watch,"""
+    group: str = ""
+    """or those of all watches (of one step) that name this group."""
 
     @property
     def told(self) -> bool:
@@ -230,6 +241,8 @@ def from_config(configs: Iterable[WatchConfig], interval: float, source: str = "
             absent=config.absent,
             absent_for=float(config.absent_for),
             explained_by=tuple(promql.normalise(query) for query in config.explained_by),
+            group_by=config.group_by,
+            group=config.group or "",
         )
         for config in configs
     ]
@@ -310,6 +323,8 @@ def _merged(watches: Iterable[Watch]) -> list[Watch]:
             direction=_direction(limits) if old.source == "rule" else old.direction,
             alertnames=names,
             explained_by=old.explained_by or new.explained_by,
+            group_by=old.group_by or new.group_by,
+            group=old.group if old.group_by else new.group,
         )
     return list(by_query.values())
 

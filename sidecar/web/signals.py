@@ -1,4 +1,4 @@
-"""What is known of the series, over HTTP: /metrics, /api/v1/watches, /api/v1/series."""
+"""What is known of the series, over HTTP: /metrics, /api/v1/watches, /api/v1/series, /api/v1/groups."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from isal import isal_zlib
 from prometheus_client.openmetrics import exposition as openmetrics
 
 from sidecar.signals.expose import Exposition, render
-from sidecar.signals.snapshot import Known
+from sidecar.signals.snapshot import Group, Known
 from sidecar.signals.watches import Skipped, Watch
 from sidecar.telemetry import Telemetry
 from sidecar.types import Finding, Instant
@@ -23,7 +23,8 @@ from sidecar.web.auth import Role, needs
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
-MOST = 1000  # series of one answer
+MOST = 1000  # series or groups of one answer
+MEMBERS = 20  # that are told of a group
 
 
 class Watching(Protocol):
@@ -55,7 +56,9 @@ def routes(
         snapshots = list(known.snapshots.values())
         async with one_at_a_time:
             prepared = await asyncio.to_thread(exposition().prepare, snapshots, clock())
-        lines = sum(2 * len(p.rows) + 12 * len(p.detailed) + 4 * len(p.lines) for p in prepared)
+        lines = sum(
+            2 * len(p.rows) + 12 * len(p.detailed) + 4 * len(p.lines) + len(p.groups) for p in prepared
+        )
         telemetry.series_exposed.set(lines)
         telemetry.series_unexposed.set(sum(p.shown.dropped for p in prepared))
         response = web.StreamResponse(headers={"Content-Type": OPENMETRICS if modern else TEXT})
@@ -111,10 +114,16 @@ def routes(
         found = await asyncio.to_thread(known.matching, wanted, MOST)  # reads the labels of every series
         return json([_series(finding) for finding in found])
 
+    async def groups(request: web.Request) -> web.Response:
+        wanted = selector(request.query.get("match", "{}"))
+        found = await asyncio.to_thread(known.groups, wanted, MOST, MEMBERS)
+        return json([_group(group) for group in found])
+
     return [
         web.get("/metrics", metrics),
         web.get("/api/v1/watches", watches),
         web.get("/api/v1/series", series),
+        web.get("/api/v1/groups", groups),
     ]
 
 
@@ -168,5 +177,24 @@ def _series(f: Finding) -> dict[str, Any]:
                 "eta_seconds": b.eta,
             }
             for b in f.breaches
+        ],
+    }
+
+
+def _group(g: Group) -> dict[str, Any]:
+    return {
+        g.by: g.name,
+        "labels": dict(g.labels),
+        "at": g.at,
+        "score": g.score,
+        "size": g.size,
+        "members": [
+            {
+                "watch": m.finding.watch,
+                "labels": dict(m.finding.labels),
+                "score": m.finding.score,
+                "share": m.share,
+            }
+            for m in g.members
         ],
     }

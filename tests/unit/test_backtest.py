@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from sidecar.__main__ import main
-from sidecar.signals.backtest import Recording, group, pages, run
+from sidecar.signals.backtest import Recording, pages, run
 
 STEP, DAY = 300.0, 288
 
@@ -39,13 +39,12 @@ def test_files_of_one_step_run_together_as_they_would_alone() -> None:
         np.testing.assert_allclose(joined["raw"], run([alone], ["raw"])[0]["raw"], rtol=1e-4, atol=1e-4)
 
 
-def test_a_jump_pages_once_and_the_group_is_the_mean_of_the_two_oddest() -> None:
+def test_a_jump_pages_once() -> None:
     recording = wave(4)
     recording.values[900:906] += 60
     raw = run([recording], ["raw"])[0]["raw"][:, 0]
     found = pages(recording.at, recording.values[:, 0], raw, 2.0, STEP)
     assert [page.start for page in found] == [recording.at[900]]
-    np.testing.assert_allclose(group(np.array([[1.0, 3.0, 2.0], [np.nan, 1.0, np.nan]])), [2.5, -1.0])
 
 
 def write(path: Path, rows: list[list[object]]) -> Path:

@@ -58,6 +58,7 @@ def test_every_family_is_there_once_a_series() -> None:
     assert counts.pop("promantis_breach_eta_seconds") == 1  # it is true
     assert counts.pop("promantis_breach_probability") == len(HORIZONS)
     assert counts.pop("promantis_watch_info") == 1
+    assert counts.pop("promantis_group_anomaly_score") == 0
     assert counts == {name: len(HORIZONS) if "forecast" in name else 1 for name in counts}
     assert PER_ROW == 12
     assert PER_LINE == 4

@@ -1,0 +1,151 @@
+"""Series that are scored together: who belongs to whom, their score, its shares, and what is said of it."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sidecar.signals.expose import Exposition, ExpositionConfig, render
+from sidecar.signals.frame import Vector
+from sidecar.signals.groups import FREE, LEAST, MOST, Grouping, excess, over_time, shares, together
+from sidecar.signals.series import View
+from sidecar.signals.snapshot import Known, Snapshot
+from sidecar.signals.watches import Watch
+from sidecar.types import F32, F64, I64, Instant
+from tests.unit.made import START, engine, key, ticked, watch
+
+SCORE = st.one_of(st.floats(-20, 40, width=32), st.just(float("nan")))
+GROUPS = st.lists(st.lists(SCORE, min_size=1, max_size=12), min_size=1, max_size=6)
+
+
+def flat(groups: list[list[float]]) -> tuple[F32, I64]:
+    starts = np.cumsum([0, *map(len, groups)])
+    return np.array([e for group in groups for e in group], np.float32), starts
+
+
+def plainly(members: list[float]) -> float:
+    """The same in the words of the definition."""
+    if all(np.isnan(members)):
+        return np.nan
+    e = sorted(LEAST if np.isnan(m) else min(max(m, LEAST), MOST) for m in members)[-2:]
+    return sum(e) / len(e) - float(excess(np.array([len(members)]))[0])
+
+
+@given(GROUPS)
+def test_the_score_is_the_mean_of_the_two_oddest_less_what_their_number_adds(
+    groups: list[list[float]],
+) -> None:
+    want = [plainly(group) for group in groups]
+    np.testing.assert_allclose(together(*flat(groups)), want, rtol=1e-5, atol=1e-5)
+
+
+@given(GROUPS, st.randoms(use_true_random=False))
+def test_groups_do_not_touch_and_the_order_of_members_does_not_matter(
+    groups: list[list[float]], random
+) -> None:  # type: ignore[no-untyped-def]
+    said, part = together(*flat(groups)), shares(*flat(groups))
+    for i, group in enumerate(groups):
+        np.testing.assert_array_equal(together(*flat([group])), said[i : i + 1])
+    order = list(range(len(groups)))
+    random.shuffle(order)
+    mixed = [random.sample(groups[i], len(groups[i])) for i in order]
+    np.testing.assert_array_equal(together(*flat(mixed)), said[order])
+    starts = flat(groups)[1]
+    whole = np.add.reduceat(part, starts[:-1])
+    assert ((np.abs(whole - 1) < 1e-5) | (whole == 0)).all()
+    for i, (lo, hi) in enumerate(itertools.pairwise(starts)):
+        assert (part[lo:hi] == 0).all() == (not np.nanmax(np.append(groups[i], 0.0)) > 0)
+
+
+def test_the_threshold_means_the_same_for_few_and_for_many_members() -> None:
+    """Of members with a twin each, E exponential as the tail promises: pages at 1 are as many for 16 as for 200."""
+    rng, ticks = np.random.default_rng(1), 50_000
+    rates = []
+    for n in (16, 200):
+        alone = -np.log10(1 - rng.random((ticks, n // 2))) / 0.9 - 2
+        rates.append((over_time(np.repeat(alone, 2, axis=1)) >= 1).mean())
+    assert rates[1] == pytest.approx(rates[0], rel=0.35)
+    assert (excess(np.arange(1, FREE + 1)) == 0).all()
+
+
+def grouped(keys: list[bytes], watches: dict[str, Watch], of: list[str]) -> dict[object, list[int]]:
+    rows = {name: tuple(i for i, w in enumerate(of) if w == name) for name in watches}
+    made = Grouping().members(View(tuple(keys), tuple(of), rows), watches)
+    ends = zip(made.starts[:-1], made.starts[1:], strict=True)
+    return {
+        (*name, *labels): made.rows[lo:hi].tolist()
+        for name, labels, (lo, hi) in zip(made.names, made.labels, ends, strict=True)
+    }
+
+
+def test_series_of_a_watch_are_grouped_by_their_labels_and_watches_by_the_name_they_share() -> None:
+    keys = [key(instance=i, cpu=c) for i in "ab" for c in "01"] + [key(instance="a", disk="x"), key(job="j")]
+    together, alone = {"group_by": ("instance",), "group": "node"}, {"group_by": ("instance",)}
+    watches = {
+        "cpu": watch("cpu", **together),
+        "disk": watch("disk", **together),
+        "rest": watch("rest", **alone),
+    }
+    assert grouped(keys, watches, ["cpu"] * 4 + ["disk", "rest"]) == {
+        ("group", "node", ("instance", "a")): [0, 1, 4],
+        ("group", "node", ("instance", "b")): [2, 3],
+        ("watch", "rest"): [5],
+    }
+    assert grouped(keys, {"cpu": watch("cpu")}, ["cpu"] * 6) == {}
+
+
+def test_who_belongs_to_whom_is_made_anew_only_when_rows_or_watches_changed() -> None:
+    made, watches = Grouping(), {"w": watch(group_by=("a",))}
+    view = View((key(a="1"),), ("w",), {"w": (0,)})
+    first = made.members(view, watches)
+    assert made.members(view, watches) is first
+    assert made.members(View(*view), watches) is not first
+    assert made.members(view, dict(watches)) is not first
+
+
+KEYS = [key(instance=i, cpu=c) for i in ("a:9100", "b:9100") for c in "01"]
+
+
+def said_of_two_machines(odd: float) -> Snapshot:
+    """A machine whose two series leap at the last tick, and one that stays calm."""
+    rng = np.random.default_rng(3)
+
+    def answer(i: int) -> dict[str, Vector]:
+        x: F64 = 10 + rng.normal(0, 1, 4)
+        return {"w": Vector(KEYS, x + (odd if i == 299 else 0) * np.array([1, 1, 0, 0]))}
+
+    w = watch("w", "x", 60.0, group_by=("instance",), group="node")
+    return ticked(engine(w), answer, 300)
+
+
+def test_a_machine_that_leaps_is_said_with_the_shares_of_its_members() -> None:
+    known = Known()
+    known.publish(said := said_of_two_machines(60.0))
+    odd, calm = known.groups(lambda labels: labels["group"] == "node", 10, 20)
+    assert (odd.by, odd.name, odd.labels, odd.size) == ("group", "node", (("instance", "a:9100"),), 2)
+    assert calm.labels == (("instance", "b:9100"),)
+    assert calm.score < 1 < odd.score
+    assert sum(member.share for member in odd.members) == pytest.approx(1)
+    assert {dict(member.finding.labels)["instance"] for member in odd.members} == {"a:9100"}
+    assert known.groups(lambda labels: labels["instance"] == "b:9100", 10, 20) == [calm]
+    raw = said.columns["raw"]
+    assert odd.score == pytest.approx(np.minimum(raw[said.groups.of.rows[:2]], MOST).mean())
+
+
+def test_groups_are_exposed_within_the_budget_and_once_for_all_steps() -> None:
+    made = said_of_two_machines(60.0)
+    other = made._replace(step=15.0, groups=made.groups._replace(score=made.groups.score[::-1].copy()))
+    config = ExpositionConfig(blank_labels=())
+    text = b"".join(render(Exposition(config).prepare([made, other], Instant(START)))).decode()
+    lines = [line for line in text.splitlines() if line.startswith("promantis_group_anomaly_score{")]
+    body = 'promantis_group_anomaly_score{{instance="{}:9100",job="",group="node"}} '
+    assert [line.partition("} ")[0] + "} " for line in lines] == [body.format(i) for i in "ab"]
+    said = [float(line.partition("} ")[2]) for line in lines]
+    np.testing.assert_allclose(said, made.groups.score.max(), rtol=1e-6)
+    (few,) = Exposition(ExpositionConfig(max_series=1)).prepare([made], Instant(START))
+    assert few.shown.groups.tolist() == [0]  # the odd one
+    assert len(few.shown.rows) == 0
