@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sidecar.config import presets
 from sidecar.signals.expose import Exposition, ExpositionConfig, render
 from sidecar.signals.frame import Vector
 from sidecar.signals.groups import FREE, LEAST, MOST, Grouping, excess, over_time, shares, together
@@ -149,3 +150,8 @@ def test_groups_are_exposed_within_the_budget_and_once_for_all_steps() -> None:
     (few,) = Exposition(ExpositionConfig(max_series=1)).prepare([made], Instant(START))
     assert few.shown.groups.tolist() == [0]  # the odd one
     assert len(few.shown.rows) == 0
+
+
+def test_all_metrics_of_a_machine_are_one_group_of_the_node_preset() -> None:
+    (node,) = (preset for preset in presets() if preset.name == "node")
+    assert {(watch.group, watch.group_by) for watch in node.watches} == {("node", ("instance", "job"))}
