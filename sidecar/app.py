@@ -54,11 +54,11 @@ def clock() -> Instant:
 
 async def planned(prometheus: Prometheus, config: Config) -> Plan:
     """What is to be watched: from the config, the alerting rules, and the presets whose metrics exist."""
-    interval = float(config.interval)
-    watches, skipped = from_rules(await prometheus.rules(), config.rules, interval)
+    interval, tz = float(config.interval), config.tz
+    watches, skipped = from_rules(await prometheus.rules(), config.rules, interval, tz)
     names = await prometheus.metric_names() if config.presets == "auto" else frozenset[str]()
-    ready_made = chosen(config.presets, presets(), names, interval)
-    return plan(from_config(config.watches, interval), watches, ready_made, skipped)
+    ready_made = chosen(config.presets, presets(), names, interval, tz)
+    return plan(from_config(config.watches, interval, tz=tz), watches, ready_made, skipped)
 
 
 class App:

@@ -15,6 +15,7 @@ from sidecar.adapters.prometheus import PrometheusConfig
 from sidecar.alerts.relay import AlertsConfig
 from sidecar.remedy.action import TYPES as ACTION_TYPES
 from sidecar.remedy.policy import RemedyConfig
+from sidecar.signals.calendar import UTC, zone_problem
 from sidecar.signals.expose import ExpositionConfig
 from sidecar.signals.history import LearningConfig
 from sidecar.signals.presets import Preset
@@ -38,6 +39,7 @@ class Config(Section, frozen=True, kw_only=True):
     alertmanagers: tuple[AlertmanagerConfig, ...] = ()
     alerts: AlertsConfig = AlertsConfig()
     interval: Duration = Duration(15)
+    tz: str = UTC
     watches: tuple[WatchConfig, ...] = ()
     presets: str | tuple[str, ...] = "auto"
     rules: RulesConfig = RulesConfig()
@@ -51,6 +53,8 @@ class Config(Section, frozen=True, kw_only=True):
         """What belongs to no section alone."""
         if self.interval <= 0:
             yield "interval", "must be greater than 0s"
+        if words := zone_problem(self.tz):
+            yield "tz", words
         known = [file.stem for file in sorted(PRESETS.glob("*.yml"))]
         if isinstance(self.presets, str) and self.presets not in ("auto", "none"):
             yield "presets", f"must be auto, none or a list of {', '.join(known)}"

@@ -13,6 +13,7 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 
 from sidecar.signals import belief, calibrate
+from sidecar.signals.calendar import local
 from sidecar.signals.ensemble import BLOCK, RING, Ensemble, X
 from sidecar.signals.models import Array, Columns, Field, f4
 from sidecar.signals.models.level import RAW, SEASON, Level, Residuals
@@ -94,10 +95,10 @@ class Scored(NamedTuple):
 
 
 class Block:
-    """Models of some rows of one step. `at` is unix seconds; x f64[rows], NaN = no sample."""
+    """Models of some rows of one step and time zone. `at` is unix seconds; x f64[rows], NaN = no sample."""
 
-    def __init__(self, rows: int, step: float) -> None:
-        self.rows, self.step = rows, step
+    def __init__(self, rows: int, step: float, tz: str = "UTC") -> None:
+        self.rows, self.step, self.tz = rows, step, tz
         self.life, self.season, self.level, self.tail = Life(rows), Season(rows), Level(rows), Tail(rows)
         self.rare, self.ensemble, self.intervals = Rare(rows), Ensemble(rows), calibrate.Intervals(rows)
         self.origins = np.full(RING, -1, np.int64)  # which five-minute block stands in each slot of the rings
@@ -134,7 +135,7 @@ class Block:
         x = (x64 - origin).astype(f4)
         np.copyto(x, self.ensemble.last, where=~fresh)
         level, previous = self.level.now(x)
-        day, week = self.season.at(at, level, self.step)
+        day, week = self.season.at(local(self.tz, at), level, self.step)
         res = self.level.residuals(x, level, previous, day, week, self.step)
         tiny = np.abs(x64).astype(f4)
         tiny += f4(1)
@@ -176,7 +177,7 @@ class Block:
         np.copyto(life.origin, x64, where=s.fresh & (self.ensemble.count == 0))
         limit = np.where(life.seen >= WARM, f4(3) * self.tail.scale, f4(np.inf))
         warm = on & (life.seen >= WARM)
-        self.season.learn(at, s.x, s.day, s.week, limit[RAW], life.age, on, step)
+        self.season.learn(local(self.tz, at), s.x, s.day, s.week, limit[RAW], life.age, on, step)
         self.level.learn(s.x, s.residuals, limit, s.fresh, on, step)
         self.tail.learn(s.size, s.z, s.t, life.seen, on, warm, 86400.0 / step)
         self.rare.learn(s.states, s.asked, step)
@@ -193,12 +194,12 @@ class Block:
             np.copyto(life.origin, x64, where=fresh & (self.ensemble.count == 0))
             x = np.where(fresh, x64 - life.origin, 0).astype(f4)
             np.copyto(x, self.ensemble.last, where=~fresh)
-            day, week = self.season.at(at, self.ensemble.means[2], step)
+            day, week = self.season.at(local(self.tz, at), self.ensemble.means[2], step)
             limit = np.where(life.age > f4(0.5), f4(3) * self.tail.scale[RAW], f4(np.inf))
             size = np.minimum(np.abs(x - day), limit)
             rate = np.maximum(f4(step / 86400.0) / (life.age + f4(step / 86400.0)), f4(step / 86400.0 / 14))
             self.tail.scale[RAW] += fresh * rate * (size - self.tail.scale[RAW])
-            self.season.learn(at, x, day, week, limit, life.age, fresh, step)
+            self.season.learn(local(self.tz, at), x, day, week, limit, life.age, fresh, step)
             life.negative |= fresh & (x64 < 0)
             life.age += fresh * f4(step / 86400.0)
             self._ahead(at, x, day, fresh, fresh, step)
@@ -244,7 +245,8 @@ class Block:
         blocks = tuple(max(1, round(h / width)) for _, h in HORIZONS)
         if phase == ticks - 1:
             self.ensemble.learn(x, season, on, tuple(self._slot(block - n) for n in blocks))
-        seasons = np.stack([self.season.day_at(at + h, self.ensemble.means[2], step) for _, h in HORIZONS])
+        hours = [local(self.tz, at + h) for _, h in HORIZONS]
+        seasons = np.stack([self.season.day_at(hour, self.ensemble.means[2], step) for hour in hours])
         said = self.ensemble.ahead(now, slopes, seasons)
         reach = np.array([h for _, h in HORIZONS], f4).reshape(3, 1)
         for h, n in enumerate(blocks):

@@ -74,7 +74,7 @@ class Engine(Rows):
         for name, answer in answers.items():
             if name not in self.watches:
                 continue  # came back after a reload took its watch away
-            found = self.table.place(name, answer.keys, room)
+            found = self.table.place(name, answer.keys, room, self.watches[name].tz)
             self.dropped["budget"] += found.over_budget
             self.dropped["duplicate"] += found.duplicate
             if found.new:

@@ -1,4 +1,4 @@
-"""History of some watches of one step, taught together to a nursery and then moved into the engine."""
+"""History of some watches of one step and time zone, taught together to a nursery and then moved into the engine."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from sidecar.signals.block import Block
+from sidecar.signals.calendar import UTC
 from sidecar.signals.engine import Engine, replay
 from sidecar.signals.frame import Matrix
 from sidecar.signals.history import LearningConfig, Span, spans
@@ -17,8 +18,8 @@ from sidecar.types import Instant
 class Lesson:
     """Watches that are taught at once, so that numpy has long columns to work on."""
 
-    def __init__(self, step: float, resumed: bool) -> None:
-        self.step, self.resumed = step, resumed
+    def __init__(self, step: float, resumed: bool, tz: str = UTC) -> None:
+        self.step, self.resumed, self.tz = step, resumed, tz
         """`resumed`: from saved state, so only what has been missed since."""
         self.watches: list[Watch] = []
         self.spans: list[Span] = []
@@ -75,12 +76,14 @@ class Lesson:
         lo, before = 0, len(engine.table)
         for watch, keys in zip(self.watches, self._keys, strict=True):
             now_is = engine.watches.get(watch.name)
-            if now_is is not None and now_is.query == watch.query:  # a reload may have changed it meanwhile
+            if (
+                now_is is not None and now_is.identity == watch.identity
+            ):  # a reload may have changed it meanwhile
                 engine.adopt(now, watch.name, keys, self._block(), lo, room - len(engine.table) + before)
             lo += len(keys)
         self._nursery = None
 
     def _block(self) -> Block:
         if self._nursery is None:
-            self._nursery = Block(self.series, self.step)
+            self._nursery = Block(self.series, self.step, self.tz)
         return self._nursery

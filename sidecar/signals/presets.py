@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
+from sidecar.signals.calendar import UTC
 from sidecar.signals.watches import Watch, WatchConfig, from_config
 from sidecar.types import Section
 
@@ -18,7 +19,11 @@ class Preset(Section, frozen=True, kw_only=True):
 
 
 def chosen(
-    setting: str | tuple[str, ...], presets: Iterable[Preset], metric_names: Collection[str], interval: float
+    setting: str | tuple[str, ...],
+    presets: Iterable[Preset],
+    metric_names: Collection[str],
+    interval: float,
+    tz: str = UTC,
 ) -> list[Watch]:
     """The watches of the presets that the setting names; `auto`: of those whose metrics exist."""
     named = () if isinstance(setting, str) else setting  # else it is auto or none
@@ -26,5 +31,5 @@ def chosen(
         watch
         for preset in presets
         if preset.name in named or (setting == "auto" and all(m in metric_names for m in preset.metrics))
-        for watch in from_config(preset.watches, interval, "preset")
+        for watch in from_config(preset.watches, interval, "preset", tz)
     ]

@@ -44,7 +44,7 @@ class Rows:
     def watch(self, watches: Mapping[str, Watch]) -> None:
         """Take a new set of watches; rows of those that are gone are freed."""
         for name in self.table.watches():
-            if name not in watches or watches[name].query != self.watches[name].query:
+            if name not in watches or watches[name].identity != self.watches[name].identity:
                 self.forget(self.table.drop_watch(name))
                 self.learned.discard(name)
         self.watches = dict(watches)
@@ -86,7 +86,8 @@ class Rows:
             # few blocks, and few rows that nobody needs
             missing = max(need - self.capacity, self.capacity // 4)
             size = min(math.ceil(missing / SMALLEST) * SMALLEST, LARGEST)
-            self.blocks.append(Block(size, self.step))
+            self.blocks.append(Block(size, self.step, self.watches[watch].tz))
+        self.table.capacity = self.capacity
         self._configure(self.watches[watch], np.array(rows))
         for row in rows:
             key = self.table.keys[row]
@@ -154,7 +155,7 @@ class Rows:
         if watch not in self.watches:
             return
         self.taught = at
-        found = self.table.place(watch, keys, room)
+        found = self.table.place(watch, keys, room, self.watches[watch].tz)
         if found.new:
             self.admit(watch, found.new, at)
         for lo, hi, block in self.spans():
@@ -176,5 +177,5 @@ class Rows:
     def known_until(self, watch: Watch) -> Instant | None:
         """When the watch was last ticked, if its history was learned: then only what came since has to be."""
         mine = self.watches.get(watch.name)
-        known = mine is not None and mine.query == watch.query and watch.name in self.learned
+        known = mine is not None and mine.identity == watch.identity and watch.name in self.learned
         return self.at if known and self.at else None

@@ -26,7 +26,9 @@ def dump(rows: Rows) -> Iterator[tuple[str, Any]]:
             "at": rows.at or rows.taught,
             "learned": sorted(rows.learned),
             "queries": {name: watch.query for name, watch in rows.watches.items()},
+            "tz": {name: watch.tz for name, watch in rows.watches.items()},
             "blocks": [block.rows for block in rows.blocks],
+            "zones": [block.tz for block in rows.blocks],
         },
     )
     # names as arrays and block by block: one JSON of 100,000 keys would hold the interpreter lock for 50 ms
@@ -47,20 +49,23 @@ def fill(
     if header["version"] != VERSION:
         raise ValueError(f"state has version {header['version']}, this Promantis reads {VERSION}")
     fresh.at = Instant(header["at"])
-    for i, count in enumerate(header["blocks"]):
-        block = Block(count, fresh.step)
+    for i, (count, tz) in enumerate(zip(header["blocks"], header["zones"], strict=True)):
+        block = Block(count, fresh.step, tz)
         prefix = f"{i}."
         block.restore({k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)})
         fresh.blocks.append(block)
     names, keys, watch_of = [*header["queries"], ""], list[bytes | None](), list[str]()
-    for i in range(len(fresh.blocks)):
+    zone_of = list[str]()
+    for i, block in enumerate(fresh.blocks):
         text, at = arrays[f"{i}.keys"].tobytes(), 0
         for length in arrays[f"{i}.lengths"].tolist():
             keys.append(text[at : at + length] if length >= 0 else None)
             at += max(0, length)
         watch_of += [names[number] for number in arrays[f"{i}.watch"].tolist()]
-    fresh.table.restore(keys, watch_of)
-    known = {n for n, query in header["queries"].items() if n in watches and watches[n].query == query}
+        zone_of += [block.tz] * (len(keys) - len(zone_of))
+    fresh.table.restore(keys, watch_of, zone_of, fresh.capacity)
+    before = {(name, query, header["tz"][name]) for name, query in header["queries"].items()}
+    known = {name for name, watch in watches.items() if (name, watch.query, watch.tz) in before}
     for name in fresh.table.watches():
         if name not in known:
             fresh.forget(fresh.table.drop_watch(name))

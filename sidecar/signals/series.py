@@ -7,11 +7,13 @@ that a tick makes no Python object per series; while the set of series stays the
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import msgspec
 import numpy as np
 
+from sidecar.signals.calendar import UTC
 from sidecar.types import I64, Labels, labels_of
 
 _NAME = re.compile(rb'"__name__":"[^"\\]*",?')
@@ -81,12 +83,17 @@ class Table:
     def __init__(self) -> None:
         self.keys: list[bytes | None] = []
         self.watch_of: list[str] = []
+        self.zone_of: list[str] = []
+        """Time zone of each row: a block of rows has one."""
+        self.capacity = 0
+        """Rows of all blocks."""
         self._watched: dict[str, _Watched] = {}
-        self._free: list[int] = []
+        self._free: dict[str, list[int]] = {}
+        """Of each time zone."""
         self._view: View | None = None
 
     def __len__(self) -> int:
-        return len(self.keys) - len(self._free)
+        return len(self.keys) - sum(map(len, self._free.values()))
 
     def view(self) -> View:
         """The table as it is, frozen: later changes do not reach it."""
@@ -114,8 +121,8 @@ class Table:
         """Names that have rows."""
         return list(self._watched)
 
-    def place(self, watch: str, keys: list[bytes], room: int) -> Placed:
-        """Rows of an answer; at most `room` new ones are admitted."""
+    def place(self, watch: str, keys: list[bytes], room: int, tz: str = UTC) -> Placed:
+        """Rows of an answer; at most `room` new ones are admitted, all of the watch's time zone."""
         mine = self._watched.setdefault(watch, _Watched())
         if keys == mine.keys:
             return Placed(mine.placed, [])
@@ -130,17 +137,21 @@ class Table:
             elif len(new) >= room:
                 over_budget += 1
             else:
-                row = self._take(watch, key)
+                row = self._take(watch, key, tz)
                 mine.rows[key], mine.nameless[bare], mine.all = row, key, None
                 new.append(row)
                 rows[i] = row
         mine.keys, mine.placed = ([], rows) if over_budget else (keys, rows)
         return Placed(rows, new, over_budget, duplicate)
 
-    def restore(self, keys: list[bytes | None], watch_of: list[str]) -> None:
+    def restore(
+        self, keys: list[bytes | None], watch_of: list[str], zone_of: list[str], capacity: int
+    ) -> None:
         """Take over saved rows."""
         self.keys, self.watch_of, self._view = keys, watch_of, None
-        self._watched, self._free = {}, [row for row, key in enumerate(keys) if key is None]
+        self.zone_of, self.capacity = zone_of, capacity
+        self._watched, self._free = {}, {}
+        self._release(row for row, key in enumerate(keys) if key is None)
         for row, (key, watch) in enumerate(zip(keys, watch_of, strict=True)):
             if key is not None:
                 mine = self._watched.setdefault(watch, _Watched())
@@ -161,7 +172,7 @@ class Table:
             if not mine.rows:
                 del self._watched[watch]
             self.keys[row], self.watch_of[row] = None, ""
-            self._free.append(row)
+            self._release((row,))
         self._view = None
 
     def drop_watch(self, watch: str) -> list[int]:
@@ -171,12 +182,24 @@ class Table:
         self._watched.pop(watch, None)
         return rows
 
-    def _take(self, watch: str, key: bytes) -> int:
+    def _take(self, watch: str, key: bytes, tz: str) -> int:
         self._view = None
-        if self._free:
-            row = self._free.pop()
+        if free := self._free.get(tz):
+            row = free.pop()
             self.keys[row], self.watch_of[row] = key, watch
             return row
+        row = len(self.keys)
+        if row and self.zone_of[-1] != tz:  # what is left of the last block is for its own time zone
+            left = self.capacity - row
+            self.keys += [None] * left
+            self.watch_of += [""] * left
+            self.zone_of += self.zone_of[-1:] * left
+            self._release(reversed(range(row, self.capacity)))
         self.keys.append(key)
         self.watch_of.append(watch)
+        self.zone_of.append(tz)
         return len(self.keys) - 1
+
+    def _release(self, rows: Iterable[int]) -> None:
+        for row in rows:
+            self._free.setdefault(self.zone_of[row], []).append(row)

@@ -74,8 +74,8 @@ class Watcher:
         self._telemetry, self._clock = telemetry, clock
         self._engines: dict[float, Engine] = {}
         self._failing: dict[float, dict[str, str]] = {}
-        self._learned: set[tuple[str, str, float]] = set()
-        self._again: dict[tuple[str, str, float], float] = {}
+        self._learned: set[tuple[str, str, float, str]] = set()
+        self._again: dict[tuple[str, str, float, str], float] = {}
         self._lessons = (0, 0)
         self._changed = asyncio.Event()
         self._taught = asyncio.Event()
@@ -136,7 +136,7 @@ class Watcher:
                 metric.remove(name)
         for name in self.watches:
             self._telemetry.watch_failures.labels(name)
-        self._learned &= {_identity(watch) for watch in self.watches.values()}  # gone is forgotten
+        self._learned &= {watch.identity for watch in self.watches.values()}  # gone is forgotten
         self._changed.set()
         if before != self.watches:
             self._taught.clear()
@@ -285,7 +285,7 @@ class Watcher:
         lessons: list[Lesson] = []
         engine = self._engines.get(step)
         for watch in watches:
-            self._learned.add(_identity(watch))
+            self._learned.add(watch.identity)
             now = self._clock()
             since = await self._run(self._tick_thread, engine.known_until, watch) if engine else None
             try:
@@ -298,8 +298,8 @@ class Watcher:
             except PromantisError as error:
                 log.warning("watch %s starts without history: %s", watch.name, error)
                 if isinstance(error, Unavailable):
-                    self._learned.discard(_identity(watch))
-                    self._again[_identity(watch)] = asyncio.get_running_loop().time() + RETRY
+                    self._learned.discard(watch.identity)
+                    self._again[watch.identity] = asyncio.get_running_loop().time() + RETRY
                 continue
             if not keys:
                 continue
@@ -307,9 +307,9 @@ class Watcher:
             if (
                 not lessons
                 or lessons[-1].series + len(keys) > CLASS
-                or lessons[-1].resumed != (since is not None)
+                or (lessons[-1].resumed, lessons[-1].tz) != (since is not None, watch.tz)
             ):
-                lessons.append(Lesson(step, since is not None))
+                lessons.append(Lesson(step, since is not None, watch.tz))
             lessons[-1].add(watch, keys, begin)
         for lesson in lessons:
             lesson.plan(self._clock(), self._learning)
@@ -338,8 +338,8 @@ class Watcher:
         log.info("%s %d series of %d watches", did, lesson.series, len(lesson.watches))
 
     def _to_learn(self, watch: Watch) -> bool:
-        due = self._again.get(_identity(watch), 0.0) <= asyncio.get_running_loop().time()
-        return due and _identity(watch) not in self._learned
+        due = self._again.get(watch.identity, 0.0) <= asyncio.get_running_loop().time()
+        return due and watch.identity not in self._learned
 
     def _adopt(self, engine: Engine, lesson: Lesson) -> None:
         engine.watch(self._by_step().get(lesson.step, {}))
@@ -377,11 +377,6 @@ class Watcher:
 
     async def _run(self, pool: ThreadPoolExecutor, work: Callable[..., T], *args: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(pool, work, *args)
-
-
-def _identity(watch: Watch) -> tuple[str, str, float]:
-    """What makes a watch another one, with a history of its own to learn."""
-    return watch.name, watch.query, watch.step
 
 
 def _number(step: float) -> str:

@@ -11,6 +11,7 @@ from itertools import chain
 import msgspec
 
 from sidecar.signals import promql
+from sidecar.signals.calendar import UTC, zone_problem
 from sidecar.signals.conditions import COMPARE, Comparison, comparisons
 from sidecar.signals.kinds import KINDS, guess_bounds, guess_kind
 from sidecar.types import Duration, Labels, Section
@@ -47,6 +48,7 @@ class WatchConfig(Section, frozen=True, kw_only=True):
     explained_by: tuple[str, ...] = ()
     group_by: tuple[str, ...] = ()
     group: str | None = None
+    tz: str | None = None
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Names, the query, and words that must be one of a few."""
@@ -84,6 +86,8 @@ class WatchConfig(Section, frozen=True, kw_only=True):
                 yield f"group_by[{i}]", f"{label!r} is not the name of a label"
         if self.group is not None and not (self.group and self.group_by):
             yield "group", "needs a name and group_by: the labels that its members share"
+        if self.tz is not None and (words := zone_problem(self.tz)):
+            yield "tz", words
         yield from self._regressor_problems()
 
     def _regressor_problems(self) -> Iterator[tuple[str, str]]:
@@ -161,11 +165,18 @@ class Watch(msgspec.Struct, frozen=True):
     """Series that share these labels are scored together too: those of this watch,"""
     group: str = ""
     """or those of all watches (of one step) that name this group."""
+    tz: str = UTC
+    """Whose days and weeks its values follow."""
 
     @property
     def told(self) -> bool:
         """Whether anything is said of it: a watch that only explains others is silent."""
         return self.source != "regressor"
+
+    @property
+    def identity(self) -> tuple[str, str, float, str]:
+        """What makes a watch another one, with a history of its own to learn."""
+        return self.name, self.query, self.step, self.tz
 
 
 class Skipped(msgspec.Struct, frozen=True):
@@ -203,7 +214,7 @@ class RuleGroup(msgspec.Struct, frozen=True):
 
 
 def from_rules(
-    groups: Iterable[RuleGroup], config: RulesConfig, interval: float
+    groups: Iterable[RuleGroup], config: RulesConfig, interval: float, tz: str = UTC
 ) -> tuple[list[Watch], list[Skipped]]:
     """Turn each rule's comparisons into watches; equal expressions become one, with the limits of all."""
     watches: list[Watch] = []
@@ -217,11 +228,13 @@ def from_rules(
             except promql.NoWatch as error:
                 skipped.append(Skipped(rule.alertname, rule.expr, str(error)))
             else:
-                watches += [_of_rule(rule, c, _step(group.interval, interval)) for c in found]
+                watches += [_of_rule(rule, c, _step(group.interval, interval), tz) for c in found]
     return _named(_merged(watches)), skipped
 
 
-def from_config(configs: Iterable[WatchConfig], interval: float, source: str = "config") -> list[Watch]:
+def from_config(
+    configs: Iterable[WatchConfig], interval: float, source: str = "config", tz: str = UTC
+) -> list[Watch]:
     """Turn configured (or a preset's) watches, already checked by `problems()`, into watches."""
     return [
         Watch(
@@ -243,6 +256,7 @@ def from_config(configs: Iterable[WatchConfig], interval: float, source: str = "
             explained_by=tuple(promql.normalise(query) for query in config.explained_by),
             group_by=config.group_by,
             group=config.group or "",
+            tz=config.tz or tz,
         )
         for config in configs
     ]
@@ -282,7 +296,7 @@ def announced(limits: Iterable[Limit]) -> list[Limit]:
     return list(out.values())
 
 
-def _of_rule(rule: Rule, found: Comparison, step: float) -> Watch:
+def _of_rule(rule: Rule, found: Comparison, step: float, tz: str) -> Watch:
     static = {name: value for name, value in rule.labels if "{{" not in value}
     severity = static.pop("severity", "")
     limit = Limit(
@@ -298,6 +312,7 @@ def _of_rule(rule: Rule, found: Comparison, step: float) -> Watch:
         bounds=guess_bounds(found.query),
         limits=(limit,),
         alertnames=(rule.alertname,),
+        tz=tz,
     )
 
 

@@ -86,7 +86,7 @@ def test_a_restored_table_goes_on() -> None:
     table, again = Table(), Table()
     table.place("w", [A, B, C], 10)
     table.drop([1])
-    again.restore(list(table.keys), list(table.watch_of))
+    again.restore(list(table.keys), list(table.watch_of), list(table.zone_of), 3)
     assert again.view() == table.view()
     assert again.place("w", [C, A, B], 10).rows.tolist() == [2, 0, 1]
 
