@@ -78,11 +78,3 @@ def _group(name: str, path: Path) -> File:
                 real[during, members.index(member)] = 1.0
     test = (table["split"] == "test").to_numpy()
     return File(name, path.name, at, table[members].to_numpy(float), label, test, real)
-
-
-def jobs(files: list[File]) -> list[list[File]]:
-    """Files whose clocks agree are run together, as columns of one block; long ones first."""
-    by_clock: dict[bytes, list[File]] = {}
-    for file in files:
-        by_clock.setdefault(file.at.tobytes(), []).append(file)
-    return sorted(by_clock.values(), key=lambda one: -len(one[0].at))

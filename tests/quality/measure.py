@@ -1,4 +1,4 @@
-"""All that is measured on one file: the work of one process."""
+"""All that is measured on one job: ours over the files of one step, or the peers over one file."""
 
 from __future__ import annotations
 
@@ -9,8 +9,16 @@ from tests.quality import forecast, ours, peers, reliability
 from tests.quality.data import GROUPS, File
 
 
+class Job(NamedTuple):
+    """The work of one process; `ours` or else the peers, with or without forecasts."""
+
+    files: list[File]
+    ours: bool
+    ahead: bool
+
+
 class Result(NamedTuple):
-    """All that is measured on one file."""
+    """What a job found about one file; the results of a file's jobs are joined by `join`."""
 
     file: File
     scores: dict[str, F64]
@@ -18,16 +26,30 @@ class Result(NamedTuple):
     runs: list[reliability.Run]
 
 
-def measure(files: list[File]) -> list[Result]:
-    """Run ours and the peers over files of one clock."""
-    out = []
-    for file, said in zip(files, ours.run(files), strict=True):
-        scores = {
-            "Promantis": peers.top2(said.raw),
-            "random": peers.chance(file),
-            "1-day mean/std": peers.usual(file),
-            "seasonal robust z": peers.seasonal(file),
-        }
-        scores |= peers.group_models(file) if file.set in GROUPS else {"IForest": peers.forest(file)}
-        out.append(Result(file, scores, forecast.judge(file, said), reliability.runs(file, said)))
-    return out
+def measure(job: Job) -> list[Result]:
+    """Run a job."""
+    if not job.ours:
+        return [Result(file, _peers(file), [], []) for file in job.files]
+    return [
+        Result(
+            file,
+            {"Promantis": said.score},
+            forecast.judge(file, said) if job.ahead else [],
+            reliability.runs(file, said),
+        )
+        for file, said in zip(job.files, ours.run(job.files, job.ahead), strict=True)
+    ]
+
+
+def _peers(file: File) -> dict[str, F64]:
+    scores = {
+        "random": peers.chance(file),
+        "1-day mean/std": peers.usual(file),
+        "seasonal robust z": peers.seasonal(file),
+    }
+    return scores | (peers.group_models(file) if file.set in GROUPS else {"IForest": peers.forest(file)})
+
+
+def join(one: Result, other: Result) -> Result:
+    """Two results of one file."""
+    return Result(one.file, one.scores | other.scores, one.errors + other.errors, one.runs + other.runs)

@@ -1,42 +1,35 @@
-"""Promantis itself over a file, tick by tick, nothing looked at twice."""
+"""Promantis itself over files, tick by tick, nothing looked at twice: the product's own backtest."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-import numpy as np
-
-from sidecar.signals.block import Block
-from sidecar.signals.snapshot import COLUMNS
+from sidecar.signals import backtest
 from sidecar.types import F64, HORIZONS
-from tests.quality.data import File
+from tests.quality.data import GROUPS, File
+
+SCORES = ("raw", "confidence", "age")
+AHEAD = tuple(f"f{name[:-1]}{kind}" for name, _ in HORIZONS for kind in ("", "_lower", "_upper"))
 
 
 class Said(NamedTuple):
-    """f64[times, members] each; `ahead[h]` is value, lower and upper."""
+    """f64[times, members] each, `score` f64[times]; `ahead[h]` is value, lower and upper, none if not wanted."""
 
+    score: F64
+    """Of the file: its only member's, or the group's."""
     raw: F64
     confidence: F64
     age: F64
     ahead: list[tuple[F64, F64, F64]]
 
 
-def run(files: list[File]) -> list[Said]:
-    """What is said of each file at each tick; all files have the same clock."""
-    values = np.concatenate([file.values for file in files], axis=1)
-    times, rows = values.shape
-    block, on = Block(rows, files[0].step), np.ones(rows, bool)
-    out = {name: np.empty(rows, kind) for name, kind in COLUMNS.items()}
-    ahead = [f"f{name[:-1]}{kind}" for name, _ in HORIZONS for kind in ("", "_lower", "_upper")]
-    kept = {name: np.empty((times, rows)) for name in ("raw", "confidence", "age", *ahead)}
-    for i, at in enumerate(files[0].at.tolist()):
-        block.tick(at, values[i], on, on, out)
-        for name, column in kept.items():
-            column[i] = out[name]
-    said, lo = [], 0
-    for file in files:
-        mine = {name: column[:, lo : lo + file.values.shape[1]] for name, column in kept.items()}
-        triples = [(mine[a], mine[b], mine[c]) for a, b, c in zip(*[iter(ahead)] * 3, strict=True)]
-        said.append(Said(mine["raw"], mine["confidence"], mine["age"], triples))
-        lo += file.values.shape[1]
+def run(files: list[File], ahead: bool) -> list[Said]:
+    """What is said of each file at each tick; all files have the same step and run as columns of one engine."""
+    recordings = [backtest.Recording(file.name, file.at, file.values) for file in files]
+    said = []
+    for file, one in zip(files, backtest.run(recordings, SCORES + AHEAD * ahead), strict=True):
+        score = backtest.group(one["raw"]) if file.set in GROUPS else one["raw"][:, 0]
+        names = iter(AHEAD * ahead)
+        triples = [(one[a], one[b], one[c]) for a, b, c in zip(names, names, names, strict=True)]
+        said.append(Said(score, one["raw"], one["confidence"], one["age"], triples))
     return said
