@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from sidecar.signals import backtest
+from sidecar.signals import backtest, groups
 from sidecar.types import F64, HORIZONS
 from tests.quality.data import GROUPS, File
 
@@ -28,7 +28,7 @@ def run(files: list[File], ahead: bool) -> list[Said]:
     recordings = [backtest.Recording(file.name, file.at, file.values) for file in files]
     said = []
     for file, one in zip(files, backtest.run(recordings, SCORES + AHEAD * ahead), strict=True):
-        score = backtest.group(one["raw"]) if file.set in GROUPS else one["raw"][:, 0]
+        score = groups.over_time(one["raw"]) if file.set in GROUPS else one["raw"][:, 0]
         names = iter(AHEAD * ahead)
         triples = [(one[a], one[b], one[c]) for a, b, c in zip(names, names, names, strict=True)]
         said.append(Said(score, one["raw"], one["confidence"], one["age"], triples))
