@@ -1,0 +1,89 @@
+"""`python -m tests.quality.scenes`: which scenes are found by Promantis, and which by PromQL rules, as a table.
+
+The rules (peer.rules.yml) are our own, and do what grafana/promql-anomaly-detection publishes; the real promtool
+evaluates them on the same scenes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from sidecar.demo.binaries import find
+from tests.unit.made import START
+from tests.unit.scenes import COPIES, NOISE, QUIET, SCENES, Scene, look, play, season
+
+RULES = Path(__file__).with_name("peer.rules.yml")
+STRATEGIES = ("adaptive", "robust")
+LASTS = 960
+"""Minutes that are played."""
+STEP = 5
+"""Minutes between samples of the peer, and between evaluations of its rules."""
+_GOT = re.compile(r'\{scene="(\d+)", strategy="(\w+)"\} ([-+.\dE]+)')
+
+
+def peers(promtool: Path, days: int, scenes: Sequence[Scene] = SCENES) -> dict[tuple[str, str], float]:
+    """Minutes from the start of a scene until a strategy's alert fires, by strategy and scene; others: never.
+
+    `days` of history come before the scenes. An alert before them, or after they are over, is no finding.
+    """
+    random, past = np.random.default_rng(4), days * 1440
+    minutes = np.arange(-past, LASTS, STEP)
+    at = START + minutes * 60.0
+    lines = []
+    for number, scene in enumerate(scenes):
+        noise = random.normal(0, NOISE, (1, len(at)))
+        values = scene.at(np.maximum(minutes, 0).astype(float), season(at), noise)[0]
+        text = " ".join("_" if math.isnan(x) else f"{x:.5g}" for x in values.tolist())
+        lines.append(f"{{series: 'scene{{scene=\"{number}\"}}', values: '{text}'}}")
+    fired = f'min_over_time(timestamp(ALERTS{{alertstate="firing"}})[{LASTS - QUIET}m:{STEP}m]) / 60'
+    test = {
+        "rule_files": f"['{RULES}']",
+        "evaluation_interval": f"{STEP}m",
+        "group_eval_order": "[peer-adaptive, peer-robust, peer-alerts]",
+        "tests": f"[{{interval: {STEP}m, input_series: [{', '.join(lines)}], promql_expr_test: [{{expr: "
+        f"'min by (scene, strategy) ({fired})', eval_time: {past + LASTS - 1}m, exp_samples: []}}]}}]",
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "scenes.yml"
+        file.write_text("".join(f"{name}: {text}\n" for name, text in test.items()), encoding="utf-8")
+        # it is expected to find nothing, so that promtool prints what it found
+        done = subprocess.run([promtool, "test", "rules", file], capture_output=True, text=True, check=False)
+    out = done.stdout + done.stderr
+    if done.returncode != 0 and "got:" not in out:
+        raise RuntimeError(f"promtool: {out}")
+    found = {}
+    for number, strategy, minute in _GOT.findall(out):
+        scene, delay = scenes[int(number)], float(minute) - past - QUIET
+        if 0 <= delay < scene.lasts:
+            found[strategy, scene.name] = delay
+    return found
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Print the table in Markdown."""
+    parser = argparse.ArgumentParser(prog="scenes", description=__doc__)
+    parser.add_argument("--days", type=int, default=9, help="history of the peer")
+    args = parser.parse_args(argv)
+    films = [play(step, LASTS) for step in (15.0, 60.0, 300.0)]
+    peer = peers(find().promtool, args.days)
+    print("| scene | 15 s | 1 min | 5 min | adaptive | robust |\n|---|---|---|---|---|---|")
+    for number, scene in enumerate(SCENES):
+        seen = [look(film, number, scene) for film in films]
+        cells = [f"{s.delay:.0f}" if s.paged >= COPIES - 1 else f"missed ({s.paged}/{COPIES})" for s in seen]
+        cells += [f"{peer[s, scene.name]:.0f}" if (s, scene.name) in peer else "missed" for s in STRATEGIES]
+        cells = ["quiet" if not scene.lasts and cell.startswith("missed") else cell for cell in cells]
+        print(f"| {scene.name} | {' | '.join(cells)} |")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
