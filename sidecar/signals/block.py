@@ -12,7 +12,7 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 
-from sidecar.signals import belief, calibrate
+from sidecar.signals import belief, calibrate, why
 from sidecar.signals.calendar import local
 from sidecar.signals.ensemble import BLOCK, RING, Ensemble, X
 from sidecar.signals.models import Array, Columns, Field, f4
@@ -283,6 +283,10 @@ class Block:
         confidence = out["confidence"]
         np.copyto(confidence, np.where(s.asked & (life.seen > 0), f4(0), f4(np.nan)))
         odd = np.flatnonzero((score > 0) & ~np.isnan(confidence))  # of what is ordinary nothing is believed
+        t, tail = s.t[:, odd], self.tail
+        channels = (t - tail.threshold[:, odd]) * tail.slope[:, odd]
+        out["why"][:] = why.NONE
+        out["why"][odd] = why.winning(channels, s.e[odd], s.states[ZERO, odd], s.states[ABSENT, odd])
         prior = calibrate.confidence(score[odd], life.age[odd], life.presence[odd])
         confidence[odd] = belief.moved(prior, life.belief[odd])
         known = s.fresh & grown
