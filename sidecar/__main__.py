@@ -16,6 +16,7 @@ COMMANDS = {
     "cases": "list remediation cases",
     "approve": "approve a case",
     "deny": "deny a case",
+    "feedback": "say whether what was odd was real",
     "demo": "run the whole loop on real Prometheus and Alertmanager",
 }
 """Each is a module of `sidecar.commands` with `add(parser)` and `run(args) -> exit code`."""

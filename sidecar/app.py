@@ -21,18 +21,21 @@ from sidecar.adapters.targets import KillSwitch, Targets
 from sidecar.alerts.enrich import Enricher
 from sidecar.alerts.relay import Relay
 from sidecar.config import Config, presets
+from sidecar.remedy.case import Draft
 from sidecar.remedy.policy import Policies
 from sidecar.remedy.runner import Runner
 from sidecar.signals.expose import Exposition
+from sidecar.signals.feedback import About, Feedback, listed, of_alert
 from sidecar.signals.presets import chosen
 from sidecar.signals.promql import ITS_OWN
 from sidecar.signals.snapshot import Known
 from sidecar.signals.watcher import Watcher
 from sidecar.signals.watches import Plan, Skipped, from_config, from_rules, plan
 from sidecar.telemetry import Telemetry
-from sidecar.types import Alert, ConfigError, Instant, PromantisError
+from sidecar.types import Alert, ConfigError, Instant, JsonObject, PromantisError, Rejected
 from sidecar.web import alerts as web_alerts
 from sidecar.web import auth, cases, pages, server
+from sidecar.web import feedback as web_feedback
 from sidecar.web import signals as web_signals
 from sidecar.web.session import Sessions
 
@@ -94,6 +97,7 @@ class App:
             telemetry=self.telemetry,
             clock=clock,
         )
+        self.feedback = Feedback(self.watcher, self.known, self._record, self.telemetry)
         self._exposition = Exposition(config.exposition)
         self._adopt(config)
 
@@ -110,6 +114,8 @@ class App:
             ):
                 stack.push_async_callback(close)
             await self.runner.start()
+            facts = [fact for fact in await self.journal.facts() if fact.kind == "feedback"]
+            self.feedback.restore((fact.at, fact.who, fact.data) for fact in facts)
             config = self.config
             doors = auth.load(config.web.tokens_file, config.storage.path, config.web.listen)
             app = server.build(self._routes(doors), doors, self.telemetry, self.watcher.missing, self.reload)
@@ -172,6 +178,7 @@ class App:
             ),
             *web_alerts.routes(self.relay, self.alertmanagers, self.telemetry),
             *cases.routes(self.runner, self.telemetry),
+            *web_feedback.routes(self.feedback, self._about, clock),
             *pages.routes(self.known, self, self.runner, Sessions(doors, self.config.alerts.external_url)),
         ]
 
@@ -185,7 +192,29 @@ class App:
             return None
         words = {**received.alert.annotations, **self._enrich(received.alert, clock())}
         near = self.known.near(received.alert.labels, NEAR)
-        return pages.Known(msgspec.structs.replace(received.alert, annotations=words), received.firing, near)
+        said = [listed(one) for one in self.feedback.opinions.of_alert(fingerprint)]
+        alert = msgspec.structs.replace(received.alert, annotations=words)
+        return pages.Known(alert, received.firing, near, said)
+
+    # ------------------------------------------------------------------ feedback
+
+    async def judge(self, fingerprint: str, verdict: str, who: str) -> None:
+        """Take in what a person says of an alert on its page; Rejected with 404 when it is not known."""
+        about = self._about(fingerprint)
+        if about is None:
+            raise Rejected("this alert is not known", 404)
+        await self.feedback.say(who, clock(), about, verdict)
+
+    def _about(self, fingerprint: str) -> About | None:
+        received = self.relay.alert(fingerprint)
+        if received is None:
+            return None
+        return of_alert(fingerprint, self.known.near(received.alert.labels, NEAR))
+
+    async def _record(self, who: str, data: JsonObject) -> Instant:
+        (fact,) = await self.journal.append(clock(), [Draft("feedback", None, who, data)])
+        log.info("feedback who=%s: %s", who, data["verdict"])
+        return fact.at
 
     # ------------------------------------------------------------------ what to watch
 

@@ -62,6 +62,18 @@ class Telemetry:
         self.state_damaged = counter(
             "state_damaged_total", "State files set aside because they were damaged."
         )
+        self.feedback = counter("feedback_total", "What users said of runs.", "verdict")
+        self.confidence_reliability = gauge(
+            "confidence_reliability", "Share of the judged runs in a bin of confidence that were real.", "bin"
+        )
+        self.confidence_runs = gauge("confidence_runs", "Runs judged real or not real, by confidence.", "bin")
+        self.confidence_brier = gauge(
+            "confidence_brier", "Mean squared error of confidence on the judged runs; NaN before the first."
+        )
+        self.feedback_gain = gauge(
+            "feedback_gain",
+            "Log loss of the prior minus that of the confidence that was said, in nats per judged run.",
+        )
         # alerts
         self.alerts_received = counter("alerts_received_total", "Alerts received from Prometheus.")
         self.alerts_invalid = counter(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sidecar.signals.block import Block
+from sidecar.signals.calendar import local
 from sidecar.signals.models.rare import ACCEPT
 from sidecar.types import I64
 
@@ -15,7 +16,7 @@ def accept(block: Block, at: float, rows: I64) -> None:
     """
     level, season, ensemble, lasted = block.level, block.season, block.ensemble, block.rare.lasted
     x = ensemble.last[rows]
-    day, week = season.at(at, ensemble.means[2], block.step)
+    day, week = season.at(local(block.tz, at), ensemble.means[2], block.step)
     season.day[:, rows] += x - day[rows]
     season.week[:, rows] += x - week[rows]
     level.level[rows] = level.previous[rows] = x

@@ -6,6 +6,7 @@ there are only comparisons of columns; an object is made for a run that ends, an
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,6 +22,7 @@ from sidecar.types import F32, I64, Instant, Labels
 
 OVER = 1.0  # the score that is worth a look
 QUIET = 300.0
+LATELY = 86400.0  # seconds for which the last run is meant when no time is named
 MOST = 1000  # ended runs that are remembered
 
 
@@ -148,21 +150,16 @@ class Runs:
     def find(
         self,
         wanted: Callable[[Mapping[str, str]], bool],
-        start: Instant | None,
-        end: Instant | None,
-        limit: int = MOST,
+        now: Instant,
+        start: Instant | None = None,
+        end: Instant | None = None,
     ) -> list[Run]:
-        """The runs of series that pass a test (`watch` is one of the labels) between two times.
+        """The runs of series that pass a test (`watch` is one of the labels) between two times, the last first.
 
-        Without times: those that are going on, or else the one that began last.
+        Without times: those that are going on, or else the one that began last, if it is not long ago.
         """
         runs = [run for run in self.recent(2 * MOST) if wanted({**dict(run.labels), "watch": run.watch})]
         if start is None and end is None:
-            runs = [run for run in runs if run.going] or runs[:1]
-        else:
-            runs = [
-                run
-                for run in runs
-                if (start is None or run.end >= start) and (end is None or run.start <= end)
-            ]
-        return runs[:limit]
+            return [run for run in runs if run.going] or [run for run in runs[:1] if run.end > now - LATELY]
+        first, last = -math.inf if start is None else start, math.inf if end is None else end
+        return [run for run in runs if run.end >= first and run.start <= last]

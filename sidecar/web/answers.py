@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
+import msgspec
 import orjson
 from aiohttp import web
+
+T = TypeVar("T")
 
 
 class Problem(Exception):
@@ -28,3 +31,14 @@ def json(value: Any, status: int = 200, headers: dict[str, str] | None = None) -
 def error(status: int, words: str, where: str, headers: dict[str, str] | None = None) -> web.Response:
     """A refusal in the one shape."""
     return json({"error": words, "where": where}, status, headers)
+
+
+def read(body: bytes | msgspec.Raw, kind: type[T], place: str = "") -> T:
+    """JSON as a type; Problem 400 with the place that is wrong, below `place`."""
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.ValidationError as error:
+        words, _, where = str(error).partition(" - at `$")
+        raise Problem(400, words, (place + where.rstrip("`")).lstrip(".")) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Problem(400, f"not JSON: {error}", place or "body") from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Literal, TypeVar
+from typing import Literal
 
 import msgspec
 from aiohttp import web
@@ -15,11 +15,10 @@ from sidecar.remedy.case import Case, Fact, Notice
 from sidecar.remedy.runner import Runner
 from sidecar.telemetry import Telemetry
 from sidecar.types import Alert, JsonObject, labels_of
-from sidecar.web.answers import Problem, json
+from sidecar.web.answers import Problem, json, read
 from sidecar.web.auth import PERSON, Role, needs
 
 log = logging.getLogger(__name__)
-T = TypeVar("T")
 
 
 class Sent(msgspec.Struct, frozen=True):
@@ -62,7 +61,7 @@ def routes(runner: Runner, telemetry: Telemetry) -> list[web.RouteDef]:
         telemetry.webhooks.inc()
         if request.content_type != "application/json":  # a page in somebody's browser cannot send this one
             raise Problem(415, f"not application/json: {request.content_type}", "Content-Type")
-        payload = _read(await request.read(), Payload)
+        payload = read(await request.read(), Payload)
         if payload.version != "4":
             raise Problem(400, f"payload version {payload.version!r} is not supported (only '4')", "version")
         if payload.truncatedAlerts:
@@ -85,13 +84,13 @@ def routes(runner: Runner, telemetry: Telemetry) -> list[web.RouteDef]:
 
     @needs(Role.APPROVE)
     async def approve(request: web.Request) -> web.Response:
-        body = _read(await request.read(), ApproveBody)
+        body = read(await request.read(), ApproveBody)
         id = request.match_info["id"]
         return json(_case(await runner.approve(id, request[PERSON].name, body.plan_hash)))
 
     @needs(Role.APPROVE)
     async def deny(request: web.Request) -> web.Response:
-        body = _read(await request.read() or b"{}", DenyBody)
+        body = read(await request.read() or b"{}", DenyBody)
         return json(_case(await runner.deny(request.match_info["id"], request[PERSON].name, body.reason)))
 
     return [
@@ -110,7 +109,7 @@ def _notices(alerts: Iterable[msgspec.Raw]) -> tuple[list[Notice], list[Problem]
     bad: list[Problem] = []
     for i, raw in enumerate(alerts):
         try:
-            sent = _read(raw, Sent, f"alerts[{i}]")
+            sent = read(raw, Sent, f"alerts[{i}]")
             labels = labels_of(sent.labels)
             if not labels:
                 raise Problem(400, "an alert without labels", f"alerts[{i}].labels")
@@ -132,16 +131,6 @@ def _seconds(time: datetime | None) -> float:
     if time is None or time.year == 1:
         return 0.0
     return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
-
-
-def _read(body: bytes | msgspec.Raw, kind: type[T], place: str = "") -> T:
-    try:
-        return msgspec.json.decode(body, type=kind)
-    except msgspec.ValidationError as error:
-        words, _, where = str(error).partition(" - at `$")
-        raise Problem(400, words, (place + where.rstrip("`")).lstrip(".")) from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise Problem(400, f"not JSON: {error}", place or "body") from None
 
 
 def _case(case: Case, facts: Iterable[Fact] = ()) -> JsonObject:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any, Protocol
 
@@ -23,6 +23,8 @@ FIRST = ("promantis_summary", "promantis_outlook")
 """Annotations that stand above all others."""
 MAX_FORM = 64 << 10
 """Bytes; nobody has logged in yet when a form is read."""
+SAYS = ("real", "not_real")
+"""What the form of an alert can say of it."""
 WAITING = ("proposed", "planned")
 """Stages in which a person is asked."""
 HEADERS = {
@@ -43,6 +45,8 @@ class Known(msgspec.Struct, frozen=True):
     firing: bool
     findings: Sequence[Finding] = ()
     """Its series, the nearest first."""
+    said: Sequence[JsonObject] = ()
+    """What people said of it (at, who, verdict, comment), the newest first."""
 
 
 class Signals(Protocol):
@@ -63,6 +67,9 @@ class Alerts(Protocol):
 
     def alert(self, fingerprint: str) -> Known | None:
         """One of them, None when it is not known."""
+
+    async def judge(self, fingerprint: str, verdict: str, who: str, /) -> object:
+        """Take in that an alert was real, or not; Rejected with 404 when it is not known."""
 
 
 class Cases(Protocol):
@@ -126,26 +133,35 @@ class _Pages:
 
     @needs(None)
     async def act(self, request: web.Request) -> web.Response:
-        """The form of a case: `do` is plan, approve or deny."""
+        """The forms of an alert: `do` is real or not_real, or for its case plan, approve or deny."""
         self._sessions.own_page(request)
         fingerprint = request.match_info["fingerprint"]
         form = await _form(request)
         reader = self._sessions.reader(request)
+        do, token = form.get("do", ""), form.get("token", "")
         try:
-            person = self._sessions.actor(request, form.get("token", ""))
-            case = self._case_of(fingerprint, form.get("case", ""))
-            match form.get("do"):
-                case "plan":
-                    await self._cases.plan(case, person.name)
-                case "approve":
-                    await self._cases.approve(case, person.name, form.get("plan_hash", ""))
-                case "deny":
-                    await self._cases.deny(case, person.name, form.get("reason", ""))
-                case other:
-                    raise Problem(400, f"do must be plan, approve or deny, not {other!r}", "do")
+            if do in SAYS:
+                person = self._sessions.actor(request, token, Role.FEEDBACK)
+                await self._alerts.judge(fingerprint, do, person.name)
+            else:
+                person = self._sessions.actor(request, token)
+                await self._decide(self._case_of(fingerprint, form.get("case", "")), person.name, do, form)
         except (Problem, Rejected) as wrong:
             return self._alert(fingerprint, reader, wrong)
         raise web.HTTPSeeOther(f"/a/{fingerprint}")
+
+    async def _decide(self, case: str, who: str, do: str, form: Mapping[str, str]) -> None:
+        match do:
+            case "plan":
+                await self._cases.plan(case, who)
+            case "approve":
+                await self._cases.approve(case, who, form.get("plan_hash", ""))
+            case "deny":
+                await self._cases.deny(case, who, form.get("reason", ""))
+            case other:
+                raise Problem(
+                    400, f"do must be {', '.join(SAYS)}, plan, approve or deny, not {other!r}", "do"
+                )
 
     @needs(None)
     async def login(self, request: web.Request) -> web.Response:
@@ -194,6 +210,7 @@ class _Pages:
             breaches=shown.ahead(known.findings) if known else [],
             first=FIRST,
             may=person is not None and person.role >= Role.APPROVE,
+            may_say=person is not None and person.role >= Role.FEEDBACK,
         )
 
     def _listed(self) -> list[JsonObject]:

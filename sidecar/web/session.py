@@ -49,13 +49,14 @@ class Sessions:
             raise web.HTTPSeeOther(URL("/login").with_query(next=request.path))
         return person
 
-    def actor(self, request: web.Request, token: str) -> Person:
-        """Who acts: by the token of the form or else by the login; Problem 401 or 403."""
+    def actor(self, request: web.Request, token: str, role: Role = Role.APPROVE) -> Person:
+        """Who acts: by the token of the form or else by the login; Problem 401, or 403 below the role."""
         person = self.people.find(token) if token else self.person(request)
         if person is None:
             raise Problem(401, "the token is not known" if token else "a token is needed", "token")
-        if person.role < Role.APPROVE:
-            raise Problem(403, f"{person.name} may {person.role.name.lower()}; this needs approve", "token")
+        if person.role < role:
+            words = f"{person.name} may {person.role.name.lower()}; this needs {role.name.lower()}"
+            raise Problem(403, words, "token")
         return person
 
     def login(self, request: web.Request, response: web.StreamResponse, token: str) -> None:

@@ -23,7 +23,8 @@ from sidecar.web.session import Sessions
 HOSTILE = """"'><script>alert(1)</script><img src=x onerror=alert(2)>{{ 7*7 }}"""
 FINGERPRINT = "0123456789abcdef"
 NAN = float("nan")
-TOKEN, WEAK = "t" * 20, "v" * 20
+UNKNOWN_DEED = "do must be real, not_real, plan, approve or deny, not 'explode'"
+TOKEN, WEAK, SAYS = "t" * 20, "v" * 20, "f" * 20
 
 
 def finding(score: float = 3.2, **labels: str) -> Finding:
@@ -71,6 +72,7 @@ class World:
         }
         self.listed: list[JsonObject] = []
         self.words = {"promantis_summary": HOSTILE}
+        self.said: list[JsonObject] = []
 
     def top(self, limit: int) -> Sequence[Finding]:
         return self.findings[:limit]
@@ -83,7 +85,12 @@ class World:
 
     def alert(self, fingerprint: str) -> Known | None:
         alert = Alert(labels_of({"alertname": "PoolExhaustion", "path": HOSTILE}), self.words)
-        return Known(alert, True, (finding(), UNKNOWN)) if fingerprint == FINGERPRINT else None
+        return Known(alert, True, (finding(), UNKNOWN), self.said) if fingerprint == FINGERPRINT else None
+
+    async def judge(self, fingerprint: str, verdict: str, who: str, /) -> None:
+        if fingerprint != FINGERPRINT:
+            raise Rejected("this alert is not known", 404)
+        self.done.append((verdict, fingerprint, who))
 
     def cases(self) -> Sequence[JsonObject]:
         return self.listed
@@ -112,7 +119,8 @@ def loopback(request: pytest.FixtureRequest) -> bool:
 
 @pytest.fixture
 async def client(world: World, loopback: bool) -> AsyncIterator[TestClient[Any, Any]]:
-    auth = Auth((Token("alice", TOKEN, "approve"), Token("victor", WEAK, "view")), loopback)
+    people = (Token("alice", TOKEN, "approve"), Token("victor", WEAK, "view"), Token("fay", SAYS, "feedback"))
+    auth = Auth(people, loopback)
     routes = pages.routes(world, world, world, Sessions(auth))
 
     async def reload() -> None: ...
@@ -244,7 +252,11 @@ async def test_approve_and_deny_are_forms_of_their_own(client: TestClient[Any, A
     world.listed = [world.case]
     text = await (await client.get(f"/a/{FINGERPRINT}")).text()
     forms = re.findall(r'<form method="post" action="/a/.*?</form>', text, re.S)
-    assert [re.findall(r'name="do" value="(\w+)"', form) for form in forms] == [["approve"], ["deny"]]
+    assert [re.findall(r'name="do" value="(\w+)"', form) for form in forms] == [
+        ["real", "not_real"],
+        ["approve"],
+        ["deny"],
+    ]
 
 
 async def test_an_unknown_alert_is_404(client: TestClient[Any, Any]) -> None:
@@ -270,7 +282,7 @@ async def test_approve_with_the_token_in_the_form(client: TestClient[Any, Any], 
         ({"token": WEAK}, 403, "victor may view; this needs approve"),
         ({"token": TOKEN, "plan_hash": "other"}, 409, "the plan has another hash"),
         ({"token": TOKEN, "case": "another"}, 404, "this alert has no such case"),
-        ({"token": TOKEN, "do": "explode"}, 400, "do must be plan, approve or deny, not 'explode'"),
+        ({"token": TOKEN, "do": "explode"}, 400, UNKNOWN_DEED),
     ],
 )
 async def test_what_does_not_fit_is_refused_in_words(
@@ -284,6 +296,49 @@ async def test_what_does_not_fit_is_refused_in_words(
         in await answer.text()
     )
     assert world.done == []
+
+
+@pytest.mark.parametrize("verdict", ["real", "not_real"])
+async def test_real_or_not_needs_only_the_role_of_feedback(
+    client: TestClient[Any, Any], world: World, verdict: str
+) -> None:
+    answer = await send(client, do=verdict, token=SAYS)
+    assert (answer.status, answer.headers["Location"]) == (303, f"/a/{FINGERPRINT}")
+    assert world.done == [(verdict, FINGERPRINT, "fay")]
+
+
+@pytest.mark.parametrize(
+    ("path", "token", "status", "words"),
+    [
+        (FINGERPRINT, "", 401, "a token is needed"),
+        (FINGERPRINT, WEAK, 403, "victor may view; this needs feedback"),
+        ("f" * 16, SAYS, 404, "this alert is not known"),
+    ],
+)
+async def test_a_verdict_that_is_refused(
+    client: TestClient[Any, Any], world: World, path: str, token: str, status: int, words: str
+) -> None:
+    answer = await send(client, f"/a/{path}", do="real", token=token)
+    assert answer.status == status
+    assert f'<p class="wrong" role="alert">{words}</p>' in await answer.text()
+    assert world.done == []
+
+
+async def test_a_verdict_from_elsewhere_is_none(client: TestClient[Any, Any], world: World) -> None:
+    form = {"do": "real", "token": SAYS}
+    answer = await client.post(f"/a/{FINGERPRINT}", data=form, headers={"Origin": "https://evil.example"})
+    assert answer.status == 403
+    assert world.done == []
+
+
+async def test_what_was_said_is_shown(client: TestClient[Any, Any], world: World) -> None:
+    world.said = [{"at": 1_764_000_000.0, "who": HOSTILE, "verdict": "not_real", "comment": HOSTILE}]
+    text = await (await client.get(f"/a/{FINGERPRINT}")).text()
+    assert_harmless(text)
+    assert '<span class="stage">not real</span>' in text
+    await send(client, "/login", token=SAYS)
+    form = (await (await client.get(f"/a/{FINGERPRINT}")).text()).split("Was it real?")[1]
+    assert "password" not in form
 
 
 @pytest.mark.parametrize("wrong", [{}, {"Origin": "null"}, {"Origin": "https://evil.example"}])

@@ -10,7 +10,7 @@ import pytest
 
 from sidecar.signals.belief import Beliefs, moved
 from sidecar.signals.models import f4
-from sidecar.signals.runs import MOST, QUIET, Run, Runs
+from sidecar.signals.runs import LATELY, MOST, QUIET, Run, Runs
 from sidecar.signals.snapshot import COLUMNS, LimitLines, Snapshot
 from sidecar.types import Instant
 from tests.unit.made import START, key, watch
@@ -112,7 +112,9 @@ def test_which_run_is_spoken_of() -> None:
         start: float | None = None, end: float | None = None, i: str = "a"
     ) -> list[tuple[float, float]]:
         at = [None if t is None else Instant(START + t * STEP) for t in (start, end)]
-        return [times(run) for run in runs.find(lambda labels: labels["i"] == i, *at)]
+        return [times(run) for run in runs.find(lambda labels: labels["i"] == i, now, *at)]
+
+    now = Instant(START + 20 * STEP)
 
     assert found() == [(19, 19)]
     assert found(end=9) == [(9, 10), (0, 0)]
@@ -121,3 +123,5 @@ def test_which_run_is_spoken_of() -> None:
     assert found(i="b") == []
     told([0.0] * 30, runs)
     assert found() == [(19, 19)]  # nothing goes on: the last one
+    now = Instant(now + LATELY)
+    assert found() == []
