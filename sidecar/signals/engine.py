@@ -16,6 +16,7 @@ from sidecar.signals.groups import Grouping
 from sidecar.signals.limits import Lines, Odds
 from sidecar.signals.models import Array
 from sidecar.signals.rows import Rows
+from sidecar.signals.series import PER_INSTANCE
 from sidecar.signals.snapshot import Skill, Snapshot, blank
 from sidecar.signals.watches import Watch
 from sidecar.types import F32, F64, I64, Bools, Instant
@@ -26,8 +27,8 @@ HOLD = 3  # ticks for which an unanswered watch keeps what was said
 class Engine(Rows):
     """All series that are asked every `step` seconds. Not thread-safe: one tick at a time."""
 
-    def __init__(self, step: float) -> None:
-        super().__init__(step)
+    def __init__(self, step: float, per_instance: tuple[str, ...] = PER_INSTANCE) -> None:
+        super().__init__(step, per_instance)
         self.dropped = {"budget": 0, "duplicate": 0}
         self._columns: dict[str, Array] = {}
         self._said: tuple[bytes | None, ...] = ()
@@ -49,10 +50,14 @@ class Engine(Rows):
 
     @classmethod
     def load(
-        cls, header: Mapping[str, Any], arrays: Mapping[str, Array], watches: Mapping[str, Watch]
+        cls,
+        header: Mapping[str, Any],
+        arrays: Mapping[str, Array],
+        watches: Mapping[str, Watch],
+        per_instance: tuple[str, ...] = PER_INSTANCE,
     ) -> Engine:
         """An engine as `dump` wrote it, with today's watches; ValueError or KeyError when it does not fit."""
-        engine = cls(header["step"])
+        engine = cls(header["step"], per_instance)
         saved.fill(engine, header, arrays, watches)
         return engine
 
@@ -83,16 +88,15 @@ class Engine(Rows):
             known = found.rows >= 0
             placed.append((name, found.rows[known], answer.values[known]))
         values = np.full(self.capacity, np.nan)
-        asked = np.zeros(self.capacity, bool)
+        asked, here = np.zeros(self.capacity, bool), np.zeros(self.capacity, bool)
         for name, rows, numbers in placed:
-            mine = self.table.rows(name)
-            asked[mine] = True
-            if self.watches[name].absent == "zero":
-                values[mine] = 0
-                before, gone = self._zeroed.get(name, {}), np.setdiff1d(mine, rows)
-                self._zeroed[name] = {row: before.get(row, at) for row in gone.tolist()}
-            values[rows] = numbers
-            asked[rows[~(np.abs(numbers) < BOUND)]] = False  # it is there: a ratio of nothing is no absence
+            asked[self.table.rows(name)] = True
+            values[rows], here[rows] = numbers, True
+        freed = self.see(at, asked, here)
+        asked[freed] = asked[self.asleep] = False
+        values[asked & ~here & self.stays.zero] = 0
+        asked[here & ~(np.abs(values) < BOUND)] = False  # it is there: a ratio of nothing is no absence
+        self.bequeath(at, values)
         self._unanswered = {
             name: 0 if name in answers else self._unanswered.get(name, 0) + 1 for name in self.watches
         }
@@ -114,7 +118,7 @@ class Engine(Rows):
         for lo, hi, block in self.spans():  # only now: odds are of where the line would go
             block.bound({name: column[lo:hi] for name, column in columns.items()})
         self._columns, self._odds, self.at = columns, odds, frame.at
-        quiet = self.age(frame.at)
+        quiet = self.stays.quiet(self.asleep)
         for name in ("score", "confidence", "raw", "since"):
             columns[name][quiet] = np.nan
         self._said = self.table.view()[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+from sidecar.signals.series import PER_INSTANCE
 from sidecar.types import Duration, Instant, Section
 
 POINTS = 11_000  # Prometheus' own limit per series
@@ -14,10 +15,11 @@ COARSE = 300.0
 
 
 class LearningConfig(Section, frozen=True, kw_only=True):
-    """How much history is read, and how many series are learned at all."""
+    """How much history is read, how many series are learned at all, and what makes them copies of one workload."""
 
     history: Duration = Duration(30 * 86400)
     max_series: int = 100_000
+    per_instance_labels: tuple[str, ...] = PER_INSTANCE
 
 
 class Span(NamedTuple):

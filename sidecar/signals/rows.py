@@ -7,27 +7,27 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from sidecar.signals import series
+from sidecar.signals import heirs, series
 from sidecar.signals.accept import accept
 from sidecar.signals.belief import NONE, Beliefs
-from sidecar.signals.block import Block
-from sidecar.signals.models.rare import ABSENT
+from sidecar.signals.block import BOUND, WARM, Block
+from sidecar.signals.models import Array
+from sidecar.signals.stays import Stays
 from sidecar.signals.watches import Watch
-from sidecar.types import I64, Instant, Labels
+from sidecar.types import F64, I64, Bools, Instant
 
 LARGEST, SMALLEST = (
     10240,
     64,
 )  # rows of a block: many for numpy's cost per call, few for the processor's cache
-FORGET_AFTER = 3600.0  # seconds without a sample until a row is given to others
-FORGET_ZERO = 86400.0  # the same where absent means zero
 
 
 class Rows:
     """The rows of one engine, in blocks, and the watches whose series live there."""
 
-    def __init__(self, step: float) -> None:
-        self.step = step
+    def __init__(self, step: float, per_instance: tuple[str, ...] = series.PER_INSTANCE) -> None:
+        """`per_instance`: labels that tell copies of one workload apart."""
+        self.step, self.per_instance = step, per_instance
         self.table = series.Table()
         self.blocks: list[Block] = []
         self.watches: dict[str, Watch] = {}
@@ -36,10 +36,14 @@ class Rows:
         """Of the last tick."""
         self.learned: set[str] = set()  # watches whose history was
         self.taught = 0.0  # until when history was learned, for who is saved before the first tick
-        self._zeroed: dict[str, dict[int, float]] = {}
-        """Of watches whose absence means zero: rows that are absent, and since when."""
-        self._workloads: dict[tuple[str, Labels], tuple[float, int]] = {}
-        """When the newest series of each workload came, and its row."""
+        self.stays = Stays(0)
+        self.asleep: Bools = np.zeros(0, bool)
+        """Rows that are kept in case their series comes back."""
+
+    @property
+    def living(self) -> int:
+        """How many series are watched: those that are asleep are not."""
+        return len(self.table) - int(self.asleep.sum())
 
     def watch(self, watches: Mapping[str, Watch]) -> None:
         """Take a new set of watches; rows of those that are gone are freed."""
@@ -87,14 +91,28 @@ class Rows:
             missing = max(need - self.capacity, self.capacity // 4)
             size = min(math.ceil(missing / SMALLEST) * SMALLEST, LARGEST)
             self.blocks.append(Block(size, self.step, self.watches[watch].tz))
+            self._grow()
         self.table.capacity = self.capacity
-        self._configure(self.watches[watch], np.array(rows))
-        for row in rows:
+        added = np.array(rows)
+        self._configure(self.watches[watch], added)
+        if self.at:  # those of the very first tick succeed nobody
+            self.stays.born[added], self.stays.waiting[added] = at, 0
+            self._tell_workloads(watch)
+
+    def _grow(self) -> None:
+        self.stays.grow(self.capacity)
+        self.asleep = np.concatenate([self.asleep, np.zeros(self.capacity - len(self.asleep), bool)])
+
+    def _tell_workloads(self, watch: str) -> None:
+        """Work out what has not been: only watches to which series come need it."""
+        mine = self.table.rows(watch)
+        for row in mine[self.stays.workload[mine] == 0].tolist():
             key = self.table.keys[row]
-            if key is not None and self.at:  # those of the very first tick succeed nobody
-                self._workloads[(watch, series.workload(key))] = at, row
+            if key is not None:
+                self.stays.workload[row] = hash((watch, series.workload(key, self.per_instance))) or 1
 
     def _configure(self, watch: Watch, rows: I64) -> None:
+        self.stays.configure(watch, rows)
         low, high = watch.bounds
         for lo, hi, block in self.spans():
             mine = rows[(rows >= lo) & (rows < hi)] - lo
@@ -113,38 +131,39 @@ class Rows:
         gone = np.array(rows, np.int64)
         for lo, hi, block in self.spans():
             block.forget(gone[(gone >= lo) & (gone < hi)] - lo)
-        for absent in self._zeroed.values():
-            for row in rows:
-                absent.pop(row, None)
+        self.stays.forget(gone)
+        self.asleep[gone] = False
 
-    def age(self, at: float) -> list[int]:
-        """What vanished keeps its score for `absent_for`, unless a successor came; later its row is freed.
-
-        Gives the rows of which no score is to be said any more.
-        """
-        self._workloads = {k: b for k, b in self._workloads.items() if b[0] > at - FORGET_AFTER}
-        quiet: list[int] = []
-        lasted = np.concatenate([b.rare.lasted[ABSENT] for b in self.blocks]) if self.blocks else np.empty(0)
-        since = (pair for gone in self._zeroed.values() for pair in gone.items())
-        free = [row for row, began in since if began < at - FORGET_ZERO]
-        for row in np.flatnonzero(lasted > 0):
-            watch = self.watches.get(self._name(int(row)))
-            if watch is None or (key := self.table.keys[row]) is None:
-                continue
-            began = at - float(lasted[row])
-            born, heir = self._workloads.get((watch.name, series.workload(key)), (-np.inf, row))
-            succeeded = heir != row and born > began - 600
-            if watch.absent != "alarm" or lasted[row] > watch.absent_for or succeeded:
-                quiet.append(int(row))
-            if succeeded or lasted[row] > max(FORGET_AFTER, watch.absent_for):
-                free.append(int(row))
+    def see(self, at: float, answered: Bools, here: Bools) -> list[int]:
+        """Note who is there, and forget those whose past is not kept any longer; the rows that are free now."""
+        self.stays.see(at, answered, here, self.step)
+        self.asleep = self.stays.asleep()
+        if not self.asleep.any():
+            return []
+        known = (self.each("life", "age") >= 1) | (self.each("rare", "begun").max(0) >= 0.5)
+        free: list[int] = self.stays.ended(self.asleep, known, self.living).tolist()
         if free:
             self.table.drop(free)
             self.forget(free)
-        return quiet + free
+        return free
 
-    def _name(self, row: int) -> str:
-        return self.table.watch_of[row] if row < len(self.table.watch_of) else ""
+    def bequeath(self, at: float, values: F64) -> None:
+        """Let new series take over what their workload's others know, if their values f64[rows] fit."""
+        waiting = self.stays.waiting
+        new = np.flatnonzero(np.isin(waiting, heirs.LOOKS) & (np.abs(values) < BOUND))
+        if len(new):
+            known = np.where(self.each("life", "seen") >= WARM, self.each("life", "age"), 0)
+            look = np.searchsorted(heirs.LOOKS, waiting[new])
+            givers = heirs.donors(self.stays.workload, self.stays.gone, known, new, look)
+            some = givers >= 0
+            taken = heirs.inherit(list(self.spans()), at, new[some], givers[some], values)
+            waiting[taken] = -1
+        waiting[waiting >= 0] += 1
+        waiting[waiting > heirs.LOOKS[-1]] = -1
+
+    def each(self, model: str, field: str) -> Array:
+        """One field of a model, of all rows."""
+        return np.concatenate([getattr(block.models[model], field) for block in self.blocks], axis=-1)
 
     # ------------------------------------------------------------------ history
 
@@ -163,6 +182,7 @@ class Rows:
             if len(mine):
                 block.copy_rows(found.rows[mine] - lo, nursery, mine + first)
                 block.level.missed[found.rows[mine] - lo] -= self.missed(at)  # they know of these ticks
+        self.stays.waiting[found.rows[found.rows >= 0]] = -1  # they know better
         self._configure(self.watches[watch], found.rows[found.rows >= 0])
         self.learned.add(watch)
 

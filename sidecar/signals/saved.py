@@ -14,6 +14,7 @@ from sidecar.signals.watches import Watch
 from sidecar.types import Instant
 
 VERSION = 2
+STAYS = ("gone", "succeeded")  # the rest comes with the watches
 
 
 def dump(rows: Rows) -> Iterator[tuple[str, Any]]:
@@ -38,6 +39,8 @@ def dump(rows: Rows) -> Iterator[tuple[str, Any]]:
         yield f"{i}.keys", np.frombuffer(b"".join(key or b"" for key in keys), np.uint8)
         yield f"{i}.lengths", np.array([-1 if key is None else len(key) for key in keys], np.int64)
         yield f"{i}.watch", np.array([number.get(w, -1) for w in rows.table.watch_of[lo:hi]], np.int64)
+        for name in STAYS:
+            yield f"{i}.stays.{name}", getattr(rows.stays, name)[lo:hi]
         for name, array in block.state().items():
             yield f"{i}.{name}", array
 
@@ -64,6 +67,11 @@ def fill(
         watch_of += [names[number] for number in arrays[f"{i}.watch"].tolist()]
         zone_of += [block.tz] * (len(keys) - len(zone_of))
     fresh.table.restore(keys, watch_of, zone_of, fresh.capacity)
+    fresh.stays.grow(fresh.capacity)
+    for name in STAYS:
+        for i, (lo, hi, _) in enumerate(fresh.spans()):
+            getattr(fresh.stays, name)[lo:hi] = arrays[f"{i}.stays.{name}"]
+    fresh.asleep = np.zeros(fresh.capacity, bool)
     before = {(name, query, header["tz"][name]) for name, query in header["queries"].items()}
     known = {name for name, watch in watches.items() if (name, watch.query, watch.tz) in before}
     for name in fresh.table.watches():

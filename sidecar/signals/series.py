@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import NamedTuple
 
 import msgspec
@@ -18,8 +19,30 @@ from sidecar.types import I64, Labels, labels_of
 
 _NAME = re.compile(rb'"__name__":"[^"\\]*",?')
 _DECODER = msgspec.json.Decoder(dict[str, str])
-PER_INSTANCE = frozenset({"pod", "instance", "container_id", "id", "uid", "pod_uid", "pod_ip", "name"})
+PER_INSTANCE = (
+    "pod",
+    "pod_name",
+    "exported_pod",
+    "pod_uid",
+    "pod_ip",
+    "instance",
+    "exported_instance",
+    "container_id",
+    "id",
+    "uid",
+)
 """Labels that tell copies of one workload apart."""
+_PLACE = (b"node", b"host_ip", b"hostname")
+"""Where a copy runs; but where no pod is named, what the series is about."""
+_POD = re.compile(rb'"(?:exported_)?pod(?:_name)?":')
+_SAFE = rb"bcdfghjklmnpqrstvwxz2456789"  # what Kubernetes makes random names of
+_HASHES = re.compile(
+    # of a ReplicaSet, a ControllerRevision or a Job, and of its pod
+    rb"-(?:[4-9bcdf]{8,10}|[0-9]{8,10})(?:-[%(safe)s]{5})?(?=[\"_/.:])"
+    rb"|-(?=[0-9]*[a-z])(?=[a-z]*[0-9])[%(safe)s]{5}(?=\")"  # of a pod alone
+    rb"|[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}"
+    rb"|(?<![0-9A-Za-z])[0-9a-f]{12,64}(?![0-9A-Za-z])" % {b"safe": _SAFE}
+)
 
 
 def labels(key: bytes) -> Labels:
@@ -42,9 +65,23 @@ def nameless(key: bytes) -> bytes:
     return _NAME.sub(b"", key, count=1) if b'"__name__"' in key else key
 
 
-def workload(key: bytes) -> Labels:
-    """What is left of a series' labels when a pod is replaced by its successor."""
-    return tuple(pair for pair in labels(key) if pair[0] not in PER_INSTANCE)
+def workload(key: bytes, per_instance: tuple[str, ...] = PER_INSTANCE) -> bytes:
+    """What is left of a label object when a pod is replaced by its successor; only good for comparing.
+
+    >>> workload(b'{"job":"shop","pod":"shop-7d9f8b6c5-x2x9k"}')
+    b'{"job":"shop"}'
+    >>> workload(b'{"created_by":"shop-7d9f8b6c5","name":"k8s_shop-7d9f8b6c5-x2x9k_web"}')
+    b'{"created_by":"shop","name":"k8s_shop_web"}'
+    """
+    named = _HASHES.sub(b"", _without(tuple(name.encode() for name in per_instance)).sub(b"", nameless(key)))
+    named = _without(_PLACE).sub(b"", named) if _POD.search(key) else named
+    return named.replace(b",}", b"}")
+
+
+@lru_cache
+def _without(names: tuple[bytes, ...]) -> re.Pattern[bytes]:
+    some = b"|".join(map(re.escape, names)) or b"(?!)"
+    return re.compile(rb'"(?:%s)":"(?:[^"\\]|\\.)*",?' % some)
 
 
 class Placed(NamedTuple):
@@ -129,10 +166,15 @@ class Table:
         rows = np.fromiter((mine.rows.get(key, -1) for key in keys), np.int64, len(keys))
         new: list[int] = []
         over_budget = duplicate = 0
-        for i in np.flatnonzero(rows < 0):
+        unknown = np.flatnonzero(rows < 0)
+        here = set(keys) if len(unknown) else set[bytes]()
+        for i in unknown:
             key = keys[i]
             bare = nameless(key)
-            if bare in mine.nameless:
+            holder = mine.nameless.get(bare)
+            if holder is not None and holder not in here:  # the metric has another name now
+                rows[i] = self._rename(mine, holder, key)
+            elif holder is not None:
                 duplicate += 1
             elif len(new) >= room:
                 over_budget += 1
@@ -143,6 +185,12 @@ class Table:
                 rows[i] = row
         mine.keys, mine.placed = ([], rows) if over_budget else (keys, rows)
         return Placed(rows, new, over_budget, duplicate)
+
+    def _rename(self, mine: _Watched, old: bytes, new: bytes) -> int:
+        row = mine.rows[new] = mine.rows.pop(old)
+        mine.nameless[nameless(new)] = self.keys[row] = new
+        mine.all = self._view = None
+        return row
 
     def restore(
         self, keys: list[bytes | None], watch_of: list[str], zone_of: list[str], capacity: int

@@ -117,7 +117,7 @@ class Watcher:
             if step not in by_step:
                 continue
             try:
-                out[step] = Engine.load(header, arrays, by_step[step])
+                out[step] = Engine.load(header, arrays, by_step[step], self._learning.per_instance_labels)
             except (KeyError, ValueError, TypeError) as error:
                 self._store.set_aside(step, str(error))
             else:
@@ -200,7 +200,7 @@ class Watcher:
         answers = await asyncio.gather(*(self._answer(watch, at) for watch in watches.values()))
         got = {name: answer for name, answer in zip(watches, answers, strict=True) if answer is not None}
         self._tell_failing(step, {n: self.errors[n] for n in watches if n in self.errors})
-        engine = self._engines.setdefault(step, Engine(step))
+        engine = self._engines.setdefault(step, self._new(step))
         with self._telemetry.tick_duration.labels(_number(step)).time():
             snapshot = await self._run(self._tick_thread, self._advance, engine, watches, at, got)
         if self._engines.get(step) is not engine:
@@ -332,7 +332,7 @@ class Watcher:
             self._lessons = (min(done + 1, total), total)
             self._telemetry.history_progress.set(self.progress)
         if lesson.step in self._by_step():
-            engine = self._engines.setdefault(lesson.step, Engine(lesson.step))
+            engine = self._engines.setdefault(lesson.step, self._new(lesson.step))
             await self._run(self._tick_thread, self._adopt, engine, lesson)
         did = "caught up with" if lesson.resumed else "learned the history of"
         log.info("%s %d series of %d watches", did, lesson.series, len(lesson.watches))
@@ -369,11 +369,14 @@ class Watcher:
             out.setdefault(watch.step, {})[watch.name] = watch
         return out
 
+    def _new(self, step: float) -> Engine:
+        return Engine(step, self._learning.per_instance_labels)
+
     def _room(self) -> int:
         return self._learning.max_series - self._rows()
 
     def _rows(self) -> int:
-        return sum(len(engine.table) for engine in list(self._engines.values()))
+        return sum(engine.living for engine in list(self._engines.values()))
 
     async def _run(self, pool: ThreadPoolExecutor, work: Callable[..., T], *args: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(pool, work, *args)

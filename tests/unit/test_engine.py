@@ -12,7 +12,6 @@ from sidecar.signals.block import Block
 from sidecar.signals.engine import HOLD, Engine, replay
 from sidecar.signals.frame import Vector
 from sidecar.signals.models import Array
-from sidecar.signals.rows import FORGET_AFTER, FORGET_ZERO
 from sidecar.signals.snapshot import Snapshot
 from sidecar.signals.watches import Limit
 from sidecar.types import F64, Instant
@@ -74,7 +73,7 @@ def test_an_empty_answer_and_no_watch_at_all() -> None:
     assert len(later(e, {}).limits.row) == 0
 
 
-def test_a_vanished_series_keeps_its_score_and_is_forgotten(state: State) -> None:
+def test_a_vanished_series_keeps_its_score_for_a_while_and_its_row_for_longer(state: State) -> None:
     e = loaded(state, absent_for=60.0)
     later(e, ten(A))
     assert score(later(e, ten(A)), B) > 1
@@ -82,18 +81,25 @@ def test_a_vanished_series_keeps_its_score_and_is_forgotten(state: State) -> Non
     snapshot = later(e, ten(A), 2)
     assert np.isnan(score(snapshot, B))
     assert B in snapshot.keys
-    assert np.isnan(snapshot.columns["confidence"][1])
-    snapshot = later(e, ten(A), int(FORGET_AFTER / 15))
-    assert snapshot.keys == (A, None)
-    assert later(e, ten(A, key(pod="c", job="j"))).keys == (A, key(pod="c", job="j"))
+    assert np.isnan(
+        [snapshot.columns[name][1] for name in ("confidence", "f15", "expected", "observed")]
+    ).all()
+    assert (len(e.table), e.living) == (2, 1)
+    snapshot = later(e, ten(A), 400)
+    assert snapshot.keys == (A, B)
+    assert score(later(e, ten(A, B)), B) < 1  # scored as soon as it is back
+    assert e.living == 2
 
 
-def test_a_successor_ends_the_alarm(state: State) -> None:
+def test_a_successor_ends_the_alarm_and_is_scored_at_once(state: State) -> None:
     e = loaded(state)
     later(e, ten(A), 2)
-    snapshot = later(e, ten(A, key(pod="c", job="j")))
+    c = key(pod="c", job="j")
+    snapshot = later(e, ten(A, c))
     assert np.isnan(score(snapshot, B))
-    assert B not in snapshot.keys
+    assert score(snapshot, c) < 1
+    snapshot = later(e, ten(A, c), 250)
+    assert snapshot.keys == (A, None, c)  # what it knew is known to its successor
 
 
 def test_a_successor_that_came_while_promantis_was_away(state: State) -> None:
@@ -120,16 +126,10 @@ def test_absence_that_is_no_alarm(state: State, absent: str) -> None:
     assert observed == 0 if absent == "zero" else np.isnan(observed)
 
 
-def test_absent_as_zero_is_a_drop_to_zero_and_is_forgotten_at_last(state: State) -> None:
+def test_absent_as_zero_is_a_drop_to_zero(state: State) -> None:
     e = loaded(state, absent="zero")
     assert score(later(e, ten(A)), B) > 1
-    later(e, ten(A, B))
-    later(e, ten(A))
-    e.at = Instant(e.at + FORGET_ZERO - 60)
-    assert B in later(e, ten(A), 3).keys
-    snapshot = later(e, ten(A), 3)
-    assert snapshot.keys == (A, None)
-    assert np.isnan(snapshot.columns["score"][1])
+    assert e.living == 2
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e300])

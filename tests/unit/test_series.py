@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from sidecar.signals import series
 from sidecar.signals.series import Table
 from tests.unit.made import key
@@ -55,7 +57,6 @@ def test_equal_labels_of_two_metrics_are_exported_once() -> None:
     x, y = key(__name__="x", i="a"), key(__name__="y", i="a")
     placed = table.place("w", [x, y, x], 10)
     assert (placed.rows.tolist(), placed.duplicate) == ([0, -1, -1], 2)
-    table.drop([0])
     assert table.place("w", [y], 10).rows.tolist() == [0]  # the first is gone
 
 
@@ -93,7 +94,62 @@ def test_a_restored_table_goes_on() -> None:
 
 def test_workload_is_what_a_successor_shares() -> None:
     old, new = key(job="shop", pod="shop-1", instance="10.0.0.1:80"), key(job="shop", pod="shop-2")
-    assert series.workload(old) == series.workload(new) == (("job", "shop"),)
+    assert series.workload(old) == series.workload(new) == key(job="shop")
+    named = key(__name__="x", exported_pod="shop-7d9f8b6c5-x2x9k", instance="10.0.0.1:80", job="shop")
+    assert series.workload(named) == key(job="shop")
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"replicaset": "shop-7d9f8b6c5"}, {"replicaset": "shop-86c57db685"}),
+        ({"created_by_name": "shop-7d9f8b6c5-x2x9k"}, {"created_by_name": "shop-86c57db685-8hjk4"}),
+        ({"revision": "db-5b8f6d7c9b", "i": "0"}, {"revision": "db-6c9b7d8f54", "i": "0"}),
+        ({"job_name": "backup-28312345"}, {"job_name": "backup-28313785"}),
+        ({"owner": "backup-28312345-bcd42"}, {"owner": "backup-28313785-zx9k7"}),
+        ({"daemon": "fluentd-x2x9k"}, {"daemon": "fluentd-77b5z"}),
+        ({"container_name": "web_3f2a9c1b7d5e"}, {"container_name": "web_0123456789ab"}),
+        (
+            {"name": "k8s_web_shop-7d9f8b6c5-x2x9k_ns_0b1c2d3e-1111-2222-3333-444455556666_0"},
+            {"name": "k8s_web_shop-86c57db685-8hjk4_ns_9b1c2d3e-1111-2222-3333-444455556666_0"},
+        ),
+        ({"node": "n1", "pod": "shop-0"}, {"node": "n2", "pod": "shop-0"}),
+    ],
+)
+def test_hashes_in_values_are_no_part_of_a_workload(one: dict[str, str], other: dict[str, str]) -> None:
+    assert series.workload(key(**one)) == series.workload(key(**other))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"node": "n1"}, {"node": "n2"}),
+        ({"name": "sshd.service"}, {"name": "cron.service"}),
+        ({"shard": "db-0"}, {"shard": "db-1"}),
+        ({"device": "eth0"}, {"device": "eth1"}),
+        ({"zone": "eu-west-1"}, {"zone": "eu-west-2"}),
+        ({"scheme": "proxy-https"}, {"scheme": "proxy-plain"}),
+        ({"text": '"pod":"a"'}, {"text": '"pod":"b"'}),
+    ],
+)
+def test_what_tells_workloads_apart(one: dict[str, str], other: dict[str, str]) -> None:
+    assert series.workload(key(**one)) != series.workload(key(**other))
+
+
+def test_which_labels_are_of_the_instance_is_the_users_choice() -> None:
+    one, other = key(job="shop", pod="a", shard="1"), key(job="shop", pod="a", shard="2")
+    assert series.workload(one, ("shard",)) == series.workload(other, ("shard",)) == key(job="shop", pod="a")
+    assert series.workload(one, ()) != series.workload(other, ())
+
+
+def test_a_metric_with_a_new_name_keeps_its_row() -> None:
+    table = Table()
+    x, y = key(__name__="x", i="a"), key(__name__="y", i="a")
+    table.place("w", [x], 10)
+    placed = table.place("w", [y], 10)
+    assert (placed.rows.tolist(), placed.new, placed.duplicate) == ([0], [], 0)
+    assert table.view().keys == (y,)
+    assert table.place("w", [x, y], 10).duplicate == 1
 
 
 def test_labels_of_awkward_keys() -> None:
