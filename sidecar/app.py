@@ -59,7 +59,8 @@ async def planned(prometheus: Prometheus, config: Config) -> Plan:
     """What is to be watched: from the config, the alerting rules, and the presets whose metrics exist."""
     interval, tz = float(config.interval), config.tz
     watches, skipped = from_rules(await prometheus.rules(), config.rules, interval, tz)
-    names = await prometheus.metric_names() if config.presets == "auto" else frozenset[str]()
+    wanted = config.presets not in ("none", ())
+    names = await prometheus.metric_names() if wanted else frozenset[str]()
     ready_made = chosen(config.presets, presets(), names, interval, tz)
     return plan(from_config(config.watches, interval, tz=tz), watches, ready_made, skipped)
 

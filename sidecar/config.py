@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -105,6 +106,7 @@ def parse(text: str, name: str = "promantis.yml") -> Config:
     return config
 
 
+@functools.cache  # reading YAML takes a while, and the watches are looked over every minute
 def presets() -> tuple[Preset, ...]:
     """The presets that come with Promantis, in the shape of the config."""
     files = sorted(PRESETS.glob("*.yml"))

@@ -13,6 +13,8 @@ from sidecar.config import parse
 from sidecar.signals.promql import ITS_OWN
 from sidecar.signals.watches import Limit, Plan, Skipped, Watch
 
+EXAMPLES = Path(__file__).parents[2] / "deploy" / "examples"
+
 
 def test_a_right_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "p.yml"
@@ -27,6 +29,12 @@ def test_a_right_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
         "watches         1 configured; presets: node; every 15s",
         "remedies        0",
     ]
+
+
+@pytest.mark.parametrize("file", sorted(EXAMPLES.glob("*.yml")), ids=lambda file: file.name)
+def test_the_examples_are_right(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", f"--config.file={file}"]) == 0
+    assert f"{file}: no mistakes found" in capsys.readouterr().out
 
 
 def test_a_wrong_file_and_a_wrong_flag(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

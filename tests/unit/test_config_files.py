@@ -10,9 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from sidecar.config import Config, load, parse, presets
-from sidecar.signals.presets import chosen
-from sidecar.signals.watches import plan
+from sidecar.config import Config, load, parse
 from sidecar.types import ConfigError, Duration
 
 FOLDER = Path(__file__).parents[1] / "golden" / "config"
@@ -59,30 +57,6 @@ presets: [node]
     assert config.watches[0].absent_for == Duration(5400)
     assert config.watches[0].bounds == (0, None)
     assert config.presets == ("node",)
-
-
-def test_presets_are_right_and_told_apart() -> None:
-    shipped = presets()
-    assert [preset.name for preset in shipped] == ["node", "prometheus"]
-    for preset in shipped:
-        assert [problem for watch in preset.watches for problem in watch.problems()] == []
-    watches = chosen(("node", "prometheus"), shipped, (), 15)
-    assert len(watches) == 23
-    assert plan((), (), watches).watches == tuple(watches)  # names and queries are unique
-    assert {watch.source for watch in watches} == {"preset"}
-
-
-def test_presets_are_chosen_by_their_metrics() -> None:
-    node, prometheus = presets()
-    names = {"up", *node.metrics}
-
-    def who(setting: str | tuple[str, ...], there: set[str]) -> set[str]:
-        return {watch.name.partition("_")[0] for watch in chosen(setting, (node, prometheus), there, 15)}
-
-    assert who("auto", names) == {"node"}
-    assert who("auto", names - {node.metrics[0]}) == set()
-    assert who("none", names) == set()
-    assert who(("prometheus",), names) == {"prometheus"}
 
 
 def test_sections_are_frozen() -> None:

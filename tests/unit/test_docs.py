@@ -24,7 +24,7 @@ from sidecar.__main__ import COMMANDS
 from sidecar.adapters.http import HttpConfig
 from sidecar.alerts import narrate
 from sidecar.alerts.relay import AlertsConfig
-from sidecar.config import Config
+from sidecar.config import Config, presets
 from sidecar.signals import expose
 from sidecar.telemetry import Telemetry
 from sidecar.types import Duration
@@ -88,6 +88,10 @@ def test_config_keys_and_defaults() -> None:
 
 def test_http_keys_and_defaults() -> None:
     assert_defaults(table("Config", 1), dict(keys(HttpConfig)))
+
+
+def test_presets() -> None:
+    assert table("Presets") == [[preset.name, str(len(preset.watches)), preset.about] for preset in presets()]
 
 
 def test_metrics_about_the_series() -> None:
