@@ -154,4 +154,6 @@ def test_groups_are_exposed_within_the_budget_and_once_for_all_steps() -> None:
 
 def test_all_metrics_of_a_machine_are_one_group_of_the_node_preset() -> None:
     (node,) = (preset for preset in presets() if preset.name == "node")
-    assert {(watch.group, watch.group_by) for watch in node.watches} == {("node", ("instance", "job"))}
+    assert {(watch.group, watch.group_by) for watch in node.watches} == {
+        ("node", ("cluster", "job", "instance"))
+    }

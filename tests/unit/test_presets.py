@@ -115,11 +115,11 @@ def test_names_and_queries_are_unique_and_files_are_called_as_they_are() -> None
     assert [watch.name for watch in told] == [watch.name for watch in ALL]
 
 
-def test_a_group_has_one_interval_and_its_members_share_labels() -> None:
-    groups: dict[str, set[tuple[object, ...]]] = {}
+def test_the_members_of_a_group_share_labels() -> None:
+    groups: dict[str, set[tuple[str, ...]]] = {}
     for watch in ALL:
         if watch.group:
-            groups.setdefault(watch.group, set()).add((watch.interval, watch.group_by))
+            groups.setdefault(watch.group, set()).add(watch.group_by)
     assert {name for name, kinds in groups.items() if len(kinds) != 1} == set()
     assert {"node", "http", "kubernetes_workload"} <= set(groups)
 
