@@ -1,0 +1,53 @@
+"""Series to which nothing happens are quiet: at most two pages in a hundred days."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+
+from sidecar.types import Instant
+from tests.unit.quiet import AIM, DAY, MONDAY, Calm, live, rates
+
+COLD = {
+    "nightly": 1.1,
+    "office": 0.3,
+    "heavy": 0.6,
+    "weekly": 0.3,
+    "bursty": 0.25,
+    "backups": 0.3,
+    "sparse": 0.2,
+}
+"""Shapes that page more often than AIM at five minutes from a cold start, and how often they may today."""
+KNOWN = {"nightly": 1.4, "office": 0.4}
+"""The same at one minute with a past."""
+
+
+@pytest.fixture(scope="module")
+def cold() -> Mapping[str, Calm]:
+    """A week at five minutes, after two days of a cold start."""
+    return live(300.0, 9.0)
+
+
+@pytest.fixture(scope="module")
+def known() -> Mapping[str, Calm]:
+    """Thursday to Monday at one minute, with nine days of past."""
+    return live(60.0, 5.0, past=9.0, first=0.0, each=4, start=Instant(MONDAY + 3 * DAY))
+
+
+def check(found: Mapping[str, Calm], above: Mapping[str, float]) -> None:
+    rest = {name: calm for name, calm in found.items() if name not in above}
+    assert rates(rest)[0] <= AIM, {name: calm for name, calm in rest.items() if calm.pages}
+    for name, most in above.items():
+        assert rates({name: found[name]})[0] <= most, (name, found[name])
+
+
+def test_a_quiet_week_from_cold(cold: Mapping[str, Calm]) -> None:
+    """After two days nothing ordinary pages; shapes that still do are named with how often."""
+    check(cold, COLD)
+
+
+def test_a_quiet_week(known: Mapping[str, Calm]) -> None:
+    """Weekends, office hours, bursts, counts, steps and heavy tails are ordinary at one minute."""
+    check(known, KNOWN)
+    assert known["weekly"].pages == 0
