@@ -105,6 +105,7 @@ def test_settings_fit_what_is_measured(watch: WatchConfig) -> None:
         assert watch.direction != "both"
     if watch.kind == "traffic":
         assert watch.direction == "both"
+    assert watch.interval is not None  # so that a short `interval` of the config multiplies no queries
 
 
 def test_names_and_queries_are_unique_and_files_are_called_as_they_are() -> None:
