@@ -1,8 +1,9 @@
-"""History of some watches of one step and time zone, taught together to a nursery and then moved into the engine."""
+"""History of some watches of one step and time zone, taught together and then moved into the engine."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -11,8 +12,18 @@ from sidecar.signals.calendar import UTC
 from sidecar.signals.engine import Engine, replay
 from sidecar.signals.frame import Matrix
 from sidecar.signals.history import LearningConfig, Span, spans
+from sidecar.signals.rows import LARGEST
 from sidecar.signals.watches import Watch
 from sidecar.types import Instant
+
+
+class Piece(NamedTuple):
+    """Some series of a watch, that lie side by side in one nursery from row `first` on."""
+
+    watch: Watch
+    keys: list[bytes]
+    nursery: int
+    first: int
 
 
 class Lesson:
@@ -25,7 +36,7 @@ class Lesson:
         self.spans: list[Span] = []
         self._keys: list[list[bytes]] = []
         self._begin = np.inf
-        self._nursery: Block | None = None
+        self._nurseries: dict[int, Block] = {}
 
     @property
     def series(self) -> int:
@@ -44,17 +55,15 @@ class Lesson:
 
     def resume(self, engine: Engine) -> None:
         """Start from what an engine already knows."""
-        nursery = self._block()
-        lo = 0
-        for watch, keys in zip(self.watches, self._keys, strict=True):
-            engine.lend(watch.name, keys, nursery, lo)
-            lo += len(keys)
+        self._make()
+        for piece in self._pieces():
+            engine.lend(piece.watch.name, piece.keys, self._nurseries[piece.nursery], piece.first)
 
     def replay(self, span: Span, matrices: Sequence[Matrix | None]) -> None:
         """Teach one range answer of every watch (None: it could not be asked)."""
-        nursery = self._block()
+        self._make()
         at = np.array([])
-        asked = np.zeros(nursery.rows, bool)
+        asked = np.zeros(self.series, bool)
         columns: list[tuple[np.ndarray[tuple[int], np.dtype[np.int64]], Matrix]] = []
         lo = 0
         for keys, matrix in zip(self._keys, matrices, strict=True):
@@ -65,25 +74,40 @@ class Lesson:
                 columns.append((rows, matrix))
                 at = matrix.at if len(matrix.at) > len(at) else at
             lo += len(keys)
-        values = np.full((len(at), nursery.rows), np.nan)
+        values = np.full((len(at), self.series), np.nan)
         for rows, matrix in columns:
             known = rows >= 0
             values[: len(matrix.at), rows[known]] = matrix.values[:, known]
-        replay(nursery, at, values, span.step, asked)
+        for i, nursery in self._nurseries.items():
+            part = slice(i * LARGEST, i * LARGEST + nursery.rows)
+            replay(nursery, at, values[:, part], span.step, asked[part])
 
     def adopt(self, engine: Engine, now: Instant, room: int) -> None:
         """Move what was learned into the engine, with at most `room` new series."""
-        lo, before = 0, len(engine.table)
-        for watch, keys in zip(self.watches, self._keys, strict=True):
-            now_is = engine.watches.get(watch.name)
-            if (
-                now_is is not None and now_is.identity == watch.identity
-            ):  # a reload may have changed it meanwhile
-                engine.adopt(now, watch.name, keys, self._block(), lo, room - len(engine.table) + before)
-            lo += len(keys)
-        self._nursery = None
+        self._make()
+        before = len(engine.table)
+        for piece in self._pieces():
+            self._nurseries.pop(piece.nursery - 1, None)  # so that what was learned is hardly there twice
+            watch, now_is = piece.watch, engine.watches.get(piece.watch.name)
+            if now_is is None or now_is.identity != watch.identity:  # a reload may have changed it meanwhile
+                continue
+            left = room - len(engine.table) + before
+            engine.adopt(now, watch.name, piece.keys, self._nurseries[piece.nursery], piece.first, left)
+        self._nurseries = {}
 
-    def _block(self) -> Block:
-        if self._nursery is None:
-            self._nursery = Block(self.series, self.step, self.tz)
-        return self._nursery
+    def _pieces(self) -> Iterator[Piece]:
+        """Every watch's series, cut where a nursery ends."""
+        lo = 0
+        for watch, keys in zip(self.watches, self._keys, strict=True):
+            done = 0
+            while done < len(keys):
+                nursery, first = divmod(lo + done, LARGEST)
+                part = keys[done : done + LARGEST - first]
+                yield Piece(watch, part, nursery, first)
+                done += len(part)
+            lo += len(keys)
+
+    def _make(self) -> None:
+        if not self._nurseries:
+            sizes = (min(LARGEST, self.series - lo) for lo in range(0, self.series, LARGEST))
+            self._nurseries = {i: Block(size, self.step, self.tz) for i, size in enumerate(sizes)}

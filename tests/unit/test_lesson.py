@@ -1,0 +1,70 @@
+"""Lessons: what is taught in slices is what is taught at once, and it is never in memory twice."""
+
+from __future__ import annotations
+
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from sidecar.signals import lesson, rows
+from sidecar.signals.engine import Engine
+from sidecar.signals.frame import Matrix, Vector
+from sidecar.signals.history import Span
+from sidecar.signals.lesson import Lesson
+from sidecar.types import Instant
+from tests.unit.made import START, engine, key, watch
+
+SERIES = [[key(w=str(w), i=str(i)) for i in range(n)] for w, n in enumerate((150, 700, 90))]
+WATCHES = [watch(f"w{w}", f"q{w}") for w in range(len(SERIES))]
+
+
+def taught(e: Engine, resumed: bool = False, begin: float = START - 3600) -> Lesson:
+    """A lesson that has seen an hour of every watch, its series in another order than they were added."""
+    out, rng = Lesson(15.0, resumed), np.random.default_rng(1)
+    for w, keys in zip(WATCHES, SERIES, strict=True):
+        out.add(w, keys, Instant(begin))
+    if resumed:
+        out.resume(e)
+    at = np.arange(begin, START, 15.0)
+    matrices = [Matrix(keys[::-1], at, rng.normal(10, 1, (len(at), len(keys)))) for keys in SERIES]
+    out.replay(Span(Instant(begin), Instant(START - 15), 15.0), matrices)
+    return out
+
+
+def said(e: Engine) -> dict[str, np.ndarray]:
+    """What the engine says of the next two ticks."""
+    for i in range(2):
+        rng = np.random.default_rng(i)
+        answers = {w.name: Vector(k, rng.normal(10, 1, len(k))) for w, k in zip(WATCHES, SERIES, strict=True)}
+        snapshot = e.tick(Instant(START + i * 15), answers, 0)
+    return {str(k): c[: len(snapshot.keys)] for k, c in snapshot.columns.items()}
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+def test_slices_teach_what_one_lesson_teaches(monkeypatch: pytest.MonkeyPatch, resumed: bool) -> None:
+    whole, sliced = engine(*WATCHES), engine(*WATCHES)
+    for e, largest in ((whole, 10_000), (sliced, 256)):
+        monkeypatch.setattr(lesson, "LARGEST", largest)
+        taught(e).adopt(e, START, 1000)
+        if resumed:
+            taught(e, True, START - 900).adopt(e, START, 0)
+        assert len(e.table) == 940
+    one, other = said(whole), said(sliced)
+    assert np.isfinite(one["score"]).all()
+    for name in one:
+        np.testing.assert_array_equal(one[name], other[name], err_msg=name)
+
+
+def test_what_was_learned_is_hardly_ever_there_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (lesson, rows):
+        monkeypatch.setattr(module, "LARGEST", 64)
+    e = engine(*WATCHES)
+    tracemalloc.start()
+    learner = taught(e, begin=START - 300)
+    tracemalloc.reset_peak()
+    learner.adopt(e, START, 1000)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    state = sum(array.nbytes for block in e.blocks for array in block.state().values())
+    assert state < peak < 1.4 * state
