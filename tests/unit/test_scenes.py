@@ -7,7 +7,10 @@ import math
 import numpy as np
 import pytest
 
-from tests.unit.scenes import COPIES, SCENES, Film, expand, look, play
+from sidecar.types import F64, Instant
+from tests.unit import made
+from tests.unit.made import START, key, learned, vector, watch
+from tests.unit.scenes import COPIES, NOISE, SCENES, Film, expand, look, play, season
 
 STEPS = {15.0: 420, 60.0: 960, 300.0: 960}
 """Steps in seconds, and how many minutes are played."""
@@ -30,6 +33,37 @@ def test_scene(film: Film, number: int) -> None:
         return
     assert seen.paged >= COPIES - 1, seen
     assert seen.delay <= within, seen
+
+
+@pytest.mark.parametrize("step", [15.0, 60.0])
+def test_deploy(step: float) -> None:
+    """New pods take over at once what the old ones taught: quiet through the deploy, and missed when they fail."""
+    old, new = (
+        [key(app="shop", pod=f"shop-{name}-x2x9{c}") for c in "bcdf"] for name in ("7d9f8b6c5", "86c57db685")
+    )
+    texts = dict.fromkeys(old, "1x59 _") | dict.fromkeys(new, "_x60 1x59 0.01")
+    random = np.random.default_rng(7)
+
+    def load(t: float) -> F64:
+        return season(np.array([t])) + random.normal(0, NOISE, len(old))
+
+    engine = made.engine(watch(step=step))
+    engine.adopt(START, "w", old, learned(step, len(old), load), 0, 100)
+    scores = []
+    for t in np.arange(0, 125 * 60, step).tolist():
+        factor = [expand(text)[min(int(t / 60), len(expand(text)) - 1)] for text in texts.values()]
+        samples = dict(zip(texts, np.tile(load(START + t), 2) * factor, strict=True))
+        said = engine.tick(
+            Instant(START + t), {"w": vector({k: x for k, x in samples.items() if x == x})}, 100
+        )
+        row = {k: i for i, k in enumerate(said.keys)}
+        scores.append([said.columns["score"][row[k]] if k in row else np.nan for k in texts])
+    found, minutes = np.array(scores), np.arange(0, 125 * 60, step) / 60
+    assert not np.nanmax(found[minutes < 120]) >= 1
+    assert np.isfinite(
+        found[(minutes >= 65) & (minutes < 120), len(old) :]
+    ).all()  # scored from the first minutes on
+    assert (found[minutes >= 121, len(old) :] > 1).all()
 
 
 def test_notation() -> None:
