@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,6 +13,7 @@ from sidecar.types import ConfigError
 from sidecar.web.shown import labelled
 
 VERDICTS = ("real", "not_real", "expected_from_now", "planned")
+_NUMBER = re.compile(r"\d+(\.\d*)?")
 ROUTE = "/api/v1/feedback"
 
 
@@ -52,10 +54,14 @@ def run(args: argparse.Namespace) -> int:
 
 def _time(text: str) -> float:
     try:
-        return float(text)
-    except ValueError:
-        at = datetime.fromisoformat(text)
-        return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
+        at = (
+            datetime.fromtimestamp(float(text), UTC)
+            if _NUMBER.fullmatch(text)
+            else datetime.fromisoformat(text)
+        )
+    except (ValueError, OverflowError):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time (RFC 3339 or unix seconds)") from None
+    return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
 
 
 def _at(seconds: float) -> str:

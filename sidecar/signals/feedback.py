@@ -120,7 +120,7 @@ class Feedback:
             opinion = self._fold(await self._record(who, data), who, data)
             if verdict == EXPECTED:
                 await self._accept(runs)
-            self._rows.beliefs = await asyncio.to_thread(self.opinions.beliefs)
+            self._rows.beliefs = self.opinions.beliefs()
         self._show()
         return opinion
 

@@ -58,7 +58,7 @@ class _Rows:
         self.beliefs = NONE
         self.offset = np.zeros(0, f4)
         self.going = np.zeros(0, bool)
-        self.start, self.end = np.zeros(0), np.zeros(0)
+        self.start, self.last = np.zeros(0), np.zeros(0)
         self.peak, self.confidence, self.prior = (np.zeros(0, f4) for _ in range(3))
 
     def follow(self, said: Snapshot, beliefs: Beliefs) -> Iterator[Run]:
@@ -66,11 +66,9 @@ class _Rows:
         if said.keys is self.keys and beliefs is self.beliefs:
             return
         rows = len(said.keys)
-        for row in np.flatnonzero(self.going).tolist():
-            if row >= rows or said.keys[row] is not self.keys[row]:
-                yield self.run(row, going=False)
-                self.going[row] = False
-        for name in ("going", "start", "end", "peak", "confidence", "prior"):
+        going = np.flatnonzero(self.going).tolist()
+        yield from self.end([row for row in going if row >= rows or said.keys[row] is not self.keys[row]])
+        for name in ("going", "start", "last", "peak", "confidence", "prior"):
             old = getattr(self, name)[:rows]
             setattr(self, name, np.concatenate([old, np.zeros(rows - len(old), old.dtype)]))
         self.keys, self.watch_of, self.beliefs = said.keys, said.watch_of, beliefs
@@ -90,11 +88,14 @@ class _Rows:
             self.peak[new] = self.confidence[new] = self.prior[new] = 0
             self.going[new] = True
             self._raise(over, score[over], said.columns["confidence"][over])
-            self.end[over] = at
+            self.last[over] = at
         quiet = max(QUIET, 2 * said.step)
-        for row in np.flatnonzero(self.going & (at - self.end > quiet)).tolist():
-            yield self.run(row, going=False)
-            self.going[row] = False
+        yield from self.end(np.flatnonzero(self.going & (at - self.last > quiet)).tolist())
+
+    def end(self, rows: Sequence[int]) -> Iterator[Run]:
+        """End runs; of very many only as many are told as will be remembered."""
+        self.going[rows] = False
+        yield from (self.run(row, going=False) for row in rows[-MOST:])
 
     def _raise(self, over: I64, score: F32, confidence: F32) -> None:
         prior = confidence if self.beliefs is NONE else moved(confidence, -self.offset[over])
@@ -102,13 +103,14 @@ class _Rows:
             kept[over] = np.fmax(kept[over], now)
 
     def run(self, row: int, going: bool) -> Run:
+        """The run of a row."""
         watch, key = self.watch_of[row], self.keys[row]
         return Run(
             watch=watch,
             kind=self.kinds[watch],
             key=key or b"{}",
             start=Instant(float(self.start[row])),
-            end=Instant(float(self.end[row])),
+            end=Instant(float(self.last[row])),
             peak=float(self.peak[row]),
             confidence=float(self.confidence[row]),
             prior=float(self.prior[row]),
@@ -135,7 +137,7 @@ class Runs:
         """End the runs of an engine that is no more."""
         with self._lock:
             if rows := self._rows.pop(step, None):
-                self._ended.extend(rows.run(row, going=False) for row in np.flatnonzero(rows.going).tolist())
+                self._ended.extend(rows.end(np.flatnonzero(rows.going).tolist()))
 
     def recent(self, limit: int) -> list[Run]:
         """The last runs, those that began last first."""

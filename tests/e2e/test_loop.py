@@ -13,7 +13,7 @@ import pytest_asyncio
 
 from grafana import build as dashboard
 from sidecar.demo.peers import REPOSITORY, Stack, free_port
-from tests.e2e.alerting import alert_at, until
+from tests.e2e.alerting import alert_at, get, until
 from tests.e2e.loop import DISK_IN, SPREAD, STEP, Service, World, run
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(90), pytest.mark.asyncio(loop_scope="module")]
@@ -139,6 +139,27 @@ async def test_the_alert_is_explained_and_stays_the_same_alert(world: World) -> 
     assert not [name for name in plain["annotations"] if name.startswith("promantis_")]
 
 
+async def test_a_verdict_on_the_alert_is_kept_and_moves_confidence(world: World) -> None:
+    alert = await world.alert("QueueDeep")
+    assert alert is not None
+    before = of(await world.series(), "QueueDeep", pod="a")["confidence"]
+    about = ("--fingerprint", alert["fingerprint"], "--comment", "a drill")
+    code, out = await world.promantis_says("feedback", "not_real", *about)
+    assert (code, out.splitlines()[0]) == (0, "not_real: 1 run"), out
+    assert 'QueueDeep {instance="service-1", job="service", pod="a"}' in out
+    runs = await get(world.promantis.url, "/api/v1/runs")
+    (mine,) = (run for run in runs if run["watch"] == "QueueDeep")
+    assert (mine["labels"]["pod"], mine["end"], mine["verdict"]) == ("a", None, "not_real")
+    (said,) = await get(world.promantis.url, "/api/v1/feedback")
+    assert (said["who"], said["comment"], said["runs"][0]["start"]) == ("admin", "a drill", mine["start"])
+
+    async def moved() -> bool:
+        now = of(await world.series(), "QueueDeep", pod="a")["confidence"]
+        return bool(now < 0.8 * before)
+
+    await until(moved)
+
+
 async def test_a_silence_set_before_approval_blocks_the_action(world: World) -> None:
     case = await world.case("drain", "proposed")
     assert "QueueDeep" in await world.amtool("alert", "query", "alertname=QueueDeep")
@@ -172,6 +193,8 @@ async def test_killed_between_action_and_verification(world: World) -> None:
     assert 2.5 * SPREAD < queue["upper"] - 100 < 10 * SPREAD
     assert metrics['promantis_tick_duration_seconds_count{step="2"}'] <= 2
     assert metrics["promantis_state_damaged_total"] == 0
+    assert metrics['promantis_feedback_total{verdict="not_real"}'] == 1
+    assert "a drill" in (await world.promantis_says("feedback"))[1]
     log = world.promantis.log.read_text()[before:]
     assert "restored 7 series" in log
     assert "caught up with 6 series of 5 watches" in log

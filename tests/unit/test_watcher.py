@@ -12,6 +12,7 @@ import pytest
 
 from sidecar.adapters.state import StateFiles
 from sidecar.signals import watcher as module
+from sidecar.signals.belief import Beliefs
 from sidecar.signals.frame import Vector
 from sidecar.types import Instant, Rejected, Unavailable
 from tests.unit.made import key
@@ -321,3 +322,24 @@ async def test_stopped_at_any_instant_it_starts_again(bench: Bench, after: float
     bench.start(w(), w("v", query="y"))
     snapshot = await bench.ticks(1)
     assert all(band(snapshot, row) for row in range(4))
+
+
+# --------------------------------------------------------------------------- feedback
+
+
+async def test_what_feedback_showed_reaches_every_engine_and_what_is_expected_its_rows(bench: Bench) -> None:
+    bench.start(w(), w("slow", "y", OTHER))
+    await bench.ticks(1)
+    await bench.ticks(1, OTHER)
+    bench.watcher.beliefs = Beliefs(watches={"w": -1.0}, everywhere=0.5)
+    await bench.ticks(2)
+    await bench.ticks(1, OTHER)
+    engines = bench.watcher._engines
+    beliefs = {step: e.blocks[0].life.belief[e.table.rows(name)] for step, name, e in (
+        (STEP, "w", engines[STEP]), (OTHER, "slow", engines[OTHER]),
+    )}  # fmt: skip
+    assert {step: found.tolist() for step, found in beliefs.items()} == {STEP: [-0.5] * 2, OTHER: [0.5] * 2}
+    level = engines[STEP].blocks[0].level
+    level.mean60[:2] = 7.0
+    await bench.watcher.accept({"w": KEYS[:1], "gone": KEYS})
+    assert abs(level.mean60[0]) < 1 < level.mean60[1]
