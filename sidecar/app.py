@@ -29,6 +29,7 @@ from sidecar.signals.feedback import About, Feedback, listed, of_alert
 from sidecar.signals.presets import chosen
 from sidecar.signals.promql import ITS_OWN
 from sidecar.signals.snapshot import Known
+from sidecar.signals.trainer import Trainer
 from sidecar.signals.watcher import Watcher
 from sidecar.signals.watches import Plan, Skipped, from_config, from_rules, plan
 from sidecar.telemetry import Telemetry
@@ -85,6 +86,8 @@ class App:
         self.watcher = Watcher(
             self.prometheus, StateFiles(storage / "state"), self.known, config.learning, self.telemetry, clock
         )
+        self.trainer = Trainer(self.known, float(config.learning.retrain), self.telemetry, clock, self._note)
+        self.watcher.follower = self.trainer.ticked
         self.relay = Relay(config.alerts, self.alertmanagers, self._enrich, self.telemetry)
         self.journal = SqliteJournal(storage / "journal.db")
         self.runner = Runner(
@@ -125,7 +128,7 @@ class App:
             self._url = f"http://{config.web.listen.rpartition(':')[0]}:{port}"
             self._adopt(config)
             async with asyncio.TaskGroup() as group:
-                work = (self.watcher.run(), self.runner.run(), self._keep_following())
+                work = (self.watcher.run(), self.trainer.run(), self.runner.run(), self._keep_following())
                 tasks = [group.create_task(one) for one in work]
                 relay = group.create_task(self.relay.run())
                 started(port)
@@ -168,6 +171,10 @@ class App:
         self.config = config
         self.telemetry.reload_successful.set(1)
         self.telemetry.reload_timestamp.set(clock())
+
+    async def _note(self, kind: str, data: JsonObject) -> None:
+        """A fact of no case."""
+        await self.journal.append(clock(), [Draft(kind, None, "system", data)])
 
     def _enrich(self, alert: Alert, now: Instant) -> Mapping[str, str]:
         return self._enricher(alert, now)

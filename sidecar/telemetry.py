@@ -74,6 +74,14 @@ class Telemetry:
             "feedback_gain",
             "Log loss of the prior minus that of the confidence that was said, in nats per judged run.",
         )
+        self.fits = counter(
+            "fits_total", "Challengers fitted to groups, by model and what came of it.", "model", "outcome"
+        )
+        self.fit_duration = histogram("fit_duration_seconds", "Time to fit and judge a challenger.", "model")
+        self.groups_joined = gauge("groups_joined", "Groups whose score is joined by a fitted model.")
+        self.group_answers_late = counter(
+            "group_answers_late_total", "Ticks at which the worker's answer was too late to join."
+        )
         # alerts
         self.alerts_received = counter("alerts_received_total", "Alerts received from Prometheus.")
         self.alerts_invalid = counter(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from sidecar.signals.series import PER_INSTANCE
@@ -19,7 +20,13 @@ class LearningConfig(Section, frozen=True, kw_only=True):
 
     history: Duration = Duration(30 * 86400)
     max_series: int = 100_000
+    retrain: Duration = Duration(7 * 86400)
     per_instance_labels: tuple[str, ...] = PER_INSTANCE
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """What types cannot say."""
+        if self.retrain < 86400:
+            yield "retrain", f"must be at least 1d, got {self.retrain}"
 
 
 class Span(NamedTuple):

@@ -70,6 +70,8 @@ class Watcher:
         self.beliefs = NONE
         """What feedback has shown; taken up at the next tick."""
         self.runs = Runs()
+        self.follower: Callable[[Snapshot], None] = lambda _: None
+        """Told of each snapshot after it was published."""
         self._source, self._store, self._learning = source, store, learning
         self._telemetry, self._clock = telemetry, clock
         self._engines: dict[float, Engine] = {}
@@ -206,6 +208,7 @@ class Watcher:
         if self._engines.get(step) is not engine:
             return
         self.known.publish(snapshot)
+        self.follower(snapshot)
         self._ticked.set()
         self._telemetry.tick_lag.labels(_number(step)).set(self._clock() - at)
 

@@ -1,0 +1,277 @@
+"""What the worker process does: fit a challenger to a group's past scores, judge it, score with it.
+
+Nothing of pyod is imported before it is called, and never in the main process. Everything here is a plain function of
+arrays, so that any `concurrent.futures.Executor` can run it; a fitted model travels as bytes that only a worker opens.
+
+**The judgement** is of what will be used, on a time that it has not seen. The past is cut in three. A challenger is
+fitted to the first part; on the second its score is put in the champion's units, such that 0 is as ordinary and 1 as
+rare (`PER_DAY` pages, by the tail of its own runs), and joined to the champion's, as the larger or as the mean of the
+two; on the last part both are compared at 1. It must not page more often there, and find more of what is made: shifts
+in the scores of one member, of two, of three, or of a third of them, a while each, of sizes among which the champion
+finds about half. The way is chosen on one set of shifts and taken only if on another one it finds `MARGIN` more of
+all, and more by `SURE` deviations of the difference (McNemar). What is not clearly better changes nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import math
+import os
+import pickle
+import signal
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from sidecar.signals.block import THRESHOLD
+from sidecar.signals.groups import MOST, over_time
+from sidecar.signals.models import f4
+from sidecar.types import F32, F64, I64, Bools
+
+MODELS: Mapping[str, tuple[str, str, Mapping[str, Any]]] = {
+    "iforest": ("pyod.models.iforest", "IForest", {"n_estimators": 50, "random_state": 0}),
+    "ecod": ("pyod.models.ecod", "ECOD", {}),
+    "gmm": ("pyod.models.gmm", "GMM", {"n_components": 3, "random_state": 0}),
+    "pca": ("pyod.models.pca", "PCA", {"random_state": 0}),
+}
+DEEP: Mapping[str, tuple[str, str, Mapping[str, Any]]] = {
+    "autoencoder": (
+        "pyod.models.auto_encoder",
+        "AutoEncoder",
+        {"hidden_neuron_list": [16, 8], "epoch_num": 10, "verbose": 0, "random_state": 0},
+    ),
+}
+"""Only where the extra `deep` is installed."""
+QUIET = -1.0  # how ordinary a member is below this says nothing
+TRAINED = 4000  # rows that a model is fitted to: pyod's models keep them, or sort them at each call
+FEW = 256  # rows of a batch
+PARTS = (0.4, 0.7)  # of the past: fitted to the time before the first, judged on that after the second
+SHIFTS, ROWS, APART = 300, 5, 10  # shifts, rows of each, and at least from one to the next
+ENOUGH = 1400  # rows of a past
+FEWEST, LEAST_STD = 3, 1e-3  # members that move
+MUTED = -0.5  # a challenger that can only join if the champion is muted by more does not
+PER_DAY = 10.0**-THRESHOLD  # pages that a score of 1 promises
+MANY = 8  # runs from where a tail is looked at
+GAP = 2  # rows below the threshold that do not end a page
+MARGIN, SURE = 0.1, 2.0
+HOWS = ("max", "mean")
+
+
+class Joined(NamedTuple):
+    """A model that joins a group's champion: how, and where its score lies in the champion's units."""
+
+    name: str
+    model: bytes
+    used: I64
+    """Members that ever moved: the model knows only them."""
+    how: str
+    slope: float
+    offset: float
+    """Its score times slope plus offset is in the champion's units."""
+    shift: float
+    """Added to what both say together, so that pages stay as rare as the champion's."""
+
+
+class Trial(NamedTuple):
+    """What came of one challenger. Recalls are shares of the second set of shifts."""
+
+    model: str
+    outcome: str
+    """`better`, `not_better`, `missing` (not installed), `unfit` (too little to learn from)."""
+    champion: float = float("nan")
+    recall: float = float("nan")
+    joined: Joined | None = None
+
+
+def settle() -> None:
+    """Make this process a quiet worker: one thread, low priority, and Ctrl-C is for the main one."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.nice(10)
+    warnings.simplefilter("ignore")  # of models that did not converge: they are judged by what they find
+    with contextlib.suppress(ImportError):  # comes with scikit-learn; without it nothing is fitted
+        importlib.import_module("sklearn")
+        importlib.import_module("threadpoolctl").threadpool_limits(1)
+
+
+def trial(name: str, past: F32, step: float, seed: int) -> Trial:
+    """Fit a challenger to the past scores f[times, members] of a group, and judge it against the champion."""
+    past = np.asarray(past, f4)
+    first, second = (round(len(past) * part) for part in PARTS)
+    x = _features(past[:first])
+    used = np.flatnonzero(x.std(0) > LEAST_STD)
+    if len(used) < FEWEST or len(past) < ENOUGH:
+        return Trial(name, "unfit")
+    try:
+        model = _fit(name, x[:, used])
+    except ImportError:
+        return Trial(name, "missing")
+    except (ValueError, ArithmeticError):
+        return Trial(name, "unfit")
+
+    def own(scores: F32) -> F32:
+        return _score(model, _features(scores)[:, used])
+
+    calibrated = calibrate(over_time(past[first:second]), own(past[first:second]), step)
+    joins = {h: one._replace(used=used) for h, one in calibrated.items() if one.shift >= MUTED}
+    rest, rng = past[second:], np.random.default_rng(seed)
+    champion, theirs = over_time(rest), own(rest)
+    fair = [h for h in joins if runs(join(joins[h], champion, theirs) >= 1) <= runs(champion >= 1)]
+    one, other = shifts(rest.shape, rng), shifts(rest.shape, rng)
+    size = _size(rest, one)
+
+    def found(some: Shifts, how: str = "") -> Bools:
+        shifted = put(rest, some, size)
+        said = over_time(shifted)
+        return _hit(join(joins[how], said, own(shifted)) if how else said, some)
+
+    alone = found(other)
+    how = max(fair, key=lambda h: found(one, h).sum(), default="")
+    both = found(other, how)
+    gain, differ = int(both.sum()) - int(alone.sum()), int((both != alone).sum())
+    better = gain > 0 and gain >= MARGIN * len(alone) and gain >= SURE * np.sqrt(differ)
+    joined = joins[how]._replace(name=name, model=pickle.dumps(model)) if better else None
+    return Trial(name, "better" if better else "not_better", float(alone.mean()), float(both.mean()), joined)
+
+
+def calibrate(champion: F32, own: F32, step: float) -> dict[str, Joined]:
+    """How a challenger's scores f32[times] fit a champion's, by way of joining; empty: it tells nothing apart."""
+    edge, usual = rare(own, step), float(np.median(own))
+    if not edge > usual:
+        return {}
+    slope = (1 - float(np.median(champion))) / (edge - usual)
+    out = {}
+    for how in HOWS:
+        joined = Joined("", b"", np.empty(0, np.int64), how, slope, 1 - slope * edge, 0.0)
+        out[how] = joined._replace(shift=min(0.0, 1 - rare(join(joined, champion, own), step)))
+    return out
+
+
+def rare(score: F32, step: float) -> float:
+    """The threshold that a score f32[times] would cross `PER_DAY` times a day, by the tail of its runs."""
+    few, many = threshold(score, 1), threshold(score, MANY)
+    runs_wanted = PER_DAY * len(score) * step / 86400.0
+    return few + (few - many) / math.log(MANY) * max(0.0, -math.log(runs_wanted))
+
+
+def join(joined: Joined, champion: F32, own: F32) -> F32:
+    """What champion and challenger say together f32[times]."""
+    scaled = own * f4(joined.slope) + f4(joined.offset)
+    both = np.maximum(champion, scaled) if joined.how == "max" else (champion + scaled) / 2
+    return np.asarray(both + f4(joined.shift), f4)
+
+
+def threshold(score: F32, pages: int) -> float:
+    """The lowest threshold that a score f32[times] crosses in at most so many runs.
+
+    >>> threshold(np.array([0, 5, 0, 0, 0, 3, 4, 0, 0, 0, 2, 0], np.float32), 2)
+    3.0
+    """
+    values = np.unique(score)[::-1]
+    best = values[0]
+    for value in values:
+        if runs(score >= value) > pages:
+            break
+        best = value
+    return float(best)
+
+
+def runs(over: Bools) -> int:
+    """How many runs there are, those `GAP` rows apart being one.
+
+    >>> runs(np.array([0, 1, 0, 0, 1, 0, 0, 0, 1], bool))
+    2
+    """
+    at = np.flatnonzero(over)
+    return int((np.diff(at, prepend=-GAP - 2) > GAP + 1).sum())
+
+
+class Shifts(NamedTuple):
+    """Made anomalies: the first row of each, the members it is in, and how odd each is in each row, as a share."""
+
+    start: I64
+    members: list[I64]
+    odd: list[F64]
+
+
+def shifts(shape: tuple[int, ...], rng: np.random.Generator) -> Shifts:
+    """Shifts for a past of this shape (times, members)."""
+    times, members = shape
+    width = times // min(SHIFTS, times // APART)
+    start = np.arange(0, times - width, width)
+    start += rng.integers(0, width - ROWS - GAP, len(start))
+    counts = rng.choice([1, 2, 3, max(3, members // 3)], len(start)).tolist()
+    which = [rng.choice(members, min(n, members), replace=False) for n in counts]
+    odd = [rng.uniform(0.5, 1.5) * rng.uniform(0.7, 1.0, (ROWS, len(some))) for some in which]
+    return Shifts(start, which, odd)
+
+
+def put(past: F32, some: Shifts, size: float) -> F32:
+    """The past with shifts of this size in it; a member that is odder already stays so."""
+    out = past.copy()
+    for start, members, odd in zip(some.start.tolist(), some.members, some.odd, strict=True):
+        rows = slice(start, start + ROWS)
+        out[rows, members] = np.fmax(out[rows, members], np.minimum(size * odd, MOST))
+    return out
+
+
+class Asked(NamedTuple):
+    """One group whose score is joined: who, its members' scores now f32[members], and the model when it is new."""
+
+    group: Any
+    raw: F32
+    joined: Joined | None
+
+
+def answer(batch: Sequence[Asked]) -> list[float | None]:
+    """What champion and model say together of each group; None when this worker does not have its model."""
+    out: list[float | None] = []
+    for group, raw, fresh in batch:
+        if fresh is not None:
+            _MODELS[group] = fresh._replace(model=b""), pickle.loads(fresh.model)
+        if group not in _MODELS:
+            out.append(None)
+            continue
+        joined, model = _MODELS[group]
+        own = _score(model, _features(raw[None])[:, joined.used])
+        out.append(float(join(joined, over_time(raw[None]), own)[0]))
+    return out
+
+
+_MODELS: dict[Any, tuple[Joined, Any]] = {}
+"""Of this worker process."""
+
+
+def _features(scores: F32) -> F32:
+    return np.asarray(np.nan_to_num(np.minimum(np.maximum(scores, f4(QUIET)), f4(MOST)), nan=QUIET), f4)
+
+
+def _fit(name: str, x: F32) -> Any:
+    module, kind, settings = {**MODELS, **DEEP}[name]
+    model = getattr(importlib.import_module(module), kind)(**settings)
+    rows = np.unique(np.linspace(0, len(x) - 1, TRAINED).astype(int))
+    return model.fit(x[rows])
+
+
+def _score(model: Any, x: F32) -> F32:
+    """ECOD ranks what it scores among its training rows and the rest of the batch: so batches are small."""
+    size = FEW if hasattr(model, "X_train") else len(x)
+    parts = [model.decision_function(x[lo : lo + size]) for lo in range(0, len(x), size)]
+    return np.concatenate(parts).astype(f4)
+
+
+def _size(past: F32, some: Shifts) -> float:
+    """Such that the champion finds about half."""
+    lo, hi = 0.0, MOST * 2
+    for _ in range(12):
+        size = (lo + hi) / 2
+        lo, hi = (lo, size) if _hit(over_time(put(past, some, size)), some).mean() > 0.5 else (size, hi)
+    return (lo + hi) / 2
+
+
+def _hit(score: F32, some: Shifts) -> Bools:
+    """Which shifts are at a score of 1 or over it in one of their rows."""
+    rows = some.start[:, None] + np.arange(ROWS)
+    return np.asarray((score[rows] >= 1).any(axis=1))

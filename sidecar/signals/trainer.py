@@ -1,0 +1,288 @@
+"""Challengers of the groups' champion: fitted, judged and asked in a worker process that starts when it is needed.
+
+A group's champion is the score of groups.py. Every `learning.retrain`, or after a day on which the group paged
+`DRIFT` times, models of pyod are fitted to what its members' scores were (past.py) and judged (fits.py). One that is
+better joins the champion; otherwise whatever joined before leaves, since it was not better this time. What is joined is
+asked once a tick in one batch; an answer that comes late is dropped, as is everything while a fit runs, and then the
+champion's score stands.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor
+from multiprocessing import get_context
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+
+from sidecar.signals import fits
+from sidecar.signals.groups import MOST
+from sidecar.signals.past import MINUTE, WEEK, GroupId, Kept, MemberId, Past
+from sidecar.signals.snapshot import Known, Members, Snapshot
+from sidecar.telemetry import Telemetry
+from sidecar.types import I64, Instant, JsonObject, Unavailable
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+DAY = 86400.0
+DRIFT = 5  # pages of a group in a day: promised is one in eight days
+PATIENCE = 5.0  # seconds, or half a step, that an answer may take
+
+
+class Adopted(NamedTuple):
+    """A challenger that joined a group, and the members that it was fitted to."""
+
+    joined: fits.Joined
+    members: tuple[MemberId, ...]
+
+
+def worker() -> Executor:
+    """One process with one thread, started at its first task."""
+    return ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=fits.settle)
+
+
+class Trainer:
+    """Follows the snapshots, keeps the groups' past, fits in turns, joins. `run()` until cancelled."""
+
+    def __init__(
+        self,
+        known: Known,
+        retrain: float,
+        telemetry: Telemetry,
+        clock: Callable[[], Instant],
+        tell: Callable[[str, JsonObject], Awaitable[None]],
+        pool: Callable[[], Executor] = worker,
+    ) -> None:
+        """`tell` writes a fact into the journal; Unavailable when it cannot."""
+        self._known, self._retrain, self._telemetry, self._clock = known, retrain, telemetry, clock
+        self._tell, self._make = tell, pool
+        self._pool: Executor | None = None
+        self._newest: dict[float, Snapshot] = {}
+        self._news = asyncio.Event()
+        self._pasts: dict[float, Past] = {}
+        self._fitted: dict[tuple[float, GroupId], float] = {}
+        self._models = [m for m in (*fits.MODELS, *fits.DEEP) if _there(m)]
+        self._adopted: dict[tuple[float, GroupId], Adopted] = {}
+        self._sent: set[tuple[float, GroupId]] = set()
+        self._places: dict[float, tuple[Members, Mapping[int, I64]]] = {}
+        self._fitting = False
+        self._one = asyncio.Lock()
+        """Only one thread at a time reads or writes a past."""
+        if not self._models:
+            log.info("no models are fitted to groups: pyod is not installed (extra fits)")
+
+    def ticked(self, snapshot: Snapshot) -> None:
+        """Take the newest snapshot of an engine; called in the event loop."""
+        if len(snapshot.groups.score):
+            self._newest[snapshot.step] = snapshot
+            self._news.set()
+
+    async def run(self) -> None:
+        """Keep the past, join what is adopted, and fit what is due."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._keep_fitting())
+                while True:
+                    await self._news.wait()
+                    self._news.clear()
+                    newest, self._newest = self._newest, {}
+                    for snapshot in newest.values():
+                        await self._follow(snapshot)
+        finally:
+            self._rest()
+
+    # ------------------------------------------------------------------ at each tick
+
+    async def _follow(self, snapshot: Snapshot) -> None:
+        snapshot = await self._join(snapshot)
+        if not self._models:
+            return
+        past = self._pasts.get(snapshot.step)
+        if past is None:
+            past = self._pasts[snapshot.step] = Past(snapshot.step)
+        if past.due(snapshot.at):
+            async with self._one:
+                await asyncio.to_thread(past.keep, snapshot)
+
+    async def _join(self, snapshot: Snapshot) -> Snapshot:
+        """The snapshot with the joined scores, published if it still is the newest; else as it was."""
+        places = self._placed(snapshot)
+        if not places or self._fitting:
+            return snapshot
+        of, raw = snapshot.groups.of, snapshot.columns["raw"]
+        ids = [(snapshot.step, (of.names[g], of.labels[g])) for g in places]
+        batch = [
+            fits.Asked(id, raw[rows], None if id in self._sent else self._adopted[id].joined)
+            for id, rows in zip(ids, places.values(), strict=True)
+        ]
+        said = await self._ask(min(snapshot.step / 2, PATIENCE), fits.answer, batch)
+        if said is None or self._known.snapshots.get(snapshot.step) is not snapshot:
+            self._telemetry.group_answers_late.inc()
+            return snapshot
+        score = snapshot.groups.score.copy()
+        for group, id, value in zip(places, ids, said, strict=True):
+            if value is None:
+                self._sent.discard(id)
+            else:
+                self._sent.add(id)
+                score[group] = min(max(value, 0.0), MOST)
+        joined = snapshot._replace(groups=snapshot.groups._replace(score=score))
+        self._known.publish(joined)
+        return joined
+
+    def _placed(self, snapshot: Snapshot) -> Mapping[int, I64]:
+        """Of each joined group that has the members its model knows: their rows, in the model's order."""
+        of = snapshot.groups.of
+        found = self._places.get(snapshot.step)
+        if found is None or found[0] is not of:
+            places: dict[int, I64] = {}
+            for g, id in enumerate(zip(of.names, of.labels, strict=True)):
+                adopted = self._adopted.get((snapshot.step, id))
+                if adopted is not None:
+                    rows = of.rows[of.starts[g] : of.starts[g + 1]].tolist()
+                    at = {(snapshot.watch_of[row], snapshot.keys[row]): row for row in rows}
+                    if at.keys() == set(adopted.members):
+                        places[g] = np.array([at[member] for member in adopted.members], np.int64)
+            found = self._places[snapshot.step] = of, places
+        return found[1]
+
+    # ------------------------------------------------------------------ fits
+
+    async def _keep_fitting(self) -> None:
+        while True:
+            await asyncio.sleep(MINUTE)
+            await self.fit_due()
+
+    async def fit_due(self) -> None:
+        """Fit challengers of every group whose turn it is, one after the other."""
+        self._forget()
+        for step, past in list(self._pasts.items()):
+            for group in past.groups:
+                why = self._why((step, group), past)
+                if not why:
+                    continue
+                async with self._one:
+                    kept = await asyncio.to_thread(past.of, group)
+                self._fitting = True
+                try:
+                    await self._fit((step, group), kept, past.stride, why)
+                finally:
+                    self._fitting = False
+        if not self._adopted:
+            self._rest()
+
+    def _why(self, id: tuple[float, GroupId], past: Past) -> str:
+        """Why a group is to be fitted now: `scheduled`, `drift`, or not at all."""
+        now = self._clock()
+        last = self._fitted.get(id, now - self._retrain)
+        grown = past.kept >= fits.ENOUGH and (past.kept + 1) * past.stride >= min(self._retrain, WEEK)
+        if not grown or now - last < min(self._retrain, DAY):
+            return ""
+        if now - last >= self._retrain:
+            return "scheduled"
+        return "drift" if fits.runs(past.lately(id[1], round(DAY / past.stride)) >= 1) >= DRIFT else ""
+
+    def _forget(self) -> None:
+        """Engines and groups that are no more."""
+        now = self._clock()
+        self._pasts = {step: past for step, past in self._pasts.items() if past.last > now - DAY}
+        there = {(step, group) for step, past in self._pasts.items() for group in past.groups}
+        for of in (self._fitted, self._adopted):
+            for id in of.keys() - there:
+                of.pop(id)
+
+    async def _fit(self, id: tuple[float, GroupId], kept: Kept, stride: float, why: str) -> None:
+        self._fitted[id] = began = self._clock()
+        trials = list[fits.Trial]()
+        for name in list(self._models):
+            with self._telemetry.fit_duration.labels(name).time():
+                trial = await self._ask(None, fits.trial, name, kept.scores, stride, int(began))
+            trial = trial or fits.Trial(name, "failed")
+            self._telemetry.fits.labels(name, trial.outcome).inc()
+            trials.append(trial)
+            if trial.outcome == "missing":
+                self._models.remove(name)
+                log.warning("no %s for groups: what it needs is not installed (extra %s)", name, _extra(name))
+        best = max((t for t in trials if t.joined), key=lambda t: t.recall - t.champion, default=None)
+        before = self._adopted.pop(id, None)
+        if best is not None and best.joined is not None:
+            self._adopted[id] = Adopted(best.joined, kept.members)
+        self._sent.discard(id)
+        self._places.clear()
+        self._telemetry.groups_joined.set(len(self._adopted))
+        (by, name), labels = id[1]
+        group = {by: name, "labels": dict(labels)}
+        told = [
+            {
+                "model": t.model,
+                "outcome": t.outcome,
+                "champion": _share(t.champion),
+                "joined": _share(t.recall),
+            }
+            for t in trials
+        ]
+        await self._said("fit.done", {**group, "why": why, "seconds": self._clock() - began, "trials": told})
+        old, new = (before.joined.name if before else None), (best.model if best else None)
+        if old or new:
+            log.info("group %s %s: %s joins its score, before %s", name, dict(labels), new or "nothing", old)
+            await self._said("fit.swapped", {**group, "from": old, "to": new})
+
+    async def _said(self, kind: str, data: JsonObject) -> None:
+        try:
+            await self._tell(kind, data)
+        except Unavailable as error:
+            log.warning("%s is not in the journal: %s", kind, error)
+
+    # ------------------------------------------------------------------ the worker
+
+    async def _ask(self, patience: float | None, work: Callable[..., T], *args: object) -> T | None:
+        """What the worker says, or None when it is late or failed; one that died is replaced at the next question."""
+        if self._pool is None:
+            self._pool = self._make()
+        try:
+            future = asyncio.wrap_future(self._pool.submit(work, *args))
+        except BrokenExecutor as broken:
+            self._gone(broken)
+            return None
+        try:
+            await asyncio.wait({future}, timeout=patience)
+        finally:
+            if not future.done():
+                future.cancel()
+        if future.cancelled():
+            return None
+        error = future.exception()
+        if error is None:
+            return future.result()
+        self._gone(error)
+        return None
+
+    def _gone(self, error: BaseException) -> None:
+        log.warning("the worker of fits failed: %s: %s", type(error).__name__, error)
+        self._rest()
+
+    def _rest(self) -> None:
+        """Let the worker go; it is started again when it is needed."""
+        self._sent.clear()
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+            self._pool = None
+
+
+def _there(model: str) -> bool:
+    """Whether a model's library can be found; nothing is imported."""
+    needs: Sequence[str] = ("pyod", "torch") if model in fits.DEEP else ("pyod",)
+    return all(importlib.util.find_spec(name) is not None for name in needs)
+
+
+def _extra(model: str) -> str:
+    return "deep" if model in fits.DEEP else "fits"
+
+
+def _share(value: float) -> float | None:
+    return None if np.isnan(value) else round(value, 3)
