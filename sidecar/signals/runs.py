@@ -56,7 +56,7 @@ class _Rows:
         self.watch_of: Sequence[str] = ()
         self.kinds: Mapping[str, str] = {}
         self.beliefs = NONE
-        self.offset = np.zeros(0, f4)
+        self.offset, self.told = np.zeros(0, f4), np.zeros(0, bool)
         self.going = np.zeros(0, bool)
         self.start, self.last = np.zeros(0), np.zeros(0)
         self.peak, self.confidence, self.prior = (np.zeros(0, f4) for _ in range(3))
@@ -73,15 +73,17 @@ class _Rows:
             setattr(self, name, np.concatenate([old, np.zeros(rows - len(old), old.dtype)]))
         self.keys, self.watch_of, self.beliefs = said.keys, said.watch_of, beliefs
         self.kinds = {name: watch.kind for name, watch in said.watches.items()}
-        self.offset = np.zeros(rows, f4)
-        if beliefs is not NONE:
-            for name, mine in said.rows.items():
+        self.offset, self.told = np.zeros(rows, f4), np.ones(rows, bool)
+        for name, mine in said.rows.items():
+            if not said.watches[name].told:
+                self.told[list(mine)] = False
+            elif beliefs is not NONE:
                 self.offset[list(mine)] = beliefs.of(name, self.kinds[name])
 
     def take(self, said: Snapshot) -> Iterator[Run]:
         """One tick; the runs that end."""
         score, at = said.columns["score"], said.at
-        over = np.flatnonzero(score >= OVER)
+        over = np.flatnonzero((score >= OVER) & self.told)
         if len(over):
             new = over[~self.going[over]]
             self.start[new] = np.fmin(said.columns["since"][new], at)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -58,6 +59,13 @@ def test_a_run_goes_on_until_it_is_quiet_for_long_enough() -> None:
 
 def test_nan_is_not_over() -> None:
     assert told([math.nan] * 3).recent(10) == []
+
+
+def test_of_a_watch_that_only_explains_others_nothing_is_told() -> None:
+    silent = msgspec.structs.replace(WATCHES["w"], source="regressor")
+    runs = Runs()
+    runs.note(snapshot(START, (2.0, 2.0, 2.0))._replace(watches={"w": silent}))
+    assert runs.recent(10) == []
 
 
 def test_since_is_the_start_where_it_is_known() -> None:
