@@ -20,12 +20,14 @@ from sidecar.adapters.state import StateFiles
 from sidecar.adapters.targets import KillSwitch, Targets
 from sidecar.alerts.enrich import Enricher
 from sidecar.alerts.relay import Relay
-from sidecar.config import Config, presets
+from sidecar.config import Config, calendar, presets
 from sidecar.remedy.case import Draft
 from sidecar.remedy.policy import Policies
 from sidecar.remedy.runner import Runner
+from sidecar.signals.calendar import Planned
 from sidecar.signals.expose import Exposition
 from sidecar.signals.feedback import About, Feedback, listed, of_alert
+from sidecar.signals.outside import Outside
 from sidecar.signals.presets import chosen
 from sidecar.signals.promql import ITS_OWN
 from sidecar.signals.snapshot import Known
@@ -102,8 +104,11 @@ class App:
             clock=clock,
         )
         self.feedback = Feedback(self.watcher, self.known, self._record, self.telemetry)
+        self.outside = Outside(
+            self.prometheus, self.alertmanagers, self.watcher.trust, self.watcher.deployed, clock
+        )
         self._exposition = Exposition(config.exposition)
-        self._adopt(config)
+        self._adopt(config, calendar(config))
 
     # ------------------------------------------------------------------ life
 
@@ -126,9 +131,15 @@ class App:
             served, port = await server.serve(app, config.web)
             stack.push_async_callback(served.cleanup)
             self._url = f"http://{config.web.listen.rpartition(':')[0]}:{port}"
-            self._adopt(config)
+            self._adopt(config, calendar(config))
             async with asyncio.TaskGroup() as group:
-                work = (self.watcher.run(), self.trainer.run(), self.runner.run(), self._keep_following())
+                work = (
+                    self.watcher.run(),
+                    self.trainer.run(),
+                    self.outside.run(),
+                    self.runner.run(),
+                    self._keep_following(),
+                )
                 tasks = [group.create_task(one) for one in work]
                 relay = group.create_task(self.relay.run())
                 started(port)
@@ -146,6 +157,7 @@ class App:
         """Read the config again; everything is checked before anything is swapped, else the old one stays."""
         try:
             fresh = self._load()
+            events = calendar(fresh)
             for section in FIXED:
                 if getattr(fresh, section) != getattr(self.config, section):
                     raise ConfigError(section, "changed, but is read at start only: restart Promantis")
@@ -156,14 +168,15 @@ class App:
             log.error("config not reloaded: %s", error)
             raise
         self.runner.reload(Policies(fresh.remedies))
-        self._adopt(fresh)
+        self._adopt(fresh, events)
         self._follow.set()
         log.info("config reloaded")
 
     # ------------------------------------------------------------------ parts
 
-    def _adopt(self, config: Config) -> None:
+    def _adopt(self, config: Config, events: tuple[Planned, ...]) -> None:
         """Swap what a reload may change."""
+        self.outside.adopt(events, config.changes)
         if config.exposition != self.config.exposition:  # a new one forgets what is to stay shown for an hour
             self._exposition = Exposition(config.exposition)
         url = config.alerts.external_url or self._url

@@ -11,12 +11,14 @@ from typing import Any
 import msgspec
 import yaml
 
+from sidecar.adapters import events
 from sidecar.adapters.alertmanager import AlertmanagerConfig
 from sidecar.adapters.prometheus import PrometheusConfig
 from sidecar.alerts.relay import AlertsConfig
 from sidecar.remedy.action import TYPES as ACTION_TYPES
 from sidecar.remedy.policy import RemedyConfig
-from sidecar.signals.calendar import UTC, zone_problem
+from sidecar.signals.calendar import UTC, EventConfig, Planned, When, planned, zone_problem
+from sidecar.signals.changes import ChangesConfig
 from sidecar.signals.expose import ExpositionConfig
 from sidecar.signals.history import LearningConfig
 from sidecar.signals.presets import Preset
@@ -45,6 +47,8 @@ class Config(Section, frozen=True, kw_only=True):
     presets: str | tuple[str, ...] = "auto"
     rules: RulesConfig = RulesConfig()
     exposition: ExpositionConfig = ExpositionConfig()
+    events: tuple[EventConfig, ...] = ()
+    changes: tuple[ChangesConfig, ...] | None = None
     learning: LearningConfig = LearningConfig()
     remedies: tuple[RemedyConfig, ...] = ()
     storage: StorageConfig = StorageConfig()
@@ -62,7 +66,11 @@ class Config(Section, frozen=True, kw_only=True):
         for i, preset in enumerate(() if isinstance(self.presets, str) else self.presets):
             if preset not in known:
                 yield f"presets[{i}]", f"{preset!r} is not one of {', '.join(known)}"
-        for section, entries in (("watches", self.watches), ("remedies", self.remedies)):
+        for section, entries in (
+            ("watches", self.watches),
+            ("events", self.events),
+            ("remedies", self.remedies),
+        ):
             names = [entry.name for entry in entries]
             for i, entry_name in enumerate(names):
                 if entry_name in names[:i]:
@@ -127,15 +135,26 @@ def check(config: Config, name: str = "promantis.yml") -> None:
         "watches",
         "rules",
         "exposition",
+        "events",
+        "changes",
         "learning",
         "remedies",
         "web",
     ):
-        value = getattr(config, section)
+        value = getattr(config, section) or ()
         for i, item in enumerate(value if isinstance(value, tuple) else (value,)):
             place = f"{section}[{i}]" if isinstance(value, tuple) else section
             for where, words in item.problems():
                 raise ConfigError(f"{name}: {place}{'.' + where if where else ''}", words)
+    try:
+        events.read(config.events, config.tz)
+    except ConfigError as error:
+        raise ConfigError(f"{name}: {error.where}", error.words) from None
+
+
+def calendar(config: Config) -> tuple[Planned, ...]:
+    """The planned events, with what is in files now; ConfigError when one cannot be read any more."""
+    return planned(config.events, config.tz, events.read(config.events, config.tz))
 
 
 def check_whole(config: Config, name: str = "promantis.yml") -> None:
@@ -149,6 +168,8 @@ def check_whole(config: Config, name: str = "promantis.yml") -> None:
 def _custom(kind: type, value: Any) -> Any:
     if kind is Duration:
         return Duration.parse(value)
+    if kind is When:
+        return When.parse(value)
     raise TypeError(f"no reader for {kind}")
 
 

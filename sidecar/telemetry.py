@@ -52,6 +52,11 @@ class Telemetry:
         self.series_dropped = counter("series_dropped_total", "Series not admitted, by reason.", "reason")
         for reason in ("budget", "duplicate"):
             self.series_dropped.labels(reason)
+        self.series_distrusted = gauge(
+            "series_distrusted", "Series that are scored but not learned from now, by reason.", "reason"
+        )
+        for reason in ("alert", "silence", "event", "feedback"):
+            self.series_distrusted.labels(reason)
         self.query_duration = histogram(
             "query_duration_seconds", "Duration of queries to Prometheus.", "kind"
         )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Literal, NamedTuple
+from datetime import datetime
+from typing import Literal, NamedTuple, TypeVar
 
 import aiohttp
 import msgspec
@@ -13,7 +14,13 @@ import yarl
 from sidecar.adapters.http import Client, HttpConfig, reason, url_problem
 from sidecar.alerts import wire
 from sidecar.alerts.identity import fingerprint
+from sidecar.signals.selectors import Matcher
+from sidecar.signals.trust import Silence
 from sidecar.types import Alert, ConfigError, Labels, Rejected, Section, Unavailable
+
+T = TypeVar("T")
+_OPS = {(True, False): "=", (False, False): "!=", (True, True): "=~", (False, True): "!~"}
+"""By isEqual and isRegex."""
 
 TIMEOUT = 5.0
 """Seconds for one request."""
@@ -65,6 +72,24 @@ class _Alert(msgspec.Struct):
     status: _Status
 
 
+class _SilenceMatcher(msgspec.Struct):
+    name: str
+    value: str
+    regex: bool = msgspec.field(name="isRegex", default=False)
+    equal: bool = msgspec.field(name="isEqual", default=True)
+
+
+class _SilenceStatus(msgspec.Struct):
+    state: str
+
+
+class _Silence(msgspec.Struct):
+    matchers: tuple[_SilenceMatcher, ...]
+    starts_at: datetime = msgspec.field(name="startsAt")
+    ends_at: datetime = msgspec.field(name="endsAt")
+    status: _SilenceStatus
+
+
 class Alertmanager:
     """One Alertmanager. Raises Unavailable when it may be asked again, Rejected when not."""
 
@@ -97,13 +122,8 @@ class Alertmanager:
         """Whether the alert with exactly these labels fires now, and what keeps it quiet."""
         matchers = [f"{name}={_quoted(value)}" for name, value in labels if _FILTERABLE.fullmatch(name)]
         query = yarl.URL.build(query=[("filter", matcher) for matcher in matchers[:_FILTERS]])
-        status, _, body = await self._ask("GET", f"/api/v2/alerts?{query.raw_query_string}", {}, b"")
-        if status != 200:
-            raise Unavailable(f"{self.name} answered {status}: {_words(body)}")
-        try:
-            found = msgspec.json.decode(body, type=list[_Alert])
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise Unavailable(f"{self.name} answered what cannot be read: {error}") from None
+        body = await self._got(f"/api/v2/alerts?{query.raw_query_string}")
+        found = self._decoded(body, list[_Alert])
         wanted = fingerprint(labels)
         for alert in found:
             if alert.fingerprint == wanted:
@@ -113,12 +133,37 @@ class Alertmanager:
                 )
         return AlertState("absent")
 
+    async def silences(self) -> list[Silence]:
+        """The silences that are on, or will be."""
+        body = await self._got("/api/v2/silences")
+        return [
+            Silence(
+                tuple(Matcher(m.name, _OPS[m.equal, m.regex], m.value) for m in found.matchers),
+                found.starts_at.timestamp(),
+                found.ends_at.timestamp(),
+            )
+            for found in self._decoded(body, list[_Silence])
+            if found.status.state != "expired"
+        ]
+
     async def passthrough(
         self, method: str, path_qs: str, headers: Mapping[str, str], body: bytes
     ) -> tuple[int, dict[str, str], bytes]:
         """Ask what somebody asks, with our credentials instead of theirs; any answer is an answer."""
         status, answer, content = await self._ask(method, path_qs, _end_to_end(headers), body)
         return status, _end_to_end(answer), content
+
+    async def _got(self, path_qs: str) -> bytes:
+        status, _, body = await self._ask("GET", path_qs, {}, b"")
+        if status != 200:
+            raise Unavailable(f"{self.name} answered {status}: {_words(body)}")
+        return body
+
+    def _decoded(self, body: bytes, kind: type[T]) -> T:
+        try:
+            return msgspec.json.decode(body, type=kind)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise Unavailable(f"{self.name} answered what cannot be read: {error}") from None
 
     async def _ask(
         self, method: str, path_qs: str, headers: Mapping[str, str], body: bytes

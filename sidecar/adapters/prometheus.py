@@ -72,6 +72,19 @@ class _Rules(msgspec.Struct):
     data: _Groups
 
 
+class _ApiAlert(msgspec.Struct):
+    labels: dict[str, str]
+    state: str
+
+
+class _AlertList(msgspec.Struct):
+    alerts: list[_ApiAlert]
+
+
+class _Alerts(msgspec.Struct):
+    data: _AlertList
+
+
 class _Names(msgspec.Struct):
     data: list[str]
 
@@ -160,6 +173,13 @@ class Prometheus:
             )
             for group in answer.data.groups
         ]
+
+    async def firing(self) -> list[Labels]:
+        """The alerts that fire now, without external labels."""
+        what, path = "alerts", "/api/v1/alerts"
+        body = await self._ask(self._live, "alerts", path, what)
+        answer = self._decoded(self._live, what, lambda: msgspec.json.decode(body, type=_Alerts))
+        return [labels_of(alert.labels) for alert in answer.data.alerts if alert.state == "firing"]
 
     async def metric_names(self) -> frozenset[str]:
         """Names of the metrics of the last hour."""

@@ -12,7 +12,7 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 
-from sidecar.signals import belief, calibrate, why
+from sidecar.signals import belief, calibrate, changes, why
 from sidecar.signals.calendar import local
 from sidecar.signals.ensemble import BLOCK, RING, Ensemble, X
 from sidecar.signals.models import Array, Columns, Field, f4
@@ -49,6 +49,8 @@ class Life(Columns):
         "high": Field(fresh=np.inf),
         "missed": Field(fresh=1.0, dtype=np.bool_),
         "belief": Field(),
+        "suspect": Field(fresh=np.nan, dtype=np.float64),
+        "changed": Field(fresh=np.nan, dtype=np.float64),
     }
     origin: F64
     """First value: everything else is float32 relative to it."""
@@ -72,6 +74,10 @@ class Life(Columns):
     """Whether a series that is gone, or exactly zero, is missed."""
     belief: F32
     """Log odds that the user's feedback adds to confidence."""
+    suspect: F64
+    """Since when an alert or a silence has been on it without a break."""
+    changed: F64
+    """When its workload was last deployed."""
 
 
 class Scored(NamedTuple):
@@ -178,8 +184,10 @@ class Block:
         limit = np.where(life.seen >= WARM, f4(3) * self.tail.scale, f4(np.inf))
         warm = on & (life.seen >= WARM)
         self.season.learn(local(self.tz, at), s.x, s.day, s.week, limit[RAW], life.age, on, step)
-        self.level.learn(s.x, s.residuals, limit, s.fresh, on, step)
-        self.tail.learn(s.size, s.z, s.t, life.seen, on, warm, 86400.0 / step)
+        part = changes.share(life.changed, at)
+        pace = 1.0 if part is None else changes.pace(part)
+        self.level.learn(s.x, s.residuals, limit, s.fresh, on, step, pace)
+        self.tail.learn(s.size, s.z, s.t, life.seen, on, warm, 86400.0 / step, pace)
         self.rare.learn(s.states, s.asked, step)
         life.negative |= on & (x64 < 0)
         life.seen += on
@@ -289,6 +297,9 @@ class Block:
         out["why"][odd] = why.winning(channels, s.e[odd], s.states[ZERO, odd], s.states[ABSENT, odd])
         prior = calibrate.confidence(score[odd], life.age[odd], life.presence[odd])
         confidence[odd] = belief.moved(prior, life.belief[odd])
+        part = changes.share(life.changed, at)
+        if part is not None:
+            confidence *= changes.belief(part)
         known = s.fresh & grown
         floor = np.where(life.negative, life.low, np.maximum(life.low, f4(0)))
         for name, column in (

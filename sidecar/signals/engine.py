@@ -18,6 +18,7 @@ from sidecar.signals.models import Array
 from sidecar.signals.rows import Rows
 from sidecar.signals.series import PER_INSTANCE
 from sidecar.signals.snapshot import Skill, Snapshot, blank
+from sidecar.signals.trust import Doubt, none
 from sidecar.signals.watches import Watch
 from sidecar.types import F32, F64, I64, Bools, Instant
 
@@ -68,10 +69,9 @@ class Engine(Rows):
         at: Instant,
         answers: Mapping[str, Vector],
         room: int,
-        trust: Bools | None = None,
     ) -> Snapshot:
         """Score, learn and forecast what was answered; `room` is how many more series may be admitted."""
-        return self.advance(self.frame(at, answers, room), trust)
+        return self.advance(self.frame(at, answers, room))
 
     def frame(self, at: Instant, answers: Mapping[str, Vector], room: int) -> Frame:
         """Answers as columns; admits new series."""
@@ -102,16 +102,18 @@ class Engine(Rows):
         }
         return Frame(at, values, asked)
 
-    def advance(self, frame: Frame, trust: Bools | None = None) -> Snapshot:
-        """One tick of every block."""
+    def advance(self, frame: Frame, doubt: Doubt | None = None) -> Snapshot:
+        """One tick of every block; what is in doubt is not learned."""
         columns, forecasts = blank(self.capacity)
         odds = Odds(self._limit_lines())
-        trust = np.ones(self.capacity, bool) if trust is None else trust
+        doubt = none(self.capacity) if doubt is None else doubt
         for lo, hi, block in self.spans():
             s = slice(lo, hi)
             out = {name: column[s] for name, column in columns.items()}
             block.level.missed += self.missed(frame.at)
-            block.tick(frame.at, frame.values[s], frame.asked[s], trust[s], out)
+            trust = doubt.trusted(block.life, frame.at, s)
+            block.tick(frame.at, frame.values[s], frame.asked[s], trust, out)
+            doubt.calm(block.life, out, s)
             odds.work_out(lo, hi, columns["observed"], forecasts)  # while they are in the processor's cache
         if self._hold(columns):
             odds.work_out(0, self.capacity, columns["observed"], forecasts)
@@ -184,18 +186,26 @@ class Engine(Rows):
         return out
 
 
-def replay(nursery: Block, at: F64, values: F64, step: float, asked: Bools | None = None) -> None:
+def replay(
+    nursery: Block,
+    at: F64,
+    values: F64,
+    step: float,
+    asked: Bools | None = None,
+    trust: Bools | None = None,
+) -> None:
     """Teach a nursery some history: values f64[times, rows], NaN where there is no sample.
 
     A step coarser than the nursery's own teaches profiles and forecasts only; the live step teaches everything.
-    Of rows that were not `asked` (all are by default) a missing sample is no absence.
+    Of rows that were not `asked` (all are by default) a missing sample is no absence. What is not in `trust`
+    bool[times, rows] is not learned.
     """
     asked = np.ones(nursery.rows, bool) if asked is None else asked
-    trust = np.ones(nursery.rows, bool)
+    trust = np.ones(values.shape, bool) if trust is None else trust
     out, _ = blank(nursery.rows)
-    for now, x in zip(at.tolist(), values, strict=True):
+    for now, x, on in zip(at.tolist(), values, trust, strict=True):
         if step > nursery.step:
-            nursery.teach(now, x, step)
+            nursery.teach(now, np.where(on, x, np.nan), step)
         else:
             # a series that was not there yet is not absent
-            nursery.tick(now, x, asked & ((nursery.life.age > 0) | np.isfinite(x)), trust, out)
+            nursery.tick(now, x, asked & ((nursery.life.age > 0) | np.isfinite(x)), on, out)

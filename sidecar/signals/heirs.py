@@ -76,6 +76,6 @@ def _begin_again(copies: Block) -> None:
     """What was the donor's own and not its workload's: where it stood, which state or run it was in, its alarm."""
     copies.level.missed[:] = AWAY
     copies.life.presence *= DOUBT
-    copies.life.since[:] = np.nan
+    copies.life.since[:] = copies.life.suspect[:] = np.nan
     copies.rare.lasted[:] = 0
     copies.tail.below[:], copies.tail.peak[:] = QUIET, 0

@@ -22,6 +22,7 @@ class LearningConfig(Section, frozen=True, kw_only=True):
     max_series: int = 100_000
     retrain: Duration = Duration(7 * 86400)
     per_instance_labels: tuple[str, ...] = PER_INSTANCE
+    accept_new_normal: Duration = Duration(12 * 3600)
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """What types cannot say."""

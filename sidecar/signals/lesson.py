@@ -13,6 +13,7 @@ from sidecar.signals.engine import Engine, replay
 from sidecar.signals.frame import Matrix
 from sidecar.signals.history import LearningConfig, Span, spans
 from sidecar.signals.rows import LARGEST
+from sidecar.signals.trust import Trust
 from sidecar.signals.watches import Watch
 from sidecar.types import Instant
 
@@ -59,8 +60,8 @@ class Lesson:
         for piece in self._pieces():
             engine.lend(piece.watch.name, piece.keys, self._nurseries[piece.nursery], piece.first)
 
-    def replay(self, span: Span, matrices: Sequence[Matrix | None]) -> None:
-        """Teach one range answer of every watch (None: it could not be asked)."""
+    def replay(self, span: Span, matrices: Sequence[Matrix | None], trust: Trust) -> None:
+        """Teach one range answer of every watch (None: it could not be asked), save planned events."""
         self._make()
         at = np.array([])
         asked = np.zeros(self.series, bool)
@@ -78,9 +79,10 @@ class Lesson:
         for rows, matrix in columns:
             known = rows >= 0
             values[: len(matrix.at), rows[known]] = matrix.values[:, known]
+        taught = trust.past(at, self.watches, self._keys)
         for i, nursery in self._nurseries.items():
             part = slice(i * LARGEST, i * LARGEST + nursery.rows)
-            replay(nursery, at, values[:, part], span.step, asked[part])
+            replay(nursery, at, values[:, part], span.step, asked[part], taught[:, part])
 
     def adopt(self, engine: Engine, now: Instant, room: int) -> None:
         """Move what was learned into the engine, with at most `room` new series."""

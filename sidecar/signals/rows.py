@@ -11,6 +11,7 @@ from sidecar.signals import heirs, series
 from sidecar.signals.accept import accept
 from sidecar.signals.belief import NONE, Beliefs
 from sidecar.signals.block import BOUND, WARM, Block
+from sidecar.signals.changes import Change, concerned
 from sidecar.signals.models import Array
 from sidecar.signals.stays import Stays
 from sidecar.signals.watches import Watch
@@ -66,6 +67,16 @@ class Rows:
         rows = self.table.find(watch, keys)
         for lo, hi, block in self.spans():
             accept(block, self.at, rows[(rows >= lo) & (rows < hi)] - lo)
+
+    def deployed(self, changes: Sequence[Change], at: float) -> None:
+        """Note that workloads were deployed."""
+        rows = [
+            row
+            for row, (key, watch) in enumerate(zip(self.table.keys, self.table.watch_of, strict=True))
+            if key is not None and any(concerned(change, watch, key) for change in changes)
+        ]
+        for lo, hi, block in self.spans():
+            block.life.changed[[row - lo for row in rows if lo <= row < hi]] = at
 
     @property
     def capacity(self) -> int:

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
 
 from sidecar.signals.belief import NONE
+from sidecar.signals.changes import Change
 from sidecar.signals.engine import Engine
 from sidecar.signals.frame import Matrix, Vector
 from sidecar.signals.history import LearningConfig
@@ -17,6 +18,7 @@ from sidecar.signals.lesson import Lesson
 from sidecar.signals.models import Array
 from sidecar.signals.runs import Runs
 from sidecar.signals.snapshot import Known, Snapshot
+from sidecar.signals.trust import Trust
 from sidecar.signals.watches import Watch
 from sidecar.telemetry import Telemetry
 from sidecar.types import Instant, PromantisError, Unavailable
@@ -72,6 +74,7 @@ class Watcher:
         self.runs = Runs()
         self.follower: Callable[[Snapshot], None] = lambda _: None
         """Told of each snapshot after it was published."""
+        self.trust = Trust(learning.accept_new_normal)
         self._source, self._store, self._learning = source, store, learning
         self._telemetry, self._clock = telemetry, clock
         self._engines: dict[float, Engine] = {}
@@ -106,6 +109,11 @@ class Watcher:
         for name, keys in series.items():
             for engine in [e for e in self._engines.values() if name in e.watches]:
                 await self._run(self._tick_thread, engine.accept, name, keys)
+
+    async def deployed(self, changes: Sequence[Change], at: Instant) -> None:
+        """Believe the series of what was deployed less for a while, and learn them faster."""
+        for engine in list(self._engines.values()):
+            await self._run(self._tick_thread, engine.deployed, changes, at)
 
     async def restore(self) -> None:
         """Take over saved state; what does not fit is set aside and learned anew."""
@@ -174,6 +182,7 @@ class Watcher:
                 self._engines.pop(step, None)
                 self.known.retire([step])
                 self.runs.retire(step)
+                self.trust.retire(step)
             for step in by_step.keys() - loops.keys():
                 loops[step] = group.create_task(self._tick_loop(step))
             if not by_step:
@@ -222,7 +231,11 @@ class Watcher:
         if engine.beliefs is not self.beliefs:
             engine.believe(self.beliefs)
         fit = {n: v for n, v in got.items() if n in watches and watches[n].query == asked[n].query}
-        snapshot = engine.tick(at, fit, self._room())
+        frame = engine.frame(at, fit, self._room())
+        doubt = self.trust.doubt(engine.step, at, engine.table.view(), engine.watches, engine.capacity)
+        snapshot = engine.advance(frame, doubt)
+        for reason, rows in self.trust.counts().items():
+            self._telemetry.series_distrusted.labels(reason).set(rows)
         self.runs.note(snapshot, engine.beliefs)
         for reason, count in engine.dropped.items():
             self._telemetry.series_dropped.labels(reason).inc(count)
@@ -330,7 +343,7 @@ class Watcher:
                 except PromantisError as error:
                     log.warning("history of watch %s: %s", watch.name, error)
                     matrices.append(None)
-            await self._run(self._learn_thread, lesson.replay, span, matrices)
+            await self._run(self._learn_thread, lesson.replay, span, matrices, self.trust)
             done, total = self._lessons
             self._lessons = (min(done + 1, total), total)
             self._telemetry.history_progress.set(self.progress)

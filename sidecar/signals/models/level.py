@@ -71,9 +71,18 @@ class Level(Columns):
         np.subtract(x, day, out=r[RAW])
         return Residuals(r, centre, gain, level, previous)
 
-    def learn(self, x: F32, res: Residuals, limit: F32, fresh: Bools, on: Bools, step: float) -> None:
-        """Move towards x by at most `limit` f32[5, rows] of each residual."""
-        a, g = f4(_alpha(step)), on.astype(f4)
+    def learn(
+        self,
+        x: F32,
+        res: Residuals,
+        limit: F32,
+        fresh: Bools,
+        on: Bools,
+        step: float,
+        pace: F32 | float = 1.0,
+    ) -> None:
+        """Move towards x by at most `limit` f32[5, rows] of each residual; level, shift at `pace` times their rate."""
+        a, g = np.minimum(f4(_alpha(step)) * pace, f4(1)), on.astype(f4)
         clip = np.minimum(np.maximum(res.r, -limit), limit)
         np.copyto(self.level, res.level + a * clip[LEVEL], where=on)
         np.copyto(self.previous, x, where=on)

@@ -75,8 +75,21 @@ class Tail(Columns):
         out *= self.scale[:CHANNELS]
         return out
 
-    def learn(self, size: F32, z: F32, t: F32, seen: F32, on: Bools, warm: Bools, per_day: float) -> None:
-        """Teach scales (where `on`) and tails (where `warm`); size f32[channels + 1, rows], per_day ticks."""
+    def learn(
+        self,
+        size: F32,
+        z: F32,
+        t: F32,
+        seen: F32,
+        on: Bools,
+        warm: Bools,
+        per_day: float,
+        pace: F32 | float = 1.0,
+    ) -> None:
+        """Teach scales (where `on`, at `pace` times their rate) and tails (where `warm`).
+
+        `size` is f32[channels + 1, rows], `per_day` ticks.
+        """
         self._learn_tail(t, warm, per_day)
         rate = np.maximum(f4(1) / (self.graded + f4(1)), f4(1 / (RMS_DAYS * per_day)))
         rate *= warm
@@ -90,7 +103,9 @@ class Tail(Columns):
         np.copyto(limit, f4(np.inf), where=seen < 30)
         move = np.minimum(size, limit, out=limit)
         move -= self.scale
-        move *= on * np.maximum(f4(1) / (seen + f4(1)), f4(1 / (SCALE_DAYS * per_day)))
+        move *= on * np.minimum(
+            np.maximum(f4(1) / (seen + f4(1)), f4(1 / (SCALE_DAYS * per_day))) * pace, f4(1)
+        )
         self.scale += move
 
     def _learn_tail(self, t: F32, warm: Bools, per_day: float) -> None:

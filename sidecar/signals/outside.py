@@ -1,0 +1,114 @@
+"""Looks at what is going on outside: alerts, silences and deployments; tells the watcher what it means for learning."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Protocol
+
+from sidecar.signals.calendar import Planned
+from sidecar.signals.changes import KUBE_STATE, KUBERNETES, Change, ChangesConfig, State, deployed, state
+from sidecar.signals.selectors import parse
+from sidecar.signals.trust import Silence, Trust
+from sidecar.types import Instant, Labels, PromantisError
+
+log = logging.getLogger(__name__)
+
+ALERTS = 15.0  # seconds between looks at alerts
+OTHERS = 4  # a look at the rest comes every so many of them
+
+
+class Metrics(Protocol):
+    """Prometheus. Raises Unavailable or Rejected."""
+
+    async def firing(self) -> list[Labels]: ...
+    async def metric_names(self) -> frozenset[str]: ...
+    async def ask(self, query: str, at: Instant) -> list[tuple[Labels, float]]: ...
+
+
+class Silencer(Protocol):
+    """An Alertmanager. Raises Unavailable or Rejected."""
+
+    @property
+    def name(self) -> str: ...
+    async def silences(self) -> list[Silence]: ...
+
+
+class Outside:
+    """`run()` until cancelled; who does not answer is taken to say what it said last."""
+
+    def __init__(
+        self,
+        metrics: Metrics,
+        silencers: Sequence[Silencer],
+        trust: Trust,
+        deploy: Callable[[Sequence[Change], Instant], Awaitable[None]],
+        clock: Callable[[], Instant],
+    ) -> None:
+        self._metrics, self._silencers = metrics, silencers
+        self._trust, self._deploy, self._clock = trust, deploy, clock
+        self._changes: tuple[ChangesConfig, ...] | None = None
+        self._states: dict[str, State] = {}
+        self._silences: dict[str, list[Silence]] = {}
+        self._failing: dict[str, str] = {}
+
+    def adopt(self, calendar: tuple[Planned, ...], changes: tuple[ChangesConfig, ...] | None) -> None:
+        """Take a new calendar, and queries for deployments (None: those of kube-state-metrics where it is there)."""
+        self._trust.plan(calendar)
+        self._changes = changes
+
+    async def run(self) -> None:
+        """Look again and again."""
+        looks = 0
+        while True:
+            await self._try("alerts", self._look_at_alerts())
+            if looks % OTHERS == 0:
+                for silencer in self._silencers:
+                    await self._try(f"silences of {silencer.name}", self._look_at_silences(silencer))
+                await self._try("deployments", self._look_at_changes())
+            looks += 1
+            await asyncio.sleep(ALERTS)
+
+    async def _look_at_alerts(self) -> None:
+        self._trust.fire(await self._metrics.firing())
+
+    async def _look_at_silences(self, silencer: Silencer) -> None:
+        self._silences[silencer.name] = await silencer.silences()
+        self._trust.silence([one for found in self._silences.values() for one in found])
+
+    async def _look_at_changes(self) -> None:
+        queries = self._changes
+        if queries is None:
+            queries = KUBERNETES if KUBE_STATE in await self._metrics.metric_names() else ()
+        found: list[Change] = []
+        for one in queries:
+            now = state(await self._metrics.ask(one.query, self._clock()))
+            before, self._states[one.query] = self._states.get(one.query, {}), now
+            if workloads := deployed(before, now):
+                log.info("deployed: %s", _listed(f"{w.namespace}/{w.name}".lstrip("/") for w in workloads))
+                match = tuple(parse(text) for text in one.match)
+                found.append(Change(frozenset() if match else workloads, match))
+        if found:
+            await self._deploy(found, self._clock())
+
+    async def _try(self, what: str, look: Awaitable[None]) -> None:
+        try:
+            await look
+        except PromantisError as error:
+            if self._failing.get(what) != str(error):
+                log.warning("%s are not known: %s", what, error)
+            self._failing[what] = str(error)
+        else:
+            self._failing.pop(what, None)
+
+
+def _listed(names: Iterable[str], most: int = 5) -> str:
+    """Some names, and how many more there are.
+
+    >>> _listed(["b", "a", "c"], 2)
+    'a, b and 1 more'
+    """
+    found = sorted(names)
+    more = f" and {len(found) - most} more" if len(found) > most else ""
+    return ", ".join(found[:most]) + more

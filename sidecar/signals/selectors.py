@@ -1,0 +1,64 @@
+"""Series selectors such as `{service="shop",code!~"2.."}`, as tests on labels; pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+import msgspec
+import promql_parser as pq
+
+_PLAIN = re.compile(r"[\w./:@ -]+", re.ASCII)
+_OPS = {"MatchOp.Equal": "=", "MatchOp.NotEqual": "!=", "MatchOp.Re": "=~", "MatchOp.NotRe": "!~"}
+
+
+class Matcher(NamedTuple):
+    """One condition on one label."""
+
+    name: str
+    op: str
+    """`=`, `!=`, `=~` or `!~`."""
+    value: str
+
+    def matches(self, labels: Mapping[str, str]) -> bool:
+        """Whether the label fits; an expression must match the whole value."""
+        found = labels.get(self.name, "")
+        same = re.fullmatch(self.value, found) is not None if "~" in self.op else found == self.value
+        return same == (self.op[0] == "=")
+
+    @property
+    def part(self) -> bytes | None:
+        """Bytes of every label object that fits, if the condition says as much and JSON has one way to write it."""
+        if self.op != "=" or not _PLAIN.fullmatch(self.value):
+            return None
+        return msgspec.json.encode(self.name) + b":" + msgspec.json.encode(self.value)
+
+
+def parse(text: str) -> tuple[Matcher, ...]:
+    """Read a selector; ValueError says what is wrong.
+
+    >>> parse('{service="shop",code!~"2.."}')
+    (Matcher(name='code', op='!~', value='2..'), Matcher(name='service', op='=', value='shop'))
+    """
+    try:
+        parsed = pq.parse(text)
+    except ValueError as error:
+        raise ValueError(f"not a selector: {error}") from None
+    if not isinstance(parsed, pq.VectorSelector) or parsed.offset or parsed.at or parsed.matchers.or_matchers:
+        raise ValueError('not a selector (write {service="shop"})')
+    found = sorted(Matcher(m.name, _OPS[str(m.op)], m.value) for m in parsed.matchers.matchers)
+    if parsed.name or any(m.name == "__name__" for m in found):
+        raise ValueError('names of metrics are not known of every series (write {watch="..."})')
+    return checked(found)
+
+
+def checked(matchers: Iterable[Matcher]) -> tuple[Matcher, ...]:
+    """The same, if their regular expressions are ones; ValueError if not."""
+    out = tuple(matchers)
+    for matcher in out:
+        try:
+            re.compile(matcher.value if "~" in matcher.op else "")
+        except re.error as error:
+            raise ValueError(f"not a regular expression: {matcher.value!r}: {error}") from None
+    return out
