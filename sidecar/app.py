@@ -105,7 +105,12 @@ class App:
         )
         self.feedback = Feedback(self.watcher, self.known, self._record, self.telemetry)
         self.outside = Outside(
-            self.prometheus, self.alertmanagers, self.watcher.trust, self.watcher.deployed, clock
+            self.prometheus,
+            self.alertmanagers,
+            self.watcher.trust,
+            self.watcher.deployed,
+            self.feedback.opinions.planned,
+            clock,
         )
         self._exposition = Exposition(config.exposition)
         self._adopt(config, calendar(config))

@@ -69,9 +69,10 @@ class Engine(Rows):
         at: Instant,
         answers: Mapping[str, Vector],
         room: int,
+        doubt: Doubt | None = None,
     ) -> Snapshot:
         """Score, learn and forecast what was answered; `room` is how many more series may be admitted."""
-        return self.advance(self.frame(at, answers, room))
+        return self.advance(self.frame(at, answers, room), doubt)
 
     def frame(self, at: Instant, answers: Mapping[str, Vector], room: int) -> Frame:
         """Answers as columns; admits new series."""

@@ -9,8 +9,9 @@ from typing import Protocol
 
 from sidecar.signals.calendar import Planned
 from sidecar.signals.changes import KUBE_STATE, KUBERNETES, Change, ChangesConfig, State, deployed, state
-from sidecar.signals.selectors import parse
-from sidecar.signals.trust import Silence, Trust
+from sidecar.signals.opinions import Statement
+from sidecar.signals.selectors import Matcher, parse, ways
+from sidecar.signals.trust import Incident, Silence, Trust
 from sidecar.types import Instant, Labels, PromantisError
 
 log = logging.getLogger(__name__)
@@ -44,10 +45,12 @@ class Outside:
         silencers: Sequence[Silencer],
         trust: Trust,
         deploy: Callable[[Sequence[Change], Instant], Awaitable[None]],
+        planned: Callable[[Instant], Iterable[Statement]],
         clock: Callable[[], Instant],
     ) -> None:
+        """`deploy` is told of deployments; `planned` says what users have said is on purpose, now or later."""
         self._metrics, self._silencers = metrics, silencers
-        self._trust, self._deploy, self._clock = trust, deploy, clock
+        self._trust, self._deploy, self._planned, self._clock = trust, deploy, planned, clock
         self._changes: tuple[ChangesConfig, ...] | None = None
         self._states: dict[str, State] = {}
         self._silences: dict[str, list[Silence]] = {}
@@ -60,15 +63,23 @@ class Outside:
 
     async def run(self) -> None:
         """Look again and again."""
-        looks = 0
         while True:
-            await self._try("alerts", self._look_at_alerts())
-            if looks % OTHERS == 0:
-                for silencer in self._silencers:
-                    await self._try(f"silences of {silencer.name}", self._look_at_silences(silencer))
-                await self._try("deployments", self._look_at_changes())
-            looks += 1
+            await self.look()
+            for _ in range(OTHERS - 1):
+                await asyncio.sleep(ALERTS)
+                await self._look_often()
             await asyncio.sleep(ALERTS)
+
+    async def look(self) -> None:
+        """Look at everything."""
+        await self._look_often()
+        for silencer in self._silencers:
+            await self._try(f"silences of {silencer.name}", self._look_at_silences(silencer))
+        await self._try("deployments", self._look_at_changes())
+
+    async def _look_often(self) -> None:
+        self._trust.distrust([said(one) for one in self._planned(self._clock())])
+        await self._try("alerts", self._look_at_alerts())
 
     async def _look_at_alerts(self) -> None:
         self._trust.fire(await self._metrics.firing())
@@ -101,6 +112,16 @@ class Outside:
             self._failing[what] = str(error)
         else:
             self._failing.pop(what, None)
+
+
+def said(planned: Statement) -> Incident:
+    """A statement of feedback as what it keeps from being learned."""
+    by_alert = (
+        tuple(Matcher(name, "=", value) for name, value in {**labels, "watch": watch}.items())
+        for watch, labels in planned.series
+    )
+    match = ways(planned.match) if planned.match else tuple(by_alert)
+    return Incident(match, planned.start or 0.0, planned.end or 0.0)
 
 
 def _listed(names: Iterable[str], most: int = 5) -> str:

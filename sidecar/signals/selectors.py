@@ -41,24 +41,50 @@ def parse(text: str) -> tuple[Matcher, ...]:
     >>> parse('{service="shop",code!~"2.."}')
     (Matcher(name='code', op='!~', value='2..'), Matcher(name='service', op='=', value='shop'))
     """
+    parsed = _parsed(text)
+    if parsed.matchers.or_matchers:
+        raise ValueError('not a selector (write {service="shop"})')
+    found = _matchers(parsed.matchers.matchers)
+    if parsed.name or any(matcher.name == "__name__" for matcher in found):
+        raise ValueError('names of metrics are not known of every series (write {watch="..."})')
+    return found
+
+
+def ways(text: str) -> tuple[tuple[Matcher, ...], ...]:
+    """The same for what has been accepted elsewhere: all alternatives of `or`, without the metric's name.
+
+    >>> ways("{}"), ways('up{job="a" or job="b"}')
+    (((),), ((Matcher(name='job', op='=', value='a'),), (Matcher(name='job', op='=', value='b'),)))
+    """
+    if text.strip() in ("", "{}"):
+        return ((),)
+    matchers = _parsed(text).matchers
+    found = (_matchers(way) for way in matchers.or_matchers or [matchers.matchers])
+    return tuple(tuple(matcher for matcher in way if matcher.name != "__name__") for way in found)
+
+
+def valid(matcher: Matcher) -> bool:
+    """Whether an expression is one in Python's reading, which is not quite that of Prometheus."""
+    try:
+        re.compile(matcher.value if "~" in matcher.op else "")
+    except re.error:
+        return False
+    return True
+
+
+def _parsed(text: str) -> pq.VectorSelector:
     try:
         parsed = pq.parse(text)
     except ValueError as error:
         raise ValueError(f"not a selector: {error}") from None
-    if not isinstance(parsed, pq.VectorSelector) or parsed.offset or parsed.at or parsed.matchers.or_matchers:
+    if not isinstance(parsed, pq.VectorSelector) or parsed.offset or parsed.at:
         raise ValueError('not a selector (write {service="shop"})')
-    found = sorted(Matcher(m.name, _OPS[str(m.op)], m.value) for m in parsed.matchers.matchers)
-    if parsed.name or any(m.name == "__name__" for m in found):
-        raise ValueError('names of metrics are not known of every series (write {watch="..."})')
-    return checked(found)
+    return parsed
 
 
-def checked(matchers: Iterable[Matcher]) -> tuple[Matcher, ...]:
-    """The same, if their regular expressions are ones; ValueError if not."""
-    out = tuple(matchers)
+def _matchers(found: Iterable[pq.Matcher]) -> tuple[Matcher, ...]:
+    out = tuple(sorted(Matcher(m.name, _OPS[str(m.op)], m.value) for m in found))
     for matcher in out:
-        try:
-            re.compile(matcher.value if "~" in matcher.op else "")
-        except re.error as error:
-            raise ValueError(f"not a regular expression: {matcher.value!r}: {error}") from None
+        if not valid(matcher):
+            raise ValueError(f"not a regular expression: {matcher.value!r}")
     return out

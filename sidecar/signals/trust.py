@@ -16,7 +16,7 @@ from sidecar.signals import series
 from sidecar.signals.block import Life
 from sidecar.signals.calendar import Planned
 from sidecar.signals.models import Array, f4
-from sidecar.signals.selectors import Matcher
+from sidecar.signals.selectors import Matcher, valid
 from sidecar.signals.watches import Watch
 from sidecar.types import F64, I64, Bools, Instant, Labels
 
@@ -162,15 +162,16 @@ class Trust:
 
     def silence(self, silences: Iterable[Silence]) -> None:
         """The silences that are or will be."""
-        self._silences = tuple(Incident((one.match,), one.start, one.end, True) for one in silences)
+        known = (one for one in silences if all(valid(matcher) for matcher in one.match))
+        self._silences = tuple(Incident((one.match,), one.start, one.end, True) for one in known)
 
     def plan(self, calendar: tuple[Planned, ...]) -> None:
         """The planned events."""
         self._calendar = calendar
 
-    def distrust(self, match: tuple[Matcher, ...], start: float, end: float) -> None:
-        """Somebody says that the series that fit (`watch` is a label too) are out of their usual on purpose."""
-        self._said = (*self._said, Incident((match,), start, end))
+    def distrust(self, said: Iterable[Incident]) -> None:
+        """What somebody says is out of its usual on purpose."""
+        self._said = tuple(said)
 
     def retire(self, step: float) -> None:
         """Forget an engine that is no more."""

@@ -21,6 +21,7 @@ from sidecar.signals.feedback import About, Feedback, of_alert
 from sidecar.signals.frame import Vector
 from sidecar.signals.runs import Runs
 from sidecar.signals.snapshot import Known
+from sidecar.signals.trust import none
 from sidecar.telemetry import Telemetry
 from sidecar.types import Instant, JsonObject
 from sidecar.web import auth, feedback, server
@@ -95,7 +96,8 @@ class Site:
             if self.engine.beliefs is not self.beliefs:
                 self.engine.believe(self.beliefs)
             answers = {name: Vector([A, B], x) for name in ("w", "other")}
-            said = self.engine.tick(self.at, answers, 10, np.full(self.engine.capacity, trust))
+            doubt = none(self.engine.capacity)._replace(suspect=np.full(self.engine.capacity, not trust))
+            said = self.engine.tick(self.at, answers, 10, doubt)
             self.runs.note(said, self.engine.beliefs)
             self.known.publish(said)
             highest = max(highest, float(said.columns["confidence"][0]))
