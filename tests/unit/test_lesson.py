@@ -28,7 +28,7 @@ def taught(e: Engine, resumed: bool = False, begin: float = START - 3600) -> Les
         out.resume(e)
     at = np.arange(begin, START, 15.0)
     matrices = [Matrix(keys[::-1], at, rng.normal(10, 1, (len(at), len(keys)))) for keys in SERIES]
-    out.replay(Span(Instant(begin), Instant(START - 15), 15.0), matrices)
+    out.replay(Span(Instant(begin), Instant(START - 15), 15.0), matrices, Trust(0.0))
     return out
 
 
