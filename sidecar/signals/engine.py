@@ -18,7 +18,7 @@ from sidecar.signals.models import Array
 from sidecar.signals.rows import Rows
 from sidecar.signals.series import PER_INSTANCE
 from sidecar.signals.snapshot import Skill, Snapshot, blank
-from sidecar.signals.trust import Doubt, none
+from sidecar.signals.trust import Doubt, Trust, none
 from sidecar.signals.watches import Watch
 from sidecar.types import F32, F64, I64, Bools, Instant
 
@@ -69,10 +69,12 @@ class Engine(Rows):
         at: Instant,
         answers: Mapping[str, Vector],
         room: int,
-        doubt: Doubt | None = None,
+        trust: Trust | None = None,
     ) -> Snapshot:
         """Score, learn and forecast what was answered; `room` is how many more series may be admitted."""
-        return self.advance(self.frame(at, answers, room), doubt)
+        frame = self.frame(at, answers, room)
+        view, rows = self.table.view(), self.capacity
+        return self.advance(frame, trust.doubt(self.step, at, view, self.watches, rows) if trust else None)
 
     def frame(self, at: Instant, answers: Mapping[str, Vector], room: int) -> Frame:
         """Answers as columns; admits new series."""

@@ -231,9 +231,7 @@ class Watcher:
         if engine.beliefs is not self.beliefs:
             engine.believe(self.beliefs)
         fit = {n: v for n, v in got.items() if n in watches and watches[n].query == asked[n].query}
-        frame = engine.frame(at, fit, self._room())
-        doubt = self.trust.doubt(engine.step, at, engine.table.view(), engine.watches, engine.capacity)
-        snapshot = engine.advance(frame, doubt)
+        snapshot = engine.tick(at, fit, self._room(), self.trust)
         for reason, rows in self.trust.counts().items():
             self._telemetry.series_distrusted.labels(reason).set(rows)
         self.runs.note(snapshot, engine.beliefs)

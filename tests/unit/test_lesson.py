@@ -12,6 +12,7 @@ from sidecar.signals.engine import Engine
 from sidecar.signals.frame import Matrix, Vector
 from sidecar.signals.history import Span
 from sidecar.signals.lesson import Lesson
+from sidecar.signals.trust import Trust
 from sidecar.types import Instant
 from tests.unit.made import START, engine, key, watch
 

@@ -97,7 +97,7 @@ class Site:
                 self.engine.believe(self.beliefs)
             answers = {name: Vector([A, B], x) for name in ("w", "other")}
             doubt = none(self.engine.capacity)._replace(suspect=np.full(self.engine.capacity, not trust))
-            said = self.engine.tick(self.at, answers, 10, doubt)
+            said = self.engine.advance(self.engine.frame(self.at, answers, 10), doubt)
             self.runs.note(said, self.engine.beliefs)
             self.known.publish(said)
             highest = max(highest, float(said.columns["confidence"][0]))
