@@ -34,7 +34,12 @@ LEAST, MOST = (
     -3.0,
     CAP / THRESHOLD,
 )  # a member's score is clipped to this; one that is not known is as quiet as can be
+MANY_GONE = 1024  # groups that may be gone until their numbers are given up
 FREE = 7  # members up to which a group's threshold is that of one series
+
+
+GroupId = tuple[tuple[str, str], Labels]
+"""Its `("group" | "watch", name)`, and what its members share."""
 
 
 class Grouping:
@@ -43,7 +48,9 @@ class Grouping:
     def __init__(self) -> None:
         self._stamp: tuple[object, object] = (None, None)
         self._members = Members()
-        self._labels: dict[tuple[bytes, tuple[str, ...]], Labels] = {}
+        self._numbers: dict[GroupId, int] = {}
+        self._known: dict[tuple[str, str, tuple[str, ...]], dict[bytes | None, int]] = {}
+        """Of a watch with its `group` and `group_by`: the number of each series' group; no key is read twice."""
 
     def members(self, view: series.View, watches: Mapping[str, Watch]) -> Members:
         """Groups of these rows; a label that a series lacks is empty, as in Prometheus."""
@@ -60,29 +67,32 @@ class Grouping:
         return Groups(of, np.maximum(together(mine, of.starts), f4(0)), shares(mine, of.starts))
 
     def _made(self, view: series.View, watches: Mapping[str, Watch]) -> Members:
-        known, self._labels = self._labels, {}
-        number: dict[tuple[tuple[str, str], Labels], int] = {}
-        rows, group_of = list[int](), list[int]()
+        before, self._known = self._known, {}
+        rows, numbers = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
         for name, mine in view.rows.items():
             watch = watches[name]
             if not watch.group_by:
                 continue
-            own = ("group", watch.group) if watch.group else ("watch", name)
-            for row in mine:
-                at = (view.keys[row] or b"{}", watch.group_by)
-                shared = known.get(at)
-                if shared is None:
-                    shared = tuple(p for p in series.labels(at[0]) if p[0] in watch.group_by)
-                self._labels[at] = shared
-                rows.append(row)
-                group_of.append(number.setdefault((own, shared), len(number)))
-        if not rows:
-            return Members()
-        groups = np.array(group_of, np.int64)
-        order = np.argsort(groups, kind="stable")
-        starts = np.concatenate([[0], np.cumsum(np.bincount(groups))])
-        names, labels = zip(*number, strict=True)
-        return Members(names, labels, np.array(rows, np.int64)[order], starts)
+            own, at = (
+                ("group", watch.group) if watch.group else ("watch", name),
+                (name, watch.group, watch.group_by),
+            )
+            keys, known = [view.keys[row] for row in mine], before.get(at, {})
+            found = [known.get(key, -1) for key in keys]
+            for i in [i for i, number in enumerate(found) if number < 0]:
+                shared = tuple(p for p in series.labels(keys[i] or b"{}") if p[0] in watch.group_by)
+                found[i] = self._numbers.setdefault((own, shared), len(self._numbers))
+            self._known[at] = dict(zip(keys, found, strict=True))
+            rows.append(np.array(mine, np.int64))
+            numbers.append(np.array(found, np.int64))
+        all_of = np.concatenate(numbers)
+        number, sizes = np.unique(all_of, return_counts=True)
+        ids = list(self._numbers)
+        names, labels = zip(*(ids[n] for n in number.tolist()), strict=True) if len(number) else ((), ())
+        if len(ids) > 2 * len(number) + MANY_GONE:  # most of them are gone: number anew the next time
+            self._numbers, self._known = {}, {}
+        order = np.argsort(all_of, kind="stable")
+        return Members(names, labels, np.concatenate(rows)[order], np.concatenate([[0], np.cumsum(sizes)]))
 
 
 def together(raw: Array, starts: I64) -> F32:

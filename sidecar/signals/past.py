@@ -10,17 +10,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sidecar.signals.groups import LEAST, MOST
+from sidecar.signals.groups import LEAST, MOST, GroupId
 from sidecar.signals.models import Array
 from sidecar.signals.snapshot import Members, Snapshot
-from sidecar.types import F32, F64, I64, Labels
+from sidecar.types import F32, F64, I64
 
 MINUTE, WEEK = 60.0, 7 * 86400.0
 SIZES = 3, 64  # members of a group that is kept
 ROOM = 32 << 20  # bytes of one engine's groups; those beyond are not kept
 
-GroupId = tuple[tuple[str, str], Labels]
-"""Its `("group" | "watch", name)`, and what its members share."""
 MemberId = tuple[str, bytes]
 """Watch and key of a series."""
 

@@ -88,6 +88,7 @@ class Group(NamedTuple):
     name: str
     labels: Labels
     at: Instant
+    step: float
     score: float
     size: int
     members: tuple[Member, ...]
@@ -150,6 +151,7 @@ class Snapshot(NamedTuple):
             *of.names[number],
             labels=of.labels[number],
             at=self.at,
+            step=self.step,
             score=float(self.groups.score[number]),
             size=len(rows),
             members=tuple(Member(self.finding(int(rows[i])), float(shares[i])) for i in odd),
@@ -199,7 +201,11 @@ class Known:
         ranked: list[tuple[int, float, int, Snapshot]] = []
         for snapshot in self.snapshots.values():
             mine = [w for w, watch in snapshot.watches.items() if wanted in watch.alertnames or wanted == w]
-            mine = mine or [said.get("watch", "")]  # an alert on our own metrics says which
+            group = said.get(
+                "group", ""
+            )  # an alert on our own metrics says which watch, or which group of them
+            mine = mine or [w for w, watch in snapshot.watches.items() if group and watch.group == group]
+            mine = mine or [said.get("watch", "")]
             for row in (row for name in mine for row in snapshot.rows_of(name)):
                 key = snapshot.keys[row]
                 if key is None:

@@ -20,8 +20,8 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from sidecar.signals import fits
-from sidecar.signals.groups import MOST
-from sidecar.signals.past import MINUTE, WEEK, GroupId, Kept, MemberId, Past
+from sidecar.signals.groups import MOST, GroupId
+from sidecar.signals.past import MINUTE, WEEK, Kept, MemberId, Past
 from sidecar.signals.snapshot import Known, Members, Snapshot
 from sidecar.telemetry import Telemetry
 from sidecar.types import I64, Instant, JsonObject, Unavailable

@@ -23,7 +23,7 @@ def test_promtool_is_content(peers: Binaries) -> None:
     )
     keys = [key(job="a", watch="b", exported_watch="c"), key(**{"http.code": 'x"\\\n é', "2xx": "1"}), b"{}"]
     answer = noisy(keys)
-    w = watch(step=60.0, limits=limits, alertnames=("High", "Low"))
+    w = watch(step=60.0, limits=limits, alertnames=("High", "Low"), group_by=("job",))
     snapshot = ticked(engine(w), lambda i: {"w": answer(i)}, 300)
     body = b"".join(render(Exposition(ExpositionConfig()).prepare([snapshot], Instant(START))))
     own = prometheus_client.generate_latest(Telemetry().registry)

@@ -108,6 +108,16 @@ def test_who_belongs_to_whom_is_made_anew_only_when_rows_or_watches_changed() ->
     assert made.members(view, dict(watches)) is not first
 
 
+def test_groups_that_come_and_go_are_forgotten() -> None:
+    made, watches = Grouping(), {"w": watch(group_by=("a",))}
+    for i in range(30):
+        keys = (key(a="stays"), *(key(a=f"{i}.{n}") for n in range(100)))
+        members = made.members(View(keys, ("w",) * 101, {"w": tuple(range(101))}), watches)
+        assert set(members.labels) == {(("a", "stays"),), *((("a", f"{i}.{n}"),) for n in range(100))}
+        assert sorted(members.rows.tolist()) == list(range(101))
+    assert len(made._numbers) < 2000
+
+
 KEYS = [key(instance=i, cpu=c) for i in ("a:9100", "b:9100") for c in "01"]
 
 
@@ -133,6 +143,8 @@ def test_a_machine_that_leaps_is_said_with_the_shares_of_its_members() -> None:
     assert sum(member.share for member in odd.members) == pytest.approx(1)
     assert {dict(member.finding.labels)["instance"] for member in odd.members} == {"a:9100"}
     assert known.groups(lambda labels: labels["instance"] == "b:9100", 10, 20) == [calm]
+    (finding,) = known.near((("alertname", "PromantisGroupAnomaly"), ("group", "node"), *odd.labels), 1)
+    assert finding == odd.members[0].finding  # what the alert is about
     raw = said.columns["raw"]
     assert odd.score == pytest.approx(np.minimum(raw[said.groups.of.rows[:2]], MOST).mean())
 

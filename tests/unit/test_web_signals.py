@@ -107,6 +107,26 @@ async def test_the_budget_s_numbers_are_told(busy: SimpleNamespace) -> None:
     assert busy.telemetry.registry.get_sample_value("promantis_series_unexposed") == 0
 
 
+async def test_groups_with_the_shares_of_their_odd_members(site: SimpleNamespace) -> None:
+    grouped = watch("w", "x", 60.0, group_by=("code",))
+    answer, leap = noisy(KEYS), np.array([0, 0, 60, 60])
+    asked = engine(grouped)
+    said = ticked(asked, lambda i: {"w": Vector(KEYS, answer(i).values + (i == 299) * leap)}, 300)
+    site.known.publish(said)
+    async with site.client.get("/api/v1/groups") as reply:
+        odd, calm = json.loads(await reply.read())
+    assert odd["watch"] == "w"
+    assert odd["labels"] == {"code": "503"}
+    assert (odd["at"], odd["step"], odd["size"]) == (said.at, 60.0, 2)
+    assert odd["score"] > 1 > calm["score"]
+    assert {m["labels"]["path"] for m in odd["members"]} == {"/", "/cart"}
+    assert sum(m["share"] for m in odd["members"]) == pytest.approx(1)
+    async with site.client.get("/api/v1/groups", params={"match": '{watch="w",code="200"}'}) as reply:
+        assert json.loads(await reply.read()) == [calm]
+    async with site.client.get("/api/v1/groups", params={"match": "}"}) as reply:
+        assert reply.status == 400
+
+
 async def test_before_the_first_tick(site: SimpleNamespace) -> None:
     _, body = await scrape(site)
     families = {family.name: family.samples for family in classic(body.decode())}
