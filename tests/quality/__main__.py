@@ -12,7 +12,7 @@ from types import ModuleType
 
 import numpy as np
 
-from tests.quality import detection, forecast, reliability
+from tests.quality import detection, forecast, reliability, told
 from tests.quality.data import SETS, File, load, scorer
 from tests.quality.measure import Job, Result, join, measure
 
@@ -79,6 +79,7 @@ def tables(found: dict[str, list[Result]], parts: list[str], score: ModuleType) 
         show("Reliability: share of runs that are real", reliability.table(runs))
         print("\nFit of calibrate.py, log odds by score")
         print("\n".join(reliability.fit(runs)))
+        show("Feedback: what verdicts on the last runs over 1 would have been worth", told.table(runs))
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -17,13 +17,15 @@ GROWN = 3.0  # days: the fit is of rows whose history no longer lowers the confi
 
 
 class Run(NamedTuple):
-    """A time over the score `FROM`: its highest score and confidence, the row's age, and whether it was real."""
+    """A time over the score `FROM`: its highest score and confidence, the row's age, whether it was real, and whose."""
 
     set: str
     score: float
     confidence: float
     age: float
     real: bool
+    series: str
+    start: float
 
 
 def runs(file: File, said: Said) -> list[Run]:
@@ -37,7 +39,9 @@ def runs(file: File, said: Said) -> list[Run]:
                 continue
             score = min(float(said.raw[run, j].max()), CAP / THRESHOLD)
             confidence = float(np.nanmax(said.confidence[run, j]))
-            out.append(Run(file.set, score, confidence, float(said.age[run[0], j]), bool((label == 1).any())))
+            age, real = float(said.age[run[0], j]), bool((label == 1).any())
+            series, start = f"{file.name}.{j}", float(file.at[run[0]])
+            out.append(Run(file.set, score, confidence, age, real, series, start))
     return out
 
 
