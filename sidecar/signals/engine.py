@@ -110,18 +110,22 @@ class Engine(Rows):
         columns, forecasts = blank(self.capacity)
         odds = Odds(self._limit_lines())
         doubt = none(self.capacity) if doubt is None else doubt
+        trust = np.ones(self.capacity, bool)
         for lo, hi, block in self.spans():
             s = slice(lo, hi)
             out = {name: column[s] for name, column in columns.items()}
             block.level.missed += self.missed(frame.at)
-            trust = doubt.trusted(block.life, frame.at, s)
-            block.tick(frame.at, frame.values[s], frame.asked[s], trust, out)
-            doubt.calm(block.life, out, s)
+            trust[s] = doubt.trusted(block.life, frame.at, s)
+            block.tick(frame.at, frame.values[s], frame.asked[s], trust[s], out)
             odds.work_out(lo, hi, columns["observed"], forecasts)  # while they are in the processor's cache
+        self.explained.link(self.table.view(), self.watches, self.beliefs, self.asleep)
+        self.explained.tick(frame.at, frame.values, trust, columns, float(self.missed(frame.at)))
         if self._hold(columns):
             odds.work_out(0, self.capacity, columns["observed"], forecasts)
         for lo, hi, block in self.spans():  # only now: odds are of where the line would go
-            block.bound({name: column[lo:hi] for name, column in columns.items()})
+            out = {name: column[lo:hi] for name, column in columns.items()}
+            block.bound(out)
+            doubt.calm(block.life, out, slice(lo, hi))
         self._columns, self._odds, self.at = columns, odds, frame.at
         quiet = self.stays.quiet(self.asleep)
         for name in ("score", "confidence", "raw", "since"):

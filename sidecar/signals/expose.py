@@ -280,7 +280,7 @@ def _rounded(values: Array) -> Array:
 
 
 def _watch_families(snapshots: Sequence[Snapshot]) -> Iterator[bytes]:
-    watches: dict[str, Watch] = {name: w for s in snapshots for name, w in s.watches.items()}
+    watches: dict[str, Watch] = {name: w for s in snapshots for name, w in s.watches.items() if w.told}
     yield head(INFO)
     for name, watch in sorted(watches.items()):
         for alertname in watch.alertnames or ("",):
@@ -291,7 +291,7 @@ def _watch_families(snapshots: Sequence[Snapshot]) -> Iterator[bytes]:
                 "source_alertname": alertname,
             }
             yield _line(INFO.name, labels, 1)
-    skills = {name: skill for s in snapshots for name, skill in s.skill.items()}
+    skills = {name: skill for s in snapshots for name, skill in s.skill.items() if name in watches}
     for family in (SKILL, COVERAGE):
         yield head(family)
         for name, skill in sorted(skills.items()):

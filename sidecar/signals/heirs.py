@@ -58,7 +58,7 @@ def _take(spans: Sequence[Span], at: float, heirs: I64, givers: I64, x: F64) -> 
         mine = np.flatnonzero((givers >= lo) & (givers < hi))
         if len(mine):
             copies.copy_rows(mine, block, givers[mine] - lo)
-    _begin_again(copies)
+    begin_again(copies, np.arange(len(heirs)))
     with np.errstate(all="ignore"):
         said = copies.score(at, x, np.ones(len(heirs), bool))
         fits = np.flatnonzero((said.lower <= said.x) & (said.x <= said.upper) & np.isfinite(said.e))
@@ -72,10 +72,10 @@ def _take(spans: Sequence[Span], at: float, heirs: I64, givers: I64, x: F64) -> 
     return fits
 
 
-def _begin_again(copies: Block) -> None:
+def begin_again(copies: Block, rows: I64) -> None:
     """What was the donor's own and not its workload's: where it stood, which state or run it was in, its alarm."""
-    copies.level.missed[:] = AWAY
-    copies.life.presence *= DOUBT
-    copies.life.since[:] = copies.life.suspect[:] = np.nan
-    copies.rare.lasted[:] = 0
-    copies.tail.below[:], copies.tail.peak[:] = QUIET, 0
+    copies.level.missed[rows] = AWAY
+    copies.life.presence[rows] *= DOUBT
+    copies.life.since[rows] = copies.life.suspect[rows] = np.nan
+    copies.rare.lasted[:, rows] = 0
+    copies.tail.below[:, rows], copies.tail.peak[:, rows] = QUIET, 0

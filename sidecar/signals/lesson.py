@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -10,9 +10,11 @@ import numpy as np
 from sidecar.signals.block import Block
 from sidecar.signals.calendar import UTC
 from sidecar.signals.engine import Engine, replay
+from sidecar.signals.explained import Explained
 from sidecar.signals.frame import Matrix
 from sidecar.signals.history import LearningConfig, Span, spans
 from sidecar.signals.rows import LARGEST
+from sidecar.signals.series import View
 from sidecar.signals.trust import Trust
 from sidecar.signals.watches import Watch
 from sidecar.types import Instant
@@ -38,6 +40,7 @@ class Lesson:
         self._keys: list[list[bytes]] = []
         self._begin = np.inf
         self._nurseries: dict[int, Block] = {}
+        self._explained = Explained(step)
 
     @property
     def series(self) -> int:
@@ -59,6 +62,7 @@ class Lesson:
         self._make()
         for piece in self._pieces():
             engine.lend(piece.watch.name, piece.keys, self._nurseries[piece.nursery], piece.first)
+        self._explained.take(engine.explained)
 
     def replay(self, span: Span, matrices: Sequence[Matrix | None], trust: Trust) -> None:
         """Teach one range answer of every watch (None: it could not be asked), save planned events."""
@@ -83,19 +87,25 @@ class Lesson:
         for i, nursery in self._nurseries.items():
             part = slice(i * LARGEST, i * LARGEST + nursery.rows)
             replay(nursery, at, values[:, part], span.step, asked[part], taught[:, part])
+        self._explained.replay(at, values, span.step, taught)
 
     def adopt(self, engine: Engine, now: Instant, room: int) -> None:
         """Move what was learned into the engine, with at most `room` new series."""
         self._make()
         before = len(engine.table)
+        known = set() if self.resumed else set(engine.learned)  # those are here only for what they explain
         for piece in self._pieces():
             self._nurseries.pop(piece.nursery - 1, None)  # so that what was learned is hardly there twice
             watch, now_is = piece.watch, engine.watches.get(piece.watch.name)
             if now_is is None or now_is.identity != watch.identity:  # a reload may have changed it meanwhile
                 continue
+            if watch.name in known:
+                continue
             left = room - len(engine.table) + before
             engine.adopt(now, watch.name, piece.keys, self._nurseries[piece.nursery], piece.first, left)
         self._nurseries = {}
+        engine.explained.link(engine.table.view(), engine.watches, engine.beliefs, engine.asleep)
+        engine.explained.take(self._explained, float(engine.missed(now)))
 
     def _pieces(self) -> Iterator[Piece]:
         """Every watch's series, cut where a nursery ends."""
@@ -113,3 +123,30 @@ class Lesson:
         if not self._nurseries:
             sizes = (min(LARGEST, self.series - lo) for lo in range(0, self.series, LARGEST))
             self._nurseries = {i: Block(size, self.step, self.tz) for i, size in enumerate(sizes)}
+            if any(watch.explained_by for watch in self.watches):
+                self._explained.link(self._view(), {watch.name: watch for watch in self.watches})
+
+    def _view(self) -> View:
+        keys, names, rows = list[bytes](), list[str](), dict[str, tuple[int, ...]]()
+        for watch, mine in zip(self.watches, self._keys, strict=True):
+            rows[watch.name] = tuple(range(len(keys), len(keys) + len(mine)))
+            keys += mine
+            names += [watch.name] * len(mine)
+        return View(tuple(keys), tuple(names), rows)
+
+
+def together(todo: Iterable[Watch], known: Iterable[Watch]) -> list[tuple[Watch, ...]]:
+    """Watches that must be taught at once: what is explained with what explains it, even if that is known already."""
+    by_query = {(watch.query, watch.tz): watch for watch in known}
+    groups: dict[str, tuple[Watch, ...]] = {}
+    for watch in todo:
+        by = (by_query.get((query, watch.tz)) for query in watch.explained_by)
+        joined = {w.name: w for mine in (watch, *by) if mine for w in (*groups.get(mine.name, ()), mine)}
+        groups.update(dict.fromkeys(joined, tuple(joined.values())))
+    return list(dict.fromkeys(groups.values()))
+
+
+def known_until(engine: Engine | None, group: Iterable[Watch]) -> Instant | None:
+    """When all of a group were last ticked, if the history of each was learned."""
+    until = [engine.known_until(watch) if engine else None for watch in group]
+    return None if None in until else until[0]

@@ -12,6 +12,7 @@ from sidecar.signals.accept import accept
 from sidecar.signals.belief import NONE, Beliefs
 from sidecar.signals.block import BOUND, WARM, Block
 from sidecar.signals.changes import Change, concerned
+from sidecar.signals.explained import Explained
 from sidecar.signals.models import Array
 from sidecar.signals.stays import Stays
 from sidecar.signals.watches import Watch
@@ -31,6 +32,7 @@ class Rows:
         self.step, self.per_instance = step, per_instance
         self.table = series.Table()
         self.blocks: list[Block] = []
+        self.explained = Explained(step, per_instance)
         self.watches: dict[str, Watch] = {}
         self.beliefs: Beliefs = NONE
         self.at = Instant(0.0)
@@ -67,6 +69,7 @@ class Rows:
         rows = self.table.find(watch, keys)
         for lo, hi, block in self.spans():
             accept(block, self.at, rows[(rows >= lo) & (rows < hi)] - lo)
+        self.explained.accept(self.at, watch, keys)
 
     def deployed(self, changes: Sequence[Change], at: float) -> None:
         """Note that workloads were deployed."""
@@ -77,6 +80,7 @@ class Rows:
         ]
         for lo, hi, block in self.spans():
             block.life.changed[[row - lo for row in rows if lo <= row < hi]] = at
+        self.explained.deployed(rows, at)
 
     @property
     def capacity(self) -> int:

@@ -30,6 +30,7 @@ def dump(rows: Rows) -> Iterator[tuple[str, Any]]:
             "tz": {name: watch.tz for name, watch in rows.watches.items()},
             "blocks": [block.rows for block in rows.blocks],
             "zones": [block.tz for block in rows.blocks],
+            "explained": rows.explained.header(),
         },
     )
     # names as arrays and block by block: one JSON of 100,000 keys would hold the interpreter lock for 50 ms
@@ -43,6 +44,7 @@ def dump(rows: Rows) -> Iterator[tuple[str, Any]]:
             yield f"{i}.stays.{name}", getattr(rows.stays, name)[lo:hi]
         for name, array in block.state().items():
             yield f"{i}.{name}", array
+    yield from rows.explained.state()
 
 
 def fill(
@@ -72,8 +74,10 @@ def fill(
         for i, (lo, hi, _) in enumerate(fresh.spans()):
             getattr(fresh.stays, name)[lo:hi] = arrays[f"{i}.stays.{name}"]
     fresh.asleep = np.zeros(fresh.capacity, bool)
-    before = {(name, query, header["tz"][name]) for name, query in header["queries"].items()}
-    known = {name for name, watch in watches.items() if (name, watch.query, watch.tz) in before}
+    fresh.explained.restore(header["explained"], arrays, fresh.table.view())
+    zones, by = header["tz"], header["explained"]["by"]
+    before = {(name, query, zones[name], *by.get(name, ())[2:]) for name, query in header["queries"].items()}
+    known = {name for name, w in watches.items() if (name, w.query, w.tz, *w.explained_by) in before}
     for name in fresh.table.watches():
         if name not in known:
             fresh.forget(fresh.table.drop_watch(name))

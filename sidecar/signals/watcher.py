@@ -5,21 +5,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from sidecar.signals.belief import NONE
 from sidecar.signals.changes import Change
 from sidecar.signals.engine import Engine
 from sidecar.signals.frame import Matrix, Vector
 from sidecar.signals.history import LearningConfig
-from sidecar.signals.lesson import Lesson
-from sidecar.signals.models import Array
+from sidecar.signals.lesson import Lesson, known_until, together
+from sidecar.signals.ports import Source, Store
 from sidecar.signals.runs import Runs
 from sidecar.signals.snapshot import Known, Snapshot
 from sidecar.signals.trust import Trust
-from sidecar.signals.watches import Watch
+from sidecar.signals.watches import Identity, Watch
 from sidecar.telemetry import Telemetry
 from sidecar.types import Instant, PromantisError, Unavailable
 
@@ -33,24 +33,6 @@ LOOK = 1.0  # seconds between looks at what a reload changed
 RETRY = 60.0  # seconds until a watch whose history could not be asked is tried again
 SET_BACK = 60.0  # seconds by which a clock may go back before its new time is believed
 CLASS = 2048  # series that are taught together: enough for numpy, few enough for memory
-
-
-class Source(Protocol):
-    """Where samples come from. Raises Unavailable or Rejected."""
-
-    async def instant(self, query: str, at: Instant, within: float) -> Vector: ...
-    async def range(self, query: str, start: Instant, end: Instant, step: float) -> Matrix: ...
-    async def earliest(self, query: str, now: Instant, history: float) -> Instant: ...
-
-
-class Store(Protocol):
-    """Where state survives a restart."""
-
-    @property
-    def damaged(self) -> int: ...
-    def save(self, step: float, dump: Iterator[tuple[str, Any]]) -> None: ...
-    def load(self) -> Iterable[tuple[Mapping[str, Any], Mapping[str, Array]]]: ...
-    def set_aside(self, step: float, why: str) -> None: ...
 
 
 class Watcher:
@@ -79,8 +61,8 @@ class Watcher:
         self._telemetry, self._clock = telemetry, clock
         self._engines: dict[float, Engine] = {}
         self._failing: dict[float, dict[str, str]] = {}
-        self._learned: set[tuple[str, str, float, str]] = set()
-        self._again: dict[tuple[str, str, float, str], float] = {}
+        self._learned: set[Identity] = set()
+        self._again: dict[Identity, float] = {}
         self._lessons = (0, 0)
         self._changed = asyncio.Event()
         self._taught = asyncio.Event()
@@ -298,38 +280,52 @@ class Watcher:
         """Lessons of up to `CLASS` series, or of one watch; a watch that cannot be asked now learns later."""
         lessons: list[Lesson] = []
         engine = self._engines.get(step)
-        for watch in watches:
-            self._learned.add(watch.identity)
-            now = self._clock()
-            since = await self._run(self._tick_thread, engine.known_until, watch) if engine else None
-            try:
-                begin = (
-                    Instant(since + step)
-                    if since
-                    else await self._source.earliest(watch.query, now, float(self._learning.history))
-                )
-                keys = (await self._source.instant(watch.query, now, 30.0)).keys if begin < now - step else []
-            except PromantisError as error:
-                log.warning("watch %s starts without history: %s", watch.name, error)
-                if isinstance(error, Unavailable):
-                    self._learned.discard(watch.identity)
-                    self._again[watch.identity] = asyncio.get_running_loop().time() + RETRY
+        for group in together(watches, self._by_step().get(step, {}).values()):
+            since = await self._run(self._tick_thread, known_until, engine, group)
+            found = await self._series_of(group, Instant(since + step) if since else None)
+            many = sum(len(keys) for _, keys, _ in found)
+            if not many:
                 continue
-            if not keys:
-                continue
-            keys = keys[: max(0, self._learning.max_series)]
             if (
                 not lessons
-                or lessons[-1].series + len(keys) > CLASS
-                or (lessons[-1].resumed, lessons[-1].tz) != (since is not None, watch.tz)
+                or lessons[-1].series + many > CLASS
+                or (lessons[-1].resumed, lessons[-1].tz) != (since is not None, group[0].tz)
             ):
-                lessons.append(Lesson(step, since is not None, watch.tz))
-            lessons[-1].add(watch, keys, begin)
+                lessons.append(Lesson(step, since is not None, group[0].tz))
+            for watch, keys, begin in found:
+                lessons[-1].add(watch, keys, begin)
         for lesson in lessons:
             lesson.plan(self._clock(), self._learning)
             if lesson.resumed and engine:
                 await self._run(self._tick_thread, lesson.resume, engine)
         return lessons
+
+    async def _series_of(
+        self, group: Sequence[Watch], since: Instant | None
+    ) -> list[tuple[Watch, list[bytes], Instant]]:
+        """Series of watches that learn together, and since when; none when one has to wait for Prometheus."""
+        found: list[tuple[Watch, list[bytes], Instant]] = []
+        for watch in group:
+            self._learned.add(watch.identity)
+            now = self._clock()
+            try:
+                history = float(self._learning.history)
+                begin = since or await self._source.earliest(watch.query, now, history)
+                there = begin < now - watch.step
+                keys = (await self._source.instant(watch.query, now, 30.0)).keys if there else []
+            except PromantisError as error:
+                log.warning("watch %s starts without history: %s", watch.name, error)
+                if isinstance(error, Unavailable):
+                    later = dict.fromkeys(
+                        (w.identity for w in group), asyncio.get_running_loop().time() + RETRY
+                    )
+                    self._again.update(later)
+                    self._learned -= later.keys()
+                    return []
+                continue
+            if keys:
+                found.append((watch, keys[: max(0, self._learning.max_series)], begin))
+        return found
 
     async def _teach(self, lesson: Lesson) -> None:
         lesson.plan(self._clock(), self._learning)  # other lessons took their time

@@ -19,6 +19,7 @@ from sidecar.types import Duration, Labels, Section
 DIRECTIONS = ("up", "down", "both")
 ABSENT = ("alarm", "ignore", "zero")
 MOST_REGRESSORS = 8
+Identity = tuple[str, str, float, str, tuple[str, ...]]
 
 
 class LimitConfig(Section, frozen=True, kw_only=True):
@@ -174,9 +175,9 @@ class Watch(msgspec.Struct, frozen=True):
         return self.source != "regressor"
 
     @property
-    def identity(self) -> tuple[str, str, float, str]:
+    def identity(self) -> Identity:
         """What makes a watch another one, with a history of its own to learn."""
-        return self.name, self.query, self.step, self.tz
+        return self.name, self.query, self.step, self.tz, self.explained_by
 
 
 class Skipped(msgspec.Struct, frozen=True):
@@ -276,14 +277,16 @@ def plan(
 
 
 def _regressors(watches: Iterable[Watch]) -> list[Watch]:
-    """Silent watches of what explains others, at their step: values of one tick have to meet."""
-    asked = {(watch.query, watch.step) for watch in watches}
-    out: dict[tuple[str, float], Watch] = {}
+    """Silent watches of what explains others, at their step and in their time zone: values of one tick have to meet,
+    and what is learned together lives by one clock."""
+    asked = {(watch.query, watch.step, watch.tz) for watch in watches}
+    out: dict[tuple[str, float, str], Watch] = {}
     for watch in watches:
         for query in watch.explained_by:
-            if (query, watch.step) not in asked:
-                name = f"regressor_{_hash(query)}"
-                out[query, watch.step] = Watch(name, query, "regressor", watch.step, absent="ignore")
+            key = query, watch.step, watch.tz
+            if key not in asked:
+                name = f"regressor_{_hash(' '.join(map(str, key)))}"
+                out[key] = Watch(name, query, "regressor", watch.step, absent="ignore", tz=watch.tz)
     return list(out.values())
 
 

@@ -8,7 +8,7 @@ import pytest
 from sidecar.signals.block import Block
 from sidecar.signals.calibrate import Intervals
 from sidecar.signals.ensemble import Ensemble
-from sidecar.signals.models import Columns
+from sidecar.signals.models import Columns, conditional
 from sidecar.signals.models.level import Level
 from sidecar.signals.models.rare import Rare
 from sidecar.signals.models.season import Season, knots
@@ -16,7 +16,7 @@ from sidecar.signals.models.tail import Tail
 from sidecar.signals.snapshot import COLUMNS
 from sidecar.types import F64
 
-MODELS = (Season, Level, Tail, Rare, Ensemble, Intervals)
+MODELS = (Season, Level, Tail, Rare, Ensemble, Intervals, conditional.Conditional, conditional.of(8))
 START = 1_700_000_100.0
 STEP = 60.0
 

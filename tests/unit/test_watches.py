@@ -181,8 +181,8 @@ def test_what_explains_a_watch_is_watched_silently_at_its_step() -> None:
         ("cpu", "cpu", 60, True),
         ("latency", "latency", 60, True),
         ("q", "queue", 15, True),
-        ("regressor_50492135", "rate(r[1m])", 60, False),
-        ("regressor_00b109cf", "queue", 60, False),  # of another step: values of one tick have to meet
+        ("regressor_2eaab3d3", "rate(r[1m])", 60, False),
+        ("regressor_abc78c98", "queue", 60, False),  # of another step: values of one tick have to meet
     ]
     assert watches[0].explained_by == ("rate(r[1m])", "queue")
 
