@@ -49,7 +49,7 @@ class Life(Columns):
         "high": Field(fresh=np.inf),
         "missed": Field(fresh=1.0, dtype=np.bool_),
         "belief": Field(),
-        "suspect": Field(fresh=np.nan, dtype=np.float64),
+        "doubted": Field(fresh=np.nan, dtype=np.float64),
         "changed": Field(fresh=np.nan, dtype=np.float64),
     }
     origin: F64
@@ -74,8 +74,8 @@ class Life(Columns):
     """Whether a series that is gone, or exactly zero, is missed."""
     belief: F32
     """Log odds that the user's feedback adds to confidence."""
-    suspect: F64
-    """Since when an alert or a silence has been on it without a break."""
+    doubted: F64
+    """Since when it has not been trusted (an alert, a silence, an event), without a break."""
     changed: F64
     """When its workload was last deployed."""
 

@@ -115,7 +115,7 @@ class Engine(Rows):
             s = slice(lo, hi)
             out = {name: column[s] for name, column in columns.items()}
             block.level.missed += self.missed(frame.at)
-            trust[s] = doubt.trusted(block.life, frame.at, s)
+            trust[s] = doubt.trusted(block, frame.at, s)
             block.tick(frame.at, frame.values[s], frame.asked[s], trust[s], out)
             odds.work_out(lo, hi, columns["observed"], forecasts)  # while they are in the processor's cache
         self.explained.link(self.table.view(), self.watches, self.beliefs, self.asleep)

@@ -76,6 +76,6 @@ def begin_again(copies: Block, rows: I64) -> None:
     """What was the donor's own and not its workload's: where it stood, which state or run it was in, its alarm."""
     copies.level.missed[rows] = AWAY
     copies.life.presence[rows] *= DOUBT
-    copies.life.since[rows] = copies.life.suspect[rows] = np.nan
+    copies.life.since[rows] = copies.life.doubted[rows] = np.nan
     copies.rare.lasted[:, rows] = 0
     copies.tail.below[:, rows], copies.tail.peak[:, rows] = QUIET, 0

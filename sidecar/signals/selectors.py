@@ -29,7 +29,7 @@ class Matcher(NamedTuple):
 
     @property
     def part(self) -> bytes | None:
-        """Bytes of every label object that fits, if the condition says as much and JSON has one way to write it."""
+        """Bytes that are in a label object just if it fits: where JSON has one way to write the value."""
         if self.op != "=" or not _PLAIN.fullmatch(self.value):
             return None
         return msgspec.json.encode(self.name) + b":" + msgspec.json.encode(self.value)

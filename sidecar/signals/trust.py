@@ -8,14 +8,17 @@ is no news: its scores stay below the threshold.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import compress, count
+from operator import is_not
 from typing import NamedTuple
 
 import numpy as np
 
 from sidecar.signals import series
-from sidecar.signals.block import Life
+from sidecar.signals.block import Block, Life
 from sidecar.signals.calendar import Planned
 from sidecar.signals.models import Array, f4
+from sidecar.signals.models.level import MISSED
 from sidecar.signals.selectors import Matcher, valid
 from sidecar.signals.watches import Watch
 from sidecar.types import F64, I64, Bools, Instant, Labels
@@ -35,13 +38,18 @@ class Doubt(NamedTuple):
     patience: float
     """Seconds after which a suspect row is learned again."""
 
-    def trusted(self, life: Life, at: float, rows: slice) -> Bools:
-        """Which rows of a block are learned; notes in `life` since when one is suspect without a break."""
-        suspect = self.suspect[rows]
-        if suspect.any() or not np.isnan(life.suspect).all():
-            np.copyto(life.suspect, np.nan, where=~suspect)
-            np.copyto(life.suspect, at, where=suspect & ~(life.suspect <= at))
-        out: Bools = ~(suspect & ~(at - life.suspect >= self.patience)) & ~self.planned[rows]
+    def trusted(self, block: Block, at: float, rows: slice) -> Bools:
+        """Which rows of a block are learned; notes there since when one has been in doubt without a break."""
+        since, suspect, planned = block.life.doubted, self.suspect[rows], self.planned[rows]
+        doubted, before = suspect | planned, ~np.isnan(since)
+        if not (doubted.any() or before.any()):
+            return ~doubted
+        # after a while level and last value say nothing of what comes next
+        back = before & ~doubted & (at - since > MISSED * block.step)
+        np.copyto(block.level.missed, f4(MISSED + 1), where=back)
+        np.copyto(since, np.nan, where=~doubted)
+        np.copyto(since, at, where=doubted & ~(since <= at))
+        out: Bools = ~(suspect & ~(at - since >= self.patience)) & ~planned
         return out
 
     def calm(self, life: Life, out: Mapping[str, Array], rows: slice) -> None:
@@ -70,28 +78,33 @@ class Incident(NamedTuple):
     of_alerts: bool = False
     """Whether it is the alert that a series could raise that must fit: the labels of its rule count too."""
 
-    def among(self, watch: Watch, keys: Iterable[bytes]) -> I64:
+    def among(self, watch: Watch, keys: Sequence[bytes]) -> I64:
         """Which of a watch's series fit."""
         more = [{"watch": watch.name}]
         for limit in watch.limits if self.of_alerts else ():
             said = {**dict(limit.labels), "alertname": limit.alertname, "severity": limit.severity}
             more.append({name: value for name, value in said.items() if value})
-        # what the watch alone decides is decided once, and most series are told by a look at their bytes
-        ways = [
+        # what the watch alone decides is decided once
+        ways = {
             tuple(m for m in matchers if m.name not in extra)
             for extra in more
             for matchers in self.match
             if all(m.matches(extra) for m in matchers if m.name in extra)
-        ]
-        tests = [(rest, [m.part for m in rest if m.part]) for rest in ways]
-        found = [i for i, key in enumerate(keys) if any(_fits(key, *test) for test in tests)]
-        return np.array(found, np.int64)
+        }
+        return np.array(sorted({i for way in ways for i in _fitting(keys, way)}), np.int64)
 
 
-def _fits(key: bytes, matchers: tuple[Matcher, ...], parts: Iterable[bytes]) -> bool:
-    if not all(part in key for part in parts):
-        return False
-    labels = dict(series.labels(key)) if matchers else {}
+def _fitting(keys: Sequence[bytes], matchers: tuple[Matcher, ...]) -> Iterable[int]:
+    """Which series fit all of these; most are told by a look at their bytes."""
+    found: Iterable[int] = range(len(keys))
+    for part in (m.part for m in matchers if m.part):
+        found = [i for i in found if part in keys[i]]
+    if hard := [m for m in matchers if not m.part]:
+        found = [i for i in found if _all(hard, dict(series.labels(keys[i])))]
+    return found
+
+
+def _all(matchers: Iterable[Matcher], labels: Mapping[str, str]) -> bool:
     return all(matcher.matches(labels) for matcher in matchers)
 
 
@@ -103,41 +116,68 @@ class Silence(NamedTuple):
     end: float
 
 
-What = tuple[Labels, ...] | tuple[Incident, ...]
+class Firing(NamedTuple):
+    """Alerts that fire: the series of their rules are not to be learned."""
+
+    alerts: tuple[Labels, ...]
+
+    def among(self, watch: Watch, keys: Sequence[bytes]) -> I64:
+        """Which of a watch's series have one of its rules: every label is the alert's, save what the rule sets."""
+        mine = [said for said in map(dict, self.alerts) if said.get("alertname", "") in watch.alertnames]
+        if not mine:
+            return np.empty(0, np.int64)
+        own = {"alertname"}.union(*({name for name, _ in limit.labels} for limit in watch.limits))
+        own |= {"severity"} if any(limit.severity for limit in watch.limits) else set()
+        firing: dict[tuple[str, ...], set[tuple[str, ...]]] = {}
+        found = []
+        for i, key in enumerate(keys):
+            labels = {name: value for name, value in series.labels(key) if name not in own}
+            names = tuple(labels)
+            if names not in firing:
+                firing[names] = {tuple(alert.get(name, "") for name in names) for alert in mine}
+            if tuple(labels.values()) in firing[names]:
+                found.append(i)
+        return np.array(found, np.int64)
 
 
 class _Mark:
-    """Rows to which one of some alerts or incidents applies, worked out anew only for what changed."""
+    """Rows to which one of some incidents applies; worked out anew only for incidents and rows that are new."""
 
     def __init__(self) -> None:
-        self._what: What = ()
+        self._rows_of: dict[Incident | Firing, Bools] = {}
         self._watches: Mapping[str, Watch] = {}
         self._view = series.View((), (), {})
         self._rows = np.zeros(0, bool)
 
-    def of(self, what: What, view: series.View, watches: Mapping[str, Watch]) -> Bools:
-        """The rows bool[len(view.keys)]."""
-        same = what == self._what and watches is self._watches
-        if same and view is self._view:
+    def of(
+        self,
+        what: Sequence[Incident | Firing],
+        view: series.View,
+        watches: Mapping[str, Watch],
+        changed: Mapping[str, Sequence[int]],
+    ) -> Bools:
+        """The rows bool[len(view.keys)]; `changed` are those of each watch that were others when last asked."""
+        if watches is not self._watches:
+            self._rows_of = {}
+        elif view is self._view and list(self._rows_of) == list(what):
             return self._rows
-        rows = np.zeros(len(view.keys), bool)
-        groups: Mapping[str, Sequence[int]] = view.rows
-        if same:
-            kept = min(len(rows), len(self._rows))
-            rows[:kept] = self._rows[:kept]
-            groups = _changed(self._view, view) if what else {}
-        for name, mine in groups.items() if what else ():
-            numbers = np.array(mine, np.int64)
-            rows[numbers] = False
-            if name in watches:
-                keys = [view.keys[row] or b"{}" for row in mine]
-                for one in what:
-                    if isinstance(one, Incident):
-                        rows[numbers[one.among(watches[name], keys)]] = True
-                alerts = [one for one in what if not isinstance(one, Incident)]
-                rows[numbers[np.fromiter(_fired(watches[name], keys, alerts), np.int64)]] = True
-        self._what, self._watches, self._view, self._rows = what, watches, view, rows
-        return rows
+        size = len(view.keys)
+        known, self._rows_of = self._rows_of, {}
+        for one in what:
+            rows, anew = known.get(one), changed
+            if rows is None:
+                rows, anew = np.zeros(size, bool), view.rows
+            elif view is not self._view:
+                rows = np.concatenate([rows[:size], np.zeros(max(0, size - len(rows)), bool)])
+            for name, mine in anew.items():
+                numbers = np.array(mine, np.int64)
+                rows[numbers] = False
+                if name in watches:
+                    rows[numbers[one.among(watches[name], [view.keys[row] or b"{}" for row in mine])]] = True
+            self._rows_of[one] = rows
+        self._watches, self._view = watches, view
+        self._rows = np.logical_or.reduce([np.zeros(size, bool), *self._rows_of.values()])
+        return self._rows
 
 
 class Trust:
@@ -151,7 +191,7 @@ class Trust:
         self._calendar: tuple[Planned, ...] = ()
         self._events: tuple[tuple[Planned, ...], float, float, tuple[Incident, ...]] = ((), 0.0, 0.0, ())
         """Of which calendar, from when to when, and what is in it."""
-        self._marks: dict[float, dict[str, _Mark]] = {}
+        self._marks: dict[float, tuple[dict[str, _Mark], series.View]] = {}
         self._counts: dict[float, dict[str, int]] = {}
 
     # ------------------------------------------------------------------ told
@@ -184,14 +224,17 @@ class Trust:
         self, step: float, at: float, view: series.View, watches: Mapping[str, Watch], rows: int
     ) -> Doubt:
         """What must not be learned at a tick of the engine with this step; bool[rows]."""
-        marks = self._marks.setdefault(step, {reason: _Mark() for reason in REASONS})
-        going: dict[str, What] = {
-            "alert": self._alerts,
+        nobody = series.View((), (), {})
+        marks, before = self._marks.get(step, ({reason: _Mark() for reason in REASONS}, nobody))
+        self._marks[step] = marks, view
+        changed = {} if view is before else _changed(before, view)
+        going: dict[str, Sequence[Incident | Firing]] = {
+            "alert": [Firing(self._alerts)] if self._alerts else [],
             "silence": _now(self._silences, at),
             "event": _now(self._near(at), at),
             "feedback": _now(self._said, at),
         }
-        found = {reason: marks[reason].of(what, view, watches) for reason, what in going.items()}
+        found = {reason: marks[reason].of(what, view, watches, changed) for reason, what in going.items()}
         self._counts[step] = {reason: int(mark.sum()) for reason, mark in found.items()}
         suspect, planned = np.zeros(rows, bool), np.zeros(rows, bool)
         suspect[: len(view.keys)] = found["alert"] | found["silence"]
@@ -234,26 +277,8 @@ def _planned(calendar: Iterable[Planned], start: float, end: float) -> Iterator[
 
 def _changed(before: series.View, now: series.View) -> dict[str, list[int]]:
     """Rows that another series has, or none, by watch."""
-    old = (*before.keys, *[None] * (len(now.keys) - len(before.keys)))
+    other = map(is_not, now.keys, (*before.keys, *[None] * (len(now.keys) - len(before.keys))))
     out: dict[str, list[int]] = {}
-    for row, key in enumerate(now.keys):
-        if key is not old[row] or (row < len(before.keys) and before.watch_of[row] != now.watch_of[row]):
-            out.setdefault(now.watch_of[row], []).append(row)
+    for row in compress(count(), other):
+        out.setdefault(now.watch_of[row], []).append(row)
     return out
-
-
-def _fired(watch: Watch, keys: Iterable[bytes], alerts: Iterable[Labels]) -> Iterator[int]:
-    """Which of a watch's series have an alert of its rules: every label is the alert's, save what the rule sets."""
-    mine = [dict(one) for one in alerts if dict(one).get("alertname", "") in watch.alertnames]
-    if not mine:
-        return
-    own = {"alertname"}.union(*({name for name, _ in limit.labels} for limit in watch.limits))
-    own |= {"severity"} if any(limit.severity for limit in watch.limits) else set()
-    firing: dict[tuple[str, ...], set[tuple[str, ...]]] = {}
-    for i, key in enumerate(keys):
-        labels = {name: value for name, value in series.labels(key) if name not in own}
-        names = tuple(labels)
-        if names not in firing:
-            firing[names] = {tuple(alert.get(name, "") for name in names) for alert in mine}
-        if tuple(labels.values()) in firing[names]:
-            yield i

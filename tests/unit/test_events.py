@@ -6,12 +6,15 @@ from datetime import datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+import numpy as np
 import pytest
 
 from sidecar.adapters import events
 from sidecar.config import calendar, parse
 from sidecar.signals.calendar import Window
+from sidecar.signals.trust import Trust
 from sidecar.types import ConfigError, Instant
+from tests.unit.made import engine, key, vector, watch
 
 pytest.importorskip("cronsim")
 pytest.importorskip("recurring_ical_events")
@@ -124,6 +127,26 @@ def test_cron_that_is_none_is_refused(cron: str, duration: str, words: str) -> N
     with pytest.raises(ConfigError) as caught:
         parse(f"events: [{{name: sale, cron: '{cron}', duration: {duration}}}]")
     assert str(caught.value) == f"promantis.yml: events[0].{words}"
+
+
+def test_month_starts_that_are_planned_page_nobody() -> None:
+    config = (
+        "events: [{name: close, cron: '0 2 1 * *', duration: 3h, tz: Europe/Berlin, match: ['{job=\"a\"}']}]"
+    )
+    trust, rng, step = Trust(0.0), np.random.default_rng(1), 3600.0
+    trust.plan(calendar(parse(config)))
+    planned, not_planned = key(job="a"), key(job="b")
+    e = engine(watch(step=step, tz="Europe/Berlin"))
+    pages: dict[bytes, set[str]] = {planned: set(), not_planned: set()}
+    for at in np.arange(instant("2026-08-25"), instant("2026-11-02"), step).tolist():
+        now = datetime.fromtimestamp(at, BERLIN)
+        x = 100 + 20 * np.sin(now.hour / 12 * np.pi) + 150 * (now.day == 1 and 2 <= now.hour < 5)
+        x = x + rng.normal(0, 3, 2)
+        said = e.tick(Instant(at), {"w": vector({planned: x[0], not_planned: x[1]})}, 10, trust)
+        for row, one in enumerate((planned, not_planned)):
+            if said.columns["score"][row] >= 1 and now.day == 1 and now.hour < 8:
+                pages[one].add(f"{now:%m-%d}")
+    assert pages == {planned: set(), not_planned: {"09-01", "10-01", "11-01"}}
 
 
 def test_only_files_are_read() -> None:
