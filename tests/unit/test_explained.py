@@ -14,6 +14,7 @@ from sidecar.signals.history import Span
 from sidecar.signals.lesson import Lesson
 from sidecar.signals.models import Array
 from sidecar.signals.snapshot import Snapshot
+from sidecar.signals.trust import Trust
 from sidecar.signals.watches import Watch
 from sidecar.types import F64, Instant
 from tests.unit.made import START, key, vector, watch
@@ -72,7 +73,9 @@ def taught(world: World, watches: list[Watch], keys: list[bytes], days: float = 
         at = np.arange(start, end + 1, step)
         columns = [world.rate(at) if w.query == "rate" else world.value(w.query, at) for w in watches]
         span = Span(Instant(at[0]), Instant(at[-1]), step)
-        lesson.replay(span, [Matrix(keys, at, np.repeat(c[:, None], len(keys), 1)) for c in columns])
+        lesson.replay(
+            span, [Matrix(keys, at, np.repeat(c[:, None], len(keys), 1)) for c in columns], Trust(0)
+        )
     lesson.adopt(made, START, 1000)
     made.at = Instant(START - STEP)
     return made
