@@ -1,159 +1,306 @@
-"""`promantis backtest`: try it on recorded metrics before trusting it with live ones."""
+"""`promantis backtest`: try it on what was recorded before trusting it with what is live."""
 
 from __future__ import annotations
 
 import argparse
-import csv
+import asyncio
 import datetime
-import gzip
 import math
-import zlib
-from collections.abc import Sequence
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from sidecar.signals import backtest, groups
-from sidecar.signals.backtest import Recording
+from sidecar.adapters.prometheus import Prometheus
+from sidecar.commands import recorded
+from sidecar.commands.flags import FLAGS, config_from
+from sidecar.commands.plots import Plotter
+from sidecar.commands.recorded import FORECASTS, SAID, File
+from sidecar.config import Config
+from sidecar.signals import backtest, groups, series, why
+from sidecar.signals.backtest import Page, Recording
+from sidecar.signals.history import POINTS, SAMPLES
 from sidecar.signals.models import Array
-from sidecar.signals.snapshot import FORECAST_OF
-from sidecar.types import F64, HORIZONS, ConfigError
+from sidecar.signals.watches import DIRECTIONS, Watch, WatchConfig, from_config
+from sidecar.telemetry import Telemetry
+from sidecar.types import F64, ConfigError, Duration, Instant, PromantisError
 
-RESERVED = ("timestamp", "label", "point_label", "split", "series", "issue")
-SAID = ("raw", "confidence", "expected", "lower", "upper")
-FORECASTS = {
-    f"{words}_{horizon}": column + kind
-    for horizon, column in FORECAST_OF.items()
-    for words, kind in (("forecast", ""), ("lower", "_lower"), ("upper", "_upper"))
-}
-"""Header of the output -> column of the engine."""
-
-
-class File(NamedTuple):
-    """One input: its recording, the names of its value columns, and the columns that are passed on."""
-
-    recording: Recording
-    names: list[str]
-    label: list[str]
-    split: list[str]
-    times: list[str]
+COLUMNS = (*SAID.values(), *FORECASTS.values(), "why")
+CHOICE = (0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0)  # scores whose pages a day are shown
+FINE, STEPS = 20_000, (60.0, 300.0, 900.0, 3600.0)  # a query's points per series at most, and steps instead
+MOST = 10_000_000  # samples of a query: what is said of them has to fit in memory
+WIDE = 44
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Flags of the command."""
-    parser.add_argument(
-        "--csv", metavar="FILE", nargs="+", required=True, help="timestamp and value columns; .gz too"
-    )
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--csv", metavar="FILE", nargs="+", help="timestamp and value columns; .gz too")
+    source.add_argument("--query", metavar="EXPR", help="PromQL: every series of it, from Prometheus")
     parser.add_argument("--out", metavar="DIR", required=True, help="where DIR/<name>.csv is written")
+    parser.add_argument("--days", type=float, default=14.0, help="days of history for --query (default 14)")
+    parser.add_argument(
+        "--step", metavar="DURATION", help="between samples of --query (default the interval)"
+    )
     parser.add_argument("--threshold", type=float, default=1.0, help="score that pages (default 1)")
+    parser.add_argument("--top", type=int, default=20, help="pages that are printed (default 20)")
+    parser.add_argument("--plot", action="store_true", help="draw DIR/<name>.png (needs promantis[plot])")
+    parser.add_argument("--direction", choices=DIRECTIONS, default="both", help="which way is odd")
+    parser.add_argument("--min-deviation", type=float, default=0.0, help="smaller deviations are nothing")
+    parser.add_argument(
+        "--min-relative-deviation", type=float, default=0.0, help="the same as a share of what is expected"
+    )
+    parser.add_argument("--bounds", metavar="LOW,HIGH", help="what values cannot pass, e.g. 0,1 or 0,")
+    parser.add_argument("--tz", help="time zone of days and weeks (default the config's, else UTC)")
+    for flag, options in FLAGS:
+        if flag in ("--config.file", "--prometheus.url"):
+            parser.add_argument(flag, dest=flag.removeprefix("--"), **options)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Replay the files, write what the engine says of each row, print what would have paged."""
-    out = Path(args.out)
+    """Replay, write what the engine says of each row, print what would have paged. 1: Prometheus did not answer."""
+    began, out, config = time.monotonic(), Path(args.out), config_from(args)
+    watch = settings(args, config)
+    plotter = Plotter(out, args.threshold) if args.plot else None
+    try:
+        files = [recorded.read(Path(name)) for name in args.csv or ()] or [
+            asyncio.run(_asked(config, watch, args.days, _step(args, config)))
+        ]
+    except ConfigError:
+        raise
+    except PromantisError as error:
+        print(f"promantis: {error}", file=sys.stderr)
+        return 1
+    if twice := {file.name for file in files if sum(other.name == file.name for other in files) > 1}:
+        raise ConfigError("--csv", f"several files are called {min(twice)!r}: their outputs would be one")
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"--out {out}", error.strerror or str(error)) from None
-    by_step: dict[float, list[File]] = {}
-    for name in args.csv:
-        file = read(Path(name))
-        by_step.setdefault(file.recording.step, []).append(file)
-    print(f"{'series':40} {'days':>6} {'pages':>6} {'a day':>6}  the oddest")
-    for files in by_step.values():
-        for name, at, value, score, step in _replay(files, out):
-            found = backtest.pages(at, value, score, args.threshold, step)
-            days = max(len(at) * step / 86400, 1e-9)
-            top = max(found, key=lambda page: page.peak, default=None)
-            words = f"{_iso(top.start)} score {top.peak:.1f} value {top.value:.4g}" if top else ""
-            print(f"{name:40} {days:6.1f} {len(found):6d} {len(found) / days:6.2f}  {words}")
+    for file in files:
+        for column in file.skipped:
+            print(f"{file.name}: column {column!r} has no numbers and is left out", file=sys.stderr)
+    told = list[Told]()
+    for file, said in _replayed(files, watch):
+        told += _told(file, said, out, args.threshold, plotter)
+    print("\n".join([*paged(told, args.threshold, args.top), "", *choice(told, args.threshold)]))
+    rows = sum(len(one.at) for one in told)
+    print(f"\n{rows} rows of {len(told)} series in {out}, {time.monotonic() - began:.0f} s")
     return 0
 
 
-def read(path: Path) -> File:
-    """One CSV, gzipped or not; ConfigError names file and line."""
-    try:
-        content = path.read_bytes()
-        text = (gzip.decompress(content) if path.suffix == ".gz" else content).decode()
-        rows = list(csv.DictReader(text.splitlines()))
-    except (OSError, EOFError, UnicodeDecodeError, zlib.error, csv.Error) as error:
-        raise ConfigError(str(path), f"cannot be read: {getattr(error, 'strerror', None) or error}") from None
-    header = list(rows[0]) if rows else []
-    names = [name for name in header if name not in RESERVED]
-    if "timestamp" not in header or not names:
-        raise ConfigError(str(path), "needs a header with timestamp and at least one value column, and rows")
-    kept: list[tuple[float, dict[str, str]]] = []
-    for line, row in enumerate(rows, 2):
-        if not row["timestamp"]:
-            continue  # recorded dirt: nobody knows when this was
-        try:
-            kept.append((_time(row["timestamp"]), row))
-        except ValueError:
-            raise ConfigError(f"{path}:{line}: timestamp", f"not a time: {row['timestamp']!r}") from None
-    kept.sort(key=lambda pair: pair[0])
-    at = np.array([time for time, _ in kept])
-    if len(at) and np.median(at) > 1e11:
-        at = at / 1000  # milliseconds
-    values = np.array([[_value(path, row, name) for name in names] for _, row in kept])
-    stem = path.name.removesuffix(".gz").removesuffix(".csv")
-    label, split = ([row[name] for _, row in kept] if name in header else [] for name in ("label", "split"))
-    return File(Recording(stem, at, values), names, label, split, [row["timestamp"] for _, row in kept])
+def settings(args: argparse.Namespace, config: Config) -> Watch:
+    """The flags as a watch; ConfigError names the flag."""
+    low, high = _bounds(args.bounds) if args.bounds else (None, None)
+    watch = WatchConfig(
+        name="backtest",
+        query=args.query or "up",
+        direction=args.direction,
+        min_deviation=args.min_deviation,
+        min_relative_deviation=args.min_relative_deviation,
+        bounds=(low, high),
+        tz=args.tz,
+    )
+    for key, words in watch.problems():
+        raise ConfigError("--" + key.replace("_", "-"), words)
+    return from_config([watch], float(config.interval), tz=config.tz)[0]
 
 
-def _time(text: str) -> float:
+def _bounds(text: str) -> tuple[float | None, float | None]:
+    low, comma, high = text.partition(",")
     try:
-        return float(text)
+        if comma:
+            return float(low) if low.strip() else None, float(high) if high.strip() else None
     except ValueError:
-        moment = datetime.datetime.fromisoformat(text)
-        return (moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)).timestamp()
+        pass
+    raise ConfigError("--bounds", f"{text!r} is not two numbers such as 0,1 (or 0, without an upper one)")
 
 
-def _value(path: Path, row: dict[str, str], name: str) -> float:
-    text = row[name]
+def _step(args: argparse.Namespace, config: Config) -> float:
+    """Between samples of a query: as wished, or the interval, or longer where that would be very many points."""
+    if not 0 < args.days < math.inf:
+        raise ConfigError("--days", "must be greater than 0")
+    if args.step:
+        try:
+            step = float(Duration.parse(args.step))
+        except ValueError as error:
+            raise ConfigError("--step", str(error)) from None
+        if step <= 0:
+            raise ConfigError("--step", "must be greater than 0s")
+        return step
+    steps = [float(config.interval), *(s for s in STEPS if s > config.interval)]
+    return next((s for s in steps if args.days * 86400 / s <= FINE), steps[-1])
+
+
+async def _asked(config: Config, watch: Watch, days: float, step: float) -> File:
+    """Every series of the query over the last days, as one recording."""
+    client = Prometheus(config.prometheus, Telemetry())
     try:
-        return float(text) if text else math.nan
-    except (TypeError, ValueError):
-        raise ConfigError(f"{path}: {name}", f"not a number: {text!r} at {row['timestamp']}") from None
+        end = math.floor(time.time() / step) * step
+        points = max(1, round(days * 86400 / step))
+        known = len((await client.instant(watch.query, Instant(end), 30.0)).keys)
+        chunk, parts, at = max(1, min(POINTS, SAMPLES // max(1, known))), [], end - (points - 1) * step
+        keys = list[bytes]()
+        while at <= end:
+            until = min(end, at + (chunk - 1) * step)
+            parts.append(await client.range(watch.query, Instant(at), Instant(until), step))
+            at = until + step
+            keys = list(dict.fromkeys(key for part in parts for key in part.keys))
+            if len(keys) * points > MOST:
+                words = (
+                    f"{len(keys)} series of {points} samples are too many to replay (at most {MOST} samples)"
+                )
+                raise ConfigError(
+                    "--query", f"{words}: select fewer, or take a longer --step or fewer --days"
+                )
+    finally:
+        await client.close()
+    times = np.concatenate([part.at for part in parts])
+    values, lo, place = np.full((len(times), len(keys)), np.nan), 0, {key: i for i, key in enumerate(keys)}
+    for part in parts:
+        hi = lo + len(part.at)
+        values[lo:hi, [place[key] for key in part.keys]] = part.values
+        lo = hi
+    there = np.flatnonzero(np.isfinite(values).any(axis=1))
+    if not len(there):
+        raise ConfigError("--query", f"has no samples in the last {days:g} days at {client.url}")
+    times, values = times[there[0] :], values[there[0] :]
+    names = [",".join("=".join(pair) for pair in series.labels(key)) or "series" for key in keys]
+    text = [f"{time:.3f}".rstrip("0").rstrip(".") for time in times.tolist()]
+    return File("query", [Recording("", times, values, keys)], names, text, {}, [], step)
 
 
-def _iso(at: float) -> str:
-    return datetime.datetime.fromtimestamp(at, datetime.UTC).strftime("%Y-%m-%dT%H:%MZ")
+# --------------------------------------------------------------------------- replay
 
 
-def _replay(files: Sequence[File], out: Path) -> list[tuple[str, F64, Array, Array, float]]:
-    """Replay files of one step and write their outputs; (name, times, values, score, step) of each series."""
-    said = backtest.run([file.recording for file in files], (*SAID, *FORECASTS.values()))
-    done = []
-    for file, columns in zip(files, said, strict=True):
-        at, step = file.recording.at, file.recording.step
-        for j, name in enumerate(file.names):
-            whole = file.recording.name + (f".{name}" if len(file.names) > 1 else "")
-            mine = {key: column[:, j] for key, column in columns.items()}
-            _write(out / f"{whole}.csv", file, file.recording.values[:, j], mine)
-            done.append((whole, at, file.recording.values[:, j], mine["raw"], step))
-        if len(file.names) > 1:
-            score = groups.over_time(columns["raw"])
-            empty = np.full(len(at), np.nan)
-            _write(out / f"{file.recording.name}.group.csv", file, empty, {"raw": score})
-            done.append((f"{file.recording.name}.group", at, empty, score, step))
-    return done
+class Told(NamedTuple):
+    """What was said of one series or group."""
+
+    name: str
+    at: F64
+    step: float
+    said: Mapping[str, Array]
+    """Columns of the engine by name, with `value`; of a group only `raw`."""
+    pages: list[Page]
+    reasons: list[str]
+    grouped: bool
+
+    @property
+    def days(self) -> float:
+        """Days with a score."""
+        return max(float(np.isfinite(self.said["raw"]).sum()) * self.step / 86400, 1e-9)
 
 
-def _write(path: Path, file: File, values: Array, said: dict[str, Array]) -> None:
-    """One output row per input row; what is not known is an empty cell."""
-    steps = {horizon: seconds >= file.recording.step for horizon, seconds in HORIZONS}
-    shown = {k: v for k, v in FORECASTS.items() if v in said and steps[k.rpartition("_")[2]]}
-    columns = [said.get(name, np.full(len(values), np.nan)) for name in (*SAID, *shown.values())]
-    with path.open("w", newline="", encoding="utf-8") as handle:
-        out = csv.writer(handle)
-        out.writerow(["timestamp", "value", "label", "split", "score", *SAID[1:], *shown])
-        for i, time in enumerate(file.times):
-            cells = (_cell(column[i]) for column in (values, *columns))
-            value = next(cells)
-            label = file.label[i] if file.label else ""
-            out.writerow([time, value, label, file.split[i] if file.split else "", *cells])
+def _replayed(files: Sequence[File], watch: Watch) -> Iterator[tuple[File, list[dict[str, Array]]]]:
+    """Files of one step run together."""
+    by_step: dict[float, list[File]] = {}
+    for file in files:
+        by_step.setdefault(file.step, []).append(file)
+    for step, same in by_step.items():
+        every = [r for file in same for r in file.recordings]
+        said = iter(backtest.run(every, step, COLUMNS, watch))
+        for file in same:
+            yield file, [next(said) for _ in file.recordings]
 
 
-def _cell(value: float) -> str:
-    return f"{value:.9g}" if math.isfinite(value) else ""
+def _told(
+    file: File, said: list[dict[str, Array]], out: Path, threshold: float, plotter: Plotter | None
+) -> list[Told]:
+    """Write a file's outputs; what there is to tell of it."""
+    many = len(file.columns) > 1
+    scores = [groups.over_time(one["raw"]) for one in said] if many else []
+    recorded.write(out, file, said, np.concatenate(scores) if many else None)
+    told = list[Told]()
+    for i, (r, columns) in enumerate(zip(file.recordings, said, strict=True)):
+        suffix = f"[{r.name}]" if r.name else ""
+        for j, name in enumerate(file.outputs):
+            mine = {key: column[:, j] for key, column in columns.items()} | {"value": r.values[:, j]}
+            found = backtest.pages(r.at, mine["raw"], threshold, file.step)
+            reasons = [_reason(mine, page.row) for page in found]
+            told.append(Told(name + suffix, r.at, file.step, mine, found, reasons, False))
+        if many:
+            found = backtest.pages(r.at, scores[i], threshold, file.step)
+            reasons = [_oddest(columns["raw"][page.row], file.columns) for page in found]
+            name = f"{file.name}.group{suffix}"
+            told.append(Told(name, r.at, file.step, {"raw": scores[i]}, found, reasons, True))
+    if plotter:
+        for one in told:
+            plotter.draw(recorded.safe(one.name), one.at, one.said, one.pages)
+    return told
+
+
+def _reason(said: Mapping[str, Array], row: int) -> str:
+    return why.words(int(said["why"][row]), bool(said["value"][row] > said["expected"][row]))
+
+
+def _oddest(raw: Array, names: Sequence[str]) -> str:
+    known = np.nan_to_num(raw, nan=-np.inf)
+    return "the oddest: " + ", ".join(names[i] for i in np.argsort(-known, kind="stable")[:2])
+
+
+# --------------------------------------------------------------------------- what is printed
+
+
+def paged(told: Sequence[Told], threshold: float, top: int) -> list[str]:
+    """The oddest pages, by series and time; the rest is counted."""
+    every = [(one, page, reason) for one in told for page, reason in zip(one.pages, one.reasons, strict=True)]
+    if not every:
+        return [f"Nothing would have paged at score {threshold:g}."]
+    peaks = sorted((page.peak for _, page, _ in every), reverse=True)
+    shown = (
+        [entry for entry in every if entry[1].peak >= peaks[min(top, len(peaks)) - 1]][:top]
+        if top > 0
+        else []
+    )
+    table = [("series", "from (UTC)", "for", "score", "value", "usual", "why")]
+    for one, page, reason in shown:
+        value, lower, upper = (
+            float(one.said[key][page.row]) if key in one.said else math.nan
+            for key in ("value", "lower", "upper")
+        )
+        usual = f"{lower:.4g} to {upper:.4g}" if math.isfinite(lower) else "-"
+        lasted = str(Duration(max(1, round(page.end - page.start))))
+        number = f"{value:.4g}" if math.isfinite(value) else "-"
+        table.append((_short(one.name), _utc(page.start), lasted, f"{page.peak:.1f}", number, usual, reason))
+    lines = [f"What would have paged at score {threshold:g}:", *_aligned(table)]
+    if rest := len(every) - len(shown):
+        of = len({one.name for one, _, _ in every})
+        lines.append(f"and {rest} more; {len(every)} pages on {of} of {len(told)} series (--top shows more)")
+    return lines
+
+
+def choice(told: Sequence[Told], threshold: float) -> list[str]:
+    """Pages a day at other thresholds, so that one can be chosen."""
+    table = [("score", "pages", "a day and series", "series that page", "the noisiest", "a day")]
+    for words, mine in (
+        ("", [one for one in told if not one.grouped]),
+        (" (groups)", [one for one in told if one.grouped]),
+    ):
+        days = sum(one.days for one in mine)
+        for score in sorted({*CHOICE, threshold}) if mine else ():
+            counts = [backtest.count(one.at, one.said["raw"], score, one.step) for one in mine]
+            worst = max(range(len(mine)), key=lambda i: counts[i] / mine[i].days)
+            noisy = (
+                (_short(mine[worst].name), f"{counts[worst] / mine[worst].days:.3f}")
+                if counts[worst]
+                else ("-", "-")
+            )
+            paging = f"{sum(n > 0 for n in counts)} of {len(mine)}"
+            table.append((f"{score:g}{words}", str(sum(counts)), f"{sum(counts) / days:.3f}", paging, *noisy))
+    return ["Pages at other thresholds (--threshold):", *_aligned(table)]
+
+
+def _aligned(table: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    return ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in table]
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= WIDE else name[: WIDE // 2 - 2] + "..." + name[-(WIDE // 2 - 1) :]
+
+
+def _utc(at: float) -> str:
+    return datetime.datetime.fromtimestamp(at, datetime.UTC).strftime("%Y-%m-%d %H:%M")

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 
-from sidecar.signals.block import Block
+from sidecar.signals.calendar import UTC
+from sidecar.signals.engine import Engine
+from sidecar.signals.frame import Vector
 from sidecar.signals.models import Array
 from sidecar.signals.models.season import WEEK
-from sidecar.signals.snapshot import COLUMNS
-from sidecar.types import F64, I64, Bools
+from sidecar.signals.watches import Watch
+from sidecar.types import F64, I64, Bools, Instant
 
-SIZE = 4096  # rows of a block
+GAP = 2  # steps between two runs over the threshold that are one page
 
 
 class Recording(NamedTuple):
@@ -22,36 +25,41 @@ class Recording(NamedTuple):
     name: str
     at: F64
     values: F64
+    keys: Sequence[bytes] = ()
+    """Label objects of the series where they have any: then a sample that is not there is an absence, and a series
+    may be the successor of another one. Else it is a gap of the recording."""
 
     @property
     def step(self) -> float:
-        """Usual seconds between rows; 60 where there is only one."""
+        """Usual seconds between rows, whole ones if it is nearly so; 60 where there is only one."""
         gaps = np.diff(self.at)
         gaps = gaps[gaps > 0]
-        return float(np.median(gaps)) if len(gaps) else 60.0
+        step = float(np.median(gaps)) if len(gaps) else 60.0
+        whole = float(round(step))
+        return whole if abs(step - whole) < whole / 100 else step
 
 
-def run(recordings: Sequence[Recording], columns: Sequence[str]) -> list[dict[str, Array]]:
+def run(
+    recordings: Sequence[Recording], step: float, columns: Sequence[str], settings: Watch | None = None
+) -> list[dict[str, Array]]:
     """What the engine says at each row, before it has seen any later one: f[rows, series] per column and recording.
 
-    All recordings must have one step; they run together as columns of one engine. Clocks that lie weeks apart are
-    moved onto one another by whole weeks, so that hour and weekday stay; of equal times the first sample counts.
+    Recordings of one step run together as columns of one engine, watched as `settings` says. Clocks
+    that lie weeks apart are moved onto one another by whole weeks, so that hour and weekday stay (in UTC: other zones
+    change their clocks between), and their phases onto one grid; of samples of one tick the first counts.
     """
-    step = recordings[0].step
+    watch = msgspec.structs.replace(settings or Watch("backtest", "", "config", step), step=step)
     base = min(float(r.at[0]) for r in recordings)
-    ticks: list[I64] = []
-    for r in recordings:
-        weeks = np.floor((r.at[0] - base) / WEEK) * WEEK
-        ticks.append(np.round((r.at - weeks - base) / step).astype(np.int64))
-    widths = [r.values.shape[1] for r in recordings]
-    firsts = np.concatenate([[0], np.cumsum(widths)])
-    blocks = [Block(min(SIZE, firsts[-1] - lo), step) for lo in range(0, firsts[-1], SIZE)]
+    ticks = [_ticks(r, base, step, watch.tz == UTC) for r in recordings]
+    keys = [list(r.keys) or _nameless(i, r) for i, r in enumerate(recordings)]
+    every = [key for mine in keys for key in mine]
+    firsts = np.concatenate([[0], np.cumsum([len(mine) for mine in keys])]).astype(int)
+    vanishing = np.repeat([len(r.keys) > 0 for r in recordings], np.diff(firsts))
     out = [{name: np.full(r.values.shape, np.nan) for name in columns} for r in recordings]
-    said = {name: np.full(firsts[-1], np.nan, COLUMNS[name]) for name in COLUMNS}
-    at_row = [0] * len(recordings)
+    engine, at_row, place = Engine(step), [0] * len(recordings), _Places(every)
+    engine.watch({watch.name: watch})
     for tick in np.unique(np.concatenate(ticks)).tolist():
-        x = np.full(firsts[-1], np.nan)
-        here: list[tuple[int, int, int]] = []
+        x, here = np.full(len(every), np.nan), list[tuple[int, int, int]]()
         for i, r in enumerate(recordings):
             lo = hi = at_row[i]
             while hi < len(ticks[i]) and ticks[i][hi] == tick:
@@ -60,39 +68,75 @@ def run(recordings: Sequence[Recording], columns: Sequence[str]) -> list[dict[st
                 x[firsts[i] : firsts[i + 1]] = r.values[lo]
                 here.append((i, lo, hi))
                 at_row[i] = hi
-        _tick(blocks, base + tick * step, x, said)
-        for i, lo, hi in here:
-            for name in columns:
-                out[i][name][lo:hi] = said[name][firsts[i] : firsts[i + 1]]
+        snapshot = engine.tick(
+            Instant(base + tick * step), {watch.name: _answer(every, x, vanishing)}, len(every)
+        )
+        rows = place.rows(engine)
+        known = rows >= 0
+        for name in columns:
+            said = np.where(known, snapshot.columns[name][rows], np.nan)
+            for i, lo, hi in here:
+                out[i][name][lo:hi] = said[firsts[i] : firsts[i + 1]]
     return out
 
 
-def _tick(blocks: Sequence[Block], at: float, x: F64, said: dict[str, Array]) -> None:
-    for n, block in enumerate(blocks):
-        rows = slice(n * SIZE, n * SIZE + block.rows)
-        trust = np.ones(block.rows, bool)
-        # a sample that was not recorded is a gap of the recording, not an absence of the series
-        asked: Bools = np.isfinite(x[rows])
-        block.tick(at, x[rows], asked, trust, {name: column[rows] for name, column in said.items()})
+def _nameless(number: int, r: Recording) -> list[bytes]:
+    return [b'{"file":"%d","column":"%d"}' % (number, j) for j in range(r.values.shape[1])]
+
+
+def _ticks(r: Recording, base: float, step: float, move: bool) -> I64:
+    """Number of the tick of each row. Samples come somewhere around a phase of the step: that is what is rounded."""
+    since = r.at - base - (np.floor((r.at[0] - base) / WEEK) * WEEK if move else 0)
+    turn = np.exp(2j * np.pi * since / step)
+    phase = float(np.angle(turn.mean())) / (2 * np.pi) * step
+    return np.asarray(np.round((since - phase) / step), np.int64)
+
+
+def _answer(keys: list[bytes], x: F64, vanishing: Bools) -> Vector:
+    """What a query would have answered: NaN is a sample that nothing can be said of, what vanished is not there."""
+    gone = vanishing & np.isnan(x)
+    if not gone.any():
+        return Vector(keys, x)
+    there = np.flatnonzero(~gone)
+    return Vector([keys[i] for i in there.tolist()], x[there])
+
+
+class _Places:
+    """Rows of the series; looked up anew only when one came or went."""
+
+    def __init__(self, keys: list[bytes]) -> None:
+        self._keys, self._stamp, self._rows = keys, object(), np.empty(0, np.int64)
+
+    def rows(self, engine: Engine) -> I64:
+        view = engine.table.view()
+        if view is not self._stamp:
+            self._stamp = view
+            self._rows = engine.table.find(next(iter(engine.watches)), self._keys)
+        return self._rows
 
 
 class Page(NamedTuple):
-    """A run of scores over the threshold: first and last time, its peak, and the value there."""
+    """A run of scores over the threshold: the row of its peak, its first time, its end and its peak."""
 
+    row: int
     start: float
     end: float
     peak: float
-    value: float
 
 
-def pages(at: F64, value: Array, score: Array, threshold: float, step: float) -> list[Page]:
-    """What would have paged; runs that lie two steps apart or closer are one."""
+def pages(at: F64, score: Array, threshold: float, step: float) -> list[Page]:
+    """What would have paged; runs that lie `GAP` steps apart or closer are one."""
     over = np.flatnonzero(np.nan_to_num(score, nan=-np.inf) >= threshold)
-    if not len(over):
-        return []
-    cuts = np.flatnonzero(np.diff(at[over]) > 2 * step + 1e-6) + 1
     found = []
-    for rows in np.split(over, cuts):
+    for rows in (
+        np.split(over, np.flatnonzero(np.diff(at[over]) > GAP * step + 1e-6) + 1) if len(over) else ()
+    ):
         top = rows[np.argmax(score[rows])]
-        found.append(Page(float(at[rows[0]]), float(at[rows[-1]]), float(score[top]), float(value[top])))
+        found.append(Page(int(top), float(at[rows[0]]), float(at[rows[-1]] + step), float(score[top])))
     return found
+
+
+def count(at: F64, score: Array, threshold: float, step: float) -> int:
+    """How many pages there would have been."""
+    over = at[np.nan_to_num(score, nan=-np.inf) >= threshold]
+    return int(len(over) > 0) + int((np.diff(over) > GAP * step + 1e-6).sum())
