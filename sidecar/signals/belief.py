@@ -17,7 +17,7 @@ import numpy as np
 from sidecar.signals.models import f4
 from sidecar.types import F32, F64, I64
 
-EVERYWHERE, KIND, WATCH = 0.3, 0.5, 1.0
+EVERYWHERE, KIND, WATCH = 0.2, 0.3, 1.0
 """Standard deviations of the three offsets, in log odds: `make quality` tells what verdicts would have been worth."""
 LEAST = 0.01
 """No prior is surer than this, or its opposite."""
