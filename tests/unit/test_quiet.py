@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 import pytest
 
+from sidecar.config import calendar, parse
+from sidecar.signals.frame import Vector
+from sidecar.signals.trust import Trust
 from sidecar.types import Instant
+from tests.unit import made
+from tests.unit.made import key, watch
 from tests.unit.quiet import AIM, DAY, MONDAY, Calm, live, rates
+from tests.unit.scenes import NOISE, season
 
 COLD = {
     "nightly": 1.1,
@@ -51,3 +58,26 @@ def test_a_quiet_week(known: Mapping[str, Calm]) -> None:
     """Weekends, office hours, bursts, counts, steps and heavy tails are ordinary at one minute."""
     check(known, KNOWN)
     assert known["weekly"].pages == 0
+
+
+@pytest.mark.parametrize("planned", [True, False])
+def test_month_start(planned: bool) -> None:
+    """The first of a month, with twice the load all day, is no news when it is in `events`; nor is the day after."""
+    trust = Trust(43200.0)
+    if planned:
+        trust.plan(
+            calendar(
+                parse("events: [{name: invoices, start: 2023-12-01T00:00:00Z, end: 2023-12-02T00:00:00Z}]")
+            )
+        )
+    random, keys, first = np.random.default_rng(9), [key(i=str(i)) for i in range(8)], MONDAY + 11 * DAY
+    engine = made.engine(watch(step=900.0))
+    worst = {"before": 0.0, "on it": 0.0, "after": 0.0}
+    for at in np.arange(MONDAY, first + 2 * DAY, 900.0).tolist():
+        part = "before" if at < first else "on it" if at < first + DAY else "after"
+        load = season(np.array([at])) * (2 if part == "on it" else 1) + random.normal(0, NOISE, len(keys))
+        said = engine.tick(Instant(at), {"w": Vector(keys, load)}, 100, trust)
+        worst[part] = max(worst[part], float(np.nan_to_num(said.columns["score"][: len(keys)]).max()))
+    assert worst["before"] < 1
+    assert (worst["on it"] < 1) == planned
+    assert (worst["after"] < 1) == planned
