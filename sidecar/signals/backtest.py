@@ -31,12 +31,12 @@ class Recording(NamedTuple):
 
     @property
     def step(self) -> float:
-        """Usual seconds between rows, whole ones if it is nearly so; 60 where there is only one."""
+        """Usual seconds between rows, on the minute or second if it is nearly so; 60 where there is only one."""
         gaps = np.diff(self.at)
         gaps = gaps[gaps > 0]
         step = float(np.median(gaps)) if len(gaps) else 60.0
-        whole = float(round(step))
-        return whole if abs(step - whole) < whole / 100 else step
+        near = (max(1, round(step / unit)) * unit for unit in (60.0, 5.0, 1.0))
+        return next((whole for whole in near if abs(step - whole) < whole / 100), step)
 
 
 def run(

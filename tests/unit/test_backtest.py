@@ -8,6 +8,7 @@ import io
 import itertools
 import json
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from sidecar.signals import why
 from sidecar.signals.backtest import Page, Recording, count, pages, run
 from sidecar.signals.watches import Watch
 
-STEP, DAY = 300.0, 288
+STEP, DAY = 900.0, 96
 START = 1_700_000_100.0
 HEADER = (
     "timestamp,value,label,split,score,confidence,expected,lower,upper,"
@@ -43,12 +44,12 @@ def test_a_row_knows_nothing_of_later_rows() -> None:
         np.testing.assert_array_equal(one[name][: 3 * DAY], two[name])
 
 
-@pytest.mark.parametrize("apart", [5 * 604800.0, 86400.0 + 149.9])
+@pytest.mark.parametrize("apart", [5 * 604800.0, 86400.0 + 449.9])
 def test_files_of_one_step_run_together_as_they_would_alone(apart: float) -> None:
     """Also when one begins within the other, a part of a step later."""
     one, two = wave(3), wave(3, seed=2, start=START + apart)
     for recording in (one, two):
-        recording.values[800:803] += 30
+        recording.values[250:253] += 30
     together = run([one, two], STEP, ["raw"])
     for alone, joined in zip((one, two), together, strict=True):
         by_itself = run([alone], STEP, ["raw"])[0]["raw"]
@@ -56,55 +57,56 @@ def test_files_of_one_step_run_together_as_they_would_alone(apart: float) -> Non
         if apart % STEP == 0:
             np.testing.assert_allclose(joined["raw"], by_itself, rtol=1e-4, atol=1e-4)
         else:  # profiles are read a part of a step off
-            np.testing.assert_allclose(np.maximum(joined["raw"], 0), np.maximum(by_itself, 0), atol=0.2)
+            np.testing.assert_allclose(np.maximum(joined["raw"], 0), np.maximum(by_itself, 0), atol=0.5)
 
 
 def test_late_samples_and_a_gap_cost_no_row() -> None:
     """Around half a step off, each a few seconds early or late: every sample is a tick of its own."""
     true = wave(4)
-    true.values[1000:1003] += 30
+    true.values[340:343] += 30
     rng = np.random.default_rng(3)
-    late = Recording("a", true.at + 150 + rng.uniform(-20, 20, len(true.at)), true.values)
+    late = Recording("a", true.at + 450 + rng.uniform(-50, 50, len(true.at)), true.values)
     here = np.r_[0 : 2 * DAY, 3 * DAY : 4 * DAY]
     gappy = Recording("a", late.at[here], late.values[here])
     assert late.step == STEP
     exact, said, holed = (run([r], STEP, ["raw"])[0]["raw"][:, 0] for r in (true, late, gappy))
     assert np.isfinite(said).sum() == np.isfinite(exact).sum()
-    assert said[1000] == pytest.approx(exact[1000], abs=0.2)  # profiles are read half a step off
+    assert said[340] == pytest.approx(exact[340], abs=0.5)  # profiles are read half a step off
     np.testing.assert_array_equal(holed[: 2 * DAY], said[: 2 * DAY])
-    assert np.nanmax(holed[2 * DAY : 2 * DAY + 100]) < 1  # coming back is no page
+    assert np.nanmax(holed[2 * DAY : 2 * DAY + 40]) < 1  # coming back is no page
 
 
 def test_settings_are_those_of_a_watch() -> None:
     recording = wave(4)
-    recording.values[900:906] -= 60
+    recording.values[310:316] -= 60
     both, up = (
         run([recording], STEP, ["raw"], Watch("w", "", "config", STEP, direction=direction))[0]["raw"]
         for direction in ("both", "up")
     )
-    assert np.nanmax(both[900:906]) > 2 > 1 > np.nanmax(up[900:906])
+    assert np.nanmax(both[310:316]) > 2 > 1 > np.nanmax(up[310:316])
 
 
 def test_a_series_that_vanishes_is_told_where_its_labels_are_known() -> None:
     one = wave(5)
     values = np.concatenate([one.values, wave(5, seed=2).values], axis=1)
-    values[1100:1106, 0] = np.nan
+    values[400:406, 0] = np.nan
+    patient = Watch("w", "", "config", STEP, absent_for=3600)
     keys = [b'{"instance":"a"}', b'{"instance":"b"}']
-    asked = run([Recording("", one.at, values, keys)], STEP, ["raw", "why"])[0]
-    assert np.nanmax(asked["raw"][1101:1106, 0]) > 1
-    assert asked["why"][1102, 0] == why.ABSENT
+    asked = run([Recording("", one.at, values, keys)], STEP, ["raw", "why"], patient)[0]
+    assert np.nanmax(asked["raw"][401:406, 0]) > 1
+    assert asked["why"][402, 0] == why.ABSENT
     recorded = run([Recording("", one.at, values)], STEP, ["raw"])[0]["raw"]
-    assert np.isnan(recorded[1100:1106, 0]).all()
+    assert np.isnan(recorded[400:406, 0]).all()
 
 
 def test_a_jump_pages_once_with_its_reason() -> None:
     recording = wave(4)
-    recording.values[900:906] += 60
+    recording.values[310:316] += 60
     said = run([recording], STEP, ["raw", "why"])[0]
     raw = said["raw"][:, 0]
     found = pages(recording.at, raw, 2.0, STEP)
-    assert [page.start for page in found] == [recording.at[900]]
-    assert recording.at[905] <= found[0].end <= recording.at[908]  # falling back is odd as well
+    assert [page.start for page in found] == [recording.at[310]]
+    assert recording.at[315] <= found[0].end <= recording.at[318]  # falling back is odd as well
     assert why.words(int(said["why"][found[0].row, 0]), up=True).startswith(("far above", "rose"))
 
 
@@ -218,14 +220,15 @@ def test_pages_are_told_with_time_value_band_and_reason(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     one = wave(4)
-    one.values[900:906] += 60
-    one.values[1000:1003] -= 40
+    one.values[310:316] += 60
+    one.values[340:343] -= 150
     path = write(tmp_path / "x.csv", rows_of(one))
     assert backtest(tmp_path / "out", path, more=("--threshold", "2")) == 0
     lines = capsys.readouterr().out.splitlines()
+    when = f"{datetime.fromtimestamp(one.at[310], UTC):%Y-%m-%d %H:%M}"
     assert lines[0] == "What would have paged at score 2:"
     assert lines[1].split() == ["series", "from", "(UTC)", "for", "score", "value", "usual", "why"]
-    assert lines[2].startswith("x       2023-11-18 01:15  35m")
+    assert lines[2].startswith(f"x       {when}  1h")
     assert " to " in lines[2]
     assert "far below" in lines[3] or "fell at once" in lines[3]
     assert lines[5] == "Pages at other thresholds (--threshold):"
@@ -248,7 +251,7 @@ def test_pages_are_told_with_time_value_band_and_reason(
         "UTC",
     )
     assert backtest(tmp_path / "out", path, more=flags) == 0
-    assert "2023-11-18 01:15" in (said := capsys.readouterr().out)
+    assert when in (said := capsys.readouterr().out)
     assert "fell" not in said
 
 
