@@ -233,7 +233,10 @@ def _told(
 
 
 def _reason(said: Mapping[str, Array], row: int) -> str:
-    return why.words(int(said["why"][row]), bool(said["value"][row] > said["expected"][row]))
+    code, value = int(said["why"][row]), said["value"]
+    before = value[:row][np.isfinite(value[:row])]  # what it rose or fell from
+    usual = before[-1] if code == why.JUMP and len(before) else said["expected"][row]
+    return why.words(code, bool(value[row] > usual))
 
 
 def _oddest(raw: Array, names: Sequence[str]) -> str:

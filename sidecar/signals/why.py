@@ -11,10 +11,12 @@ from sidecar.types import F32, Bools
 NONE, CHANNEL, ZERO, ABSENT = 0, 1, 101, 102
 """Nothing odd; CHANNEL + c for channel c of the tail; the states of `rare`."""
 
+JUMP = CHANNEL + DIFF
+
 _WORDS = {
     CHANNEL + LEVEL: "{far} its level of late",
     CHANNEL + SEASON: "{far} what is usual at this time",
-    CHANNEL + DIFF: "{went} at once",
+    JUMP: "{went} at once",
     CHANNEL + MEAN: "{far} its usual for a while",
     ZERO: "zero, which is rare here",
     ABSENT: "gone, which is rare here",
