@@ -64,7 +64,7 @@ class Lesson:
             engine.lend(piece.watch.name, piece.keys, self._nurseries[piece.nursery], piece.first)
         self._explained.take(engine.explained)
 
-    def replay(self, span: Span, matrices: Sequence[Matrix | None], trust: Trust) -> None:
+    def replay(self, span: Span, matrices: Sequence[Matrix | None], trust: Trust | None = None) -> None:
         """Teach one range answer of every watch (None: it could not be asked), save planned events."""
         self._make()
         at = np.array([])
@@ -83,7 +83,7 @@ class Lesson:
         for rows, matrix in columns:
             known = rows >= 0
             values[: len(matrix.at), rows[known]] = matrix.values[:, known]
-        taught = trust.past(at, self.watches, self._keys)
+        taught = (trust or Trust(0.0)).past(at, self.watches, self._keys)
         for i, nursery in self._nurseries.items():
             part = slice(i * LARGEST, i * LARGEST + nursery.rows)
             replay(nursery, at, values[:, part], span.step, asked[part], taught[:, part])
