@@ -12,7 +12,7 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 
-from sidecar.signals import belief, calibrate, changes, why
+from sidecar.signals import belief, calibrate, changes, origin, why
 from sidecar.signals.calendar import local
 from sidecar.signals.ensemble import BLOCK, RING, Ensemble, X
 from sidecar.signals.models import Array, Columns, Field, f4
@@ -51,9 +51,10 @@ class Life(Columns):
         "belief": Field(),
         "doubted": Field(fresh=np.nan, dtype=np.float64),
         "changed": Field(fresh=np.nan, dtype=np.float64),
+        "rises": Field(dtype=np.uint8),
     }
     origin: F64
-    """First value: everything else is float32 relative to it."""
+    """First value, or a later one (origin.py): everything else is float32 relative to it."""
     age: F32
     """Days of samples learned."""
     seen: F32
@@ -78,6 +79,8 @@ class Life(Columns):
     """Since when it has not been trusted (an alert, a silence, an event), without a break."""
     changed: F64
     """When its workload was last deployed."""
+    rises: np.typing.NDArray[np.uint8]
+    """How often the value rose, until it falls: then it is no counter (origin.FELL)."""
 
 
 class Scored(NamedTuple):
@@ -128,17 +131,20 @@ class Block:
     def tick(self, at: float, x: F64, asked: Bools, trust: Bools, out: Mapping[str, Array]) -> None:
         """Score, learn what is trusted, forecast; fills the columns of `out` (views of these rows)."""
         with np.errstate(all="ignore"):
+            origin.follow(self, x, True)
             scored = self.score(at, x, asked)
             self._publish(at, x, scored, out)
+            gap = self.level.missed * f4(self.step)
             self.learn(at, x, scored, trust)
+            self.ensemble.resume(scored.x, scored.day, scored.fresh, gap)
             self._forecast(at, scored, trust & scored.fresh, out)
 
     def score(self, at: float, x64: F64, asked: Bools) -> Scored:
         """How odd each row is; changes nothing."""
         life = self.life
         fresh = np.abs(x64) < BOUND
-        origin = np.where(self.ensemble.count > 0, life.origin, x64)
-        x = (x64 - origin).astype(f4)
+        start = np.where(self.ensemble.count > 0, life.origin, x64)
+        x = (x64 - start).astype(f4)
         np.copyto(x, self.ensemble.last, where=~fresh)
         level, previous = self.level.now(x)
         day, week = self.season.at(local(self.tz, at), level, self.step)
@@ -153,7 +159,7 @@ class Block:
         e, z, t = self.tail.score(sided, tiny)
         edge = self.tail.edge(THRESHOLD)
         expected = res.centre[SEASON]
-        least = np.maximum(life.least, life.least_relative * np.abs(expected + origin.astype(f4)))
+        least = np.maximum(life.least, life.least_relative * np.abs(expected + start.astype(f4)))
         edge += tiny
         edge /= res.gain
         # what is expected lies always inside, also after a jump, when no value would be ordinary
@@ -199,6 +205,7 @@ class Block:
         with np.errstate(all="ignore"):
             life = self.life
             fresh = np.abs(x64) < BOUND
+            origin.follow(self, x64, False)
             np.copyto(life.origin, x64, where=fresh & (self.ensemble.count == 0))
             x = np.where(fresh, x64 - life.origin, 0).astype(f4)
             np.copyto(x, self.ensemble.last, where=~fresh)

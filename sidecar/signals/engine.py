@@ -22,6 +22,7 @@ from sidecar.signals.trust import Doubt, Trust, none
 from sidecar.signals.watches import Watch
 from sidecar.types import F32, F64, I64, Bools, Instant
 
+SET_BACK = 60.0  # seconds by which a clock may go back before its new time is believed
 HOLD = 3  # ticks for which an unanswered watch keeps what was said
 
 
@@ -71,7 +72,12 @@ class Engine(Rows):
         room: int,
         trust: Trust | None = None,
     ) -> Snapshot:
-        """Score, learn and forecast what was answered; `room` is how many more series may be admitted."""
+        """Score, learn and forecast what was answered; `room` is how many more series may be admitted.
+
+        Of an instant that has passed nothing is taken, unless it lies so far back that the clock must have been set.
+        """
+        if self._columns and at <= self.at <= at + max(SET_BACK, self.step):
+            return self.snapshot(self.at)
         frame = self.frame(at, answers, room)
         view, rows = self.table.view(), self.capacity
         return self.advance(frame, trust.doubt(self.step, at, view, self.watches, rows) if trust else None)

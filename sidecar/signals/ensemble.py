@@ -44,6 +44,7 @@ CONTRADICTS = 3.0  # usual slopes by which a faster slope must fall short
 JUMP = 8.0  # usual moves
 MOVES, STRIDE_MOVES = 20.0, 1000.0  # from how many moves the usual one is known, and how many it remembers
 TREND_FADES = 1 / 6000  # per judgement: a week
+GAP = 600.0  # seconds after which means begin again
 LEAST = 0.3  # usual moves that the mean must at least have made in the time of a slope, to be usual
 TRENDS = 3  # the fastest slopes can be a trend
 
@@ -232,6 +233,17 @@ class Ensemble(Columns):
         out[X], out[M10], out[R], out[R10 : R4H + 1] = x, self.means[2], r, self.residuals
         out[FAST:] = slopes[1:]
         return out, slopes[:TRENDS]
+
+    def resume(self, x: F32, season: F32, fresh: Bools, gap: F32) -> None:
+        """Forget what lies behind a gap of so many seconds f32[rows], as far as means had not held it any longer."""
+        rows = np.flatnonzero(fresh & (gap > f4(GAP)) & (self.count > 0))
+        if not len(rows):
+            return
+        x, gap = x[rows], gap[rows]
+        self.last[rows] = x  # no move from one sample to the next
+        self.means[:, rows] = x  # a slope over a gap is none
+        for mean, tau in zip(self.residuals, RESIDUAL_TAUS, strict=True):
+            mean[rows] += (f4(1) - np.exp(-gap / f4(tau))) * (x - season[rows] - mean[rows])
 
     def _follow_jumps(self, move: F32, on: Bools) -> None:
         """Move all means along with a jump, so that it leaves no slope but that of one usual move: a single step is

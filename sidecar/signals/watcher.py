@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from sidecar.signals.belief import NONE
 from sidecar.signals.changes import Change
-from sidecar.signals.engine import Engine
+from sidecar.signals.engine import SET_BACK, Engine
 from sidecar.signals.frame import Matrix, Vector
 from sidecar.signals.history import LearningConfig
 from sidecar.signals.lesson import Lesson, known_until, together
@@ -31,7 +31,6 @@ PATIENCE = 60.0  # seconds that the first tick waits for history
 SAVE_EVERY = 300.0
 LOOK = 1.0  # seconds between looks at what a reload changed
 RETRY = 60.0  # seconds until a watch whose history could not be asked is tried again
-SET_BACK = 60.0  # seconds by which a clock may go back before its new time is believed
 CLASS = 2048  # series that are taught together: enough for numpy, few enough for memory
 
 
