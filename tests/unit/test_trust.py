@@ -96,7 +96,7 @@ def test_a_silence_is_about_the_alerts_that_a_series_could_raise(
 
 def test_values_that_json_may_write_in_two_ways_are_read(three: Engine) -> None:
     odd = b'{"path":"\\u003ca\\u003e"}'  # as VictoriaMetrics writes it
-    three.tick(START, {"other": vector({odd: 1.0})}, 10)
+    three.tick(Instant(START + 15), {"other": vector({odd: 1.0})}, 10)
     trust = Trust(PATIENCE)
     trust.distrust([Incident((parse('{path="<a>"}'),), START, START + 60)])
     assert asked(trust, three) == ([], [4])
@@ -106,11 +106,13 @@ def test_rows_that_come_and_go_are_followed(three: Engine) -> None:
     trust = Trust(PATIENCE)
     trust.distrust([Incident(ways('{job="k" or pod="b"}'), START, START + 60)])
     assert asked(trust, three) == ([], [1, 2])
-    three.tick(START, {"other": vector({C: 1.0})}, 10)
+    three.tick(Instant(START + 15), {"other": vector({C: 1.0})}, 10)
     assert asked(trust, three) == ([], [1, 2, 4])
     three.table.drop([2])
     assert asked(trust, three) == ([], [1, 4])
-    three.tick(START, {"other": vector({A: 1.0, B: 1.0, C: 1.0})}, 10)  # B takes the row that was free
+    three.tick(
+        Instant(START + 30), {"other": vector({A: 1.0, B: 1.0, C: 1.0})}, 10
+    )  # B takes the row that was free
     assert asked(trust, three) == ([], [1, 2, 4])
     assert trust.counts() == {"alert": 0, "silence": 0, "event": 0, "feedback": 3}
     trust.retire(three.step)
