@@ -1,4 +1,4 @@
-"""More than an hour of a real node_exporter under changing load, replayed from a cold start: nothing pages.
+"""An hour of a real node_exporter under changing load, replayed from a cold start: nothing pages.
 
 Recorded by a real Prometheus every 15 s on a machine of two cores, while a script wrote to disk, kept a core busy for a
 third, sent over the loopback or idled for three to fifteen minutes each, and other work came and went; watched by the
