@@ -165,6 +165,8 @@ class Rows:
     def bequeath(self, at: float, values: F64) -> None:
         """Let new series take over what their workload's others know, if their values f64[rows] fit."""
         waiting = self.stays.waiting
+        if not (waiting >= 0).any():
+            return
         new = np.flatnonzero(np.isin(waiting, heirs.LOOKS) & (np.abs(values) < BOUND))
         if len(new):
             known = np.where(self.each("life", "seen") >= WARM, self.each("life", "age"), 0)

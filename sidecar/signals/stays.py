@@ -68,8 +68,8 @@ class Stays(Columns):
     def see(self, at: float, answered: Bools, here: Bools, step: float) -> None:
         """One tick: rows whose watch was answered, and those that have a sample."""
         left = answered & ~here
-        self.gone[here] = 0
-        self.succeeded[here] = False
+        self.gone *= ~here
+        self.succeeded &= ~here
         if not left.any():
             return
         self.gone += left * np.float32(step)
