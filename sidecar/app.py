@@ -27,6 +27,7 @@ from sidecar.remedy.runner import Runner
 from sidecar.signals.calendar import Planned
 from sidecar.signals.expose import Exposition
 from sidecar.signals.feedback import About, Feedback, listed, of_alert
+from sidecar.signals.groups import Joint
 from sidecar.signals.outside import Outside
 from sidecar.signals.presets import chosen
 from sidecar.signals.promql import ITS_OWN
@@ -81,7 +82,7 @@ class App:
         self._stop = asyncio.Event()
         storage = Path(config.storage.path)
         self.telemetry = Telemetry()
-        self.known = Known()
+        self.known = Known(Joint())
         self.prometheus = Prometheus(config.prometheus, self.telemetry)
         self.alertmanagers = [Alertmanager(one) for one in config.alertmanagers]
         self.targets = Targets()

@@ -225,11 +225,11 @@ def render(prepared: Sequence[Prepared]) -> Iterator[bytes]:
 
 
 def _group_lines(prepared: Sequence[Prepared]) -> Iterator[bytes]:
-    """Lines of the groups; one that has members at several steps is as odd as its oddest part."""
+    """Lines of the groups; of one that has members at several steps, what was said last."""
     said: dict[bytes, float] = {}
-    for p in prepared:
+    for p in sorted(prepared, key=lambda p: p.snapshot.at):
         for body, score in zip(p.groups, p.snapshot.groups.score[p.shown.groups].tolist(), strict=True):
-            said[body] = max(said.get(body, score), score)
+            said[body] = score
     yield from _lines(GROUP.name, list(said), b"", np.array(list(said.values()), np.float32))
 
 

@@ -226,7 +226,7 @@ class Asked(NamedTuple):
 
 
 def answer(batch: Sequence[Asked]) -> list[float | None]:
-    """What champion and model say together of each group; None when this worker does not have its model."""
+    """What each group's model adds to the champion's score; None when this worker does not have it."""
     out: list[float | None] = []
     for group, raw, fresh in batch:
         if fresh is not None:
@@ -236,7 +236,8 @@ def answer(batch: Sequence[Asked]) -> list[float | None]:
             continue
         joined, model = _MODELS[group]
         own = _score(model, _features(raw[None])[:, joined.used])
-        out.append(float(join(joined, over_time(raw[None]), own)[0]))
+        champion = over_time(raw[None])
+        out.append(float(join(joined, champion, own)[0] - champion[0]))
     return out
 
 

@@ -26,7 +26,7 @@ import numpy as np
 from sidecar.signals import series
 from sidecar.signals.block import CAP, THRESHOLD
 from sidecar.signals.models import Array, f4
-from sidecar.signals.snapshot import Groups, Members
+from sidecar.signals.snapshot import Groups, Members, Snapshot
 from sidecar.signals.watches import Watch
 from sidecar.types import F32, I64, Labels
 
@@ -64,7 +64,9 @@ class Grouping:
         if not len(of.rows):
             return Groups(of)
         mine = raw[of.rows]
-        return Groups(of, np.maximum(together(mine, of.starts), f4(0)), shares(mine, of.starts))
+        top = oddest(mine, of.starts)
+        odd = np.nan_to_num(np.minimum(np.maximum(mine, f4(0)), f4(MOST)))
+        return Groups(of, combined(top, of.sizes), top, odd)
 
     def _made(self, view: series.View, watches: Mapping[str, Watch]) -> Members:
         before, self._known = self._known, {}
@@ -95,23 +97,78 @@ class Grouping:
         return Members(names, labels, np.concatenate(rows)[order], np.concatenate([[0], np.cumsum(sizes)]))
 
 
+class Joint:
+    """Makes one group of those whose members are asked at several steps: members of other steps count as they were
+    at their last tick."""
+
+    def __init__(self) -> None:
+        self._met: dict[tuple[float, float], tuple[Members, Members, I64, I64]] = {}
+
+    def __call__(self, snapshot: Snapshot, others: Mapping[float, Snapshot]) -> Snapshot:
+        """The snapshot with the scores of its groups made anew, where others have members of them too."""
+        mine = snapshot.groups
+        top, sizes = mine.top.copy(), mine.of.sizes
+        shared = False
+        for step, other in others.items() if len(mine.raw) else ():
+            if step == snapshot.step or not len(other.groups.raw):
+                continue
+            here, there = self._meet(snapshot, other)
+            if len(here):
+                shared = True
+                top[:, here] = _two(top[:, here], other.groups.top[:, there])
+                sizes[here] += other.groups.of.sizes[there]
+        return snapshot._replace(groups=mine._replace(raw=combined(top, sizes))) if shared else snapshot
+
+    def _meet(self, one: Snapshot, other: Snapshot) -> tuple[I64, I64]:
+        """Numbers of the groups that both have, in each; looked up only when the groups changed."""
+        of, theirs = one.groups.of, other.groups.of
+        found = self._met.get((one.step, other.step))
+        if found is None or found[0] is not of or found[1] is not theirs:
+            number = {id: i for i, id in enumerate(zip(theirs.names, theirs.labels, strict=True))}
+            pairs = [(i, number.get(id, -1)) for i, id in enumerate(zip(of.names, of.labels, strict=True))]
+            met = np.array([pair for pair in pairs if pair[1] >= 0], np.int64).reshape(-1, 2)
+            found = self._met[one.step, other.step] = of, theirs, met[:, 0], met[:, 1]
+        return found[2], found[3]
+
+
+def _two(one: F32, other: F32) -> F32:
+    """The two oddest f32[2, groups] of two parts; what is not known is as quiet as can be, unless nothing is."""
+    four = np.concatenate([one, other])
+    unknown = np.isnan(four).all(0)
+    out: F32 = -np.sort(-np.nan_to_num(four, nan=LEAST), axis=0)[:2]
+    out[:, unknown] = np.nan
+    return out
+
+
 def together(raw: Array, starts: I64) -> F32:
     """Scores f32[groups] from members' unclipped scores f[members], those of group g from starts[g] to starts[g + 1].
 
     >>> together(np.array([1, 3, 2, np.nan, 5, np.nan]), np.array([0, 3, 5, 6]))
     array([2.5, 1. , nan], dtype=float32)
     """
+    return combined(oddest(raw, starts), np.diff(starts))
+
+
+def oddest(raw: Array, starts: I64) -> F32:
+    """The scores, clipped, of the two oddest members f32[2, groups]; NaN where none is known, or no second."""
     first, sizes = starts[:-1], np.diff(starts)
     known = ~np.isnan(raw)
     e = np.where(known, np.minimum(np.maximum(raw, f4(LEAST)), f4(MOST)), f4(LEAST)).astype(f4)
-    top = np.maximum.reduceat(e, first)
-    at = np.flatnonzero(e == np.repeat(top, sizes))
+    out = np.empty((2, len(first)), f4)
+    np.maximum.reduceat(e, first, out=out[0])
+    at = np.flatnonzero(e == np.repeat(out[0], sizes))
     group = np.repeat(np.arange(len(first)), sizes)[at]
     e[at[np.diff(group, prepend=-1) > 0]] = -np.inf  # the oddest of each, once
-    second = np.maximum.reduceat(e, first)
-    out = np.where(sizes > 1, (top + second) * f4(0.5), top) - excess(sizes)
-    out[~np.logical_or.reduceat(known, first)] = np.nan
-    return np.asarray(out, f4)
+    np.maximum.reduceat(e, first, out=out[1])
+    out[:, ~np.logical_or.reduceat(known, first)] = np.nan
+    out[1, sizes == 1] = np.nan
+    return out
+
+
+def combined(top: F32, sizes: I64) -> F32:
+    """Score f32[groups] of groups of so many members, from their two oddest f32[2, groups]."""
+    second = np.where(np.isnan(top[1]), top[0], top[1])
+    return np.asarray((top[0] + second) * f4(0.5) - excess(sizes), f4)
 
 
 def excess(sizes: I64) -> F32:
@@ -121,17 +178,6 @@ def excess(sizes: I64) -> F32:
     array([0.  , 0.  , 0.48, 0.82, 1.62], dtype=float32)
     """
     return (np.log10(np.maximum(sizes, FREE) / FREE) / THRESHOLD).astype(f4)
-
-
-def shares(raw: Array, starts: I64) -> F32:
-    """Each member's part f32[members] of all that is odd (above 0) in its group.
-
-    >>> shares(np.array([1, 3, -2, -1, np.nan]), np.array([0, 3, 5])).tolist()
-    [0.25, 0.75, 0.0, 0.0, 0.0]
-    """
-    odd = np.nan_to_num(np.minimum(np.maximum(raw, f4(0)), f4(MOST))).astype(f4)
-    whole = np.add.reduceat(odd, starts[:-1])
-    return np.asarray(odd / np.repeat(np.where(whole > 0, whole, 1), np.diff(starts)), f4)
 
 
 def over_time(raw: Array) -> F32:

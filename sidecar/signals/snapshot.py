@@ -60,10 +60,17 @@ class Groups(NamedTuple):
     """All groups of one engine at one tick."""
 
     of: Members = Members()
-    score: F32 = np.empty(0, np.float32)
-    """By group, as the score of a series: 0 is ordinary, 1 the threshold; NaN: no member is known."""
-    shares: F32 = np.empty(0, np.float32)
-    """Of each member of `of.rows` in what is odd in its group: they sum to 1, or are 0 when nothing is."""
+    raw: F32 = np.empty(0, np.float32)
+    """Unclipped score of each group, with its members of other steps; NaN: no member is known."""
+    top: F32 = np.empty((2, 0), np.float32)
+    """Scores of the two oddest members of this step; NaN where there are not so many."""
+    odd: F32 = np.empty(0, np.float32)
+    """How odd each member of `of.rows` is: 0 when it is not."""
+
+    @property
+    def score(self) -> F32:
+        """By group, as the score of a series: 0 is ordinary, 1 the threshold."""
+        return np.maximum(self.raw, np.float32(0))
 
 
 class Skill(NamedTuple):
@@ -88,7 +95,6 @@ class Group(NamedTuple):
     name: str
     labels: Labels
     at: Instant
-    step: float
     score: float
     size: int
     members: tuple[Member, ...]
@@ -141,22 +147,6 @@ class Snapshot(NamedTuple):
             breaches=tuple(self.breach(int(line)) for line in np.flatnonzero(self.limits.row == row)),
         )
 
-    def group(self, number: int, most: int) -> Group:
-        """One group in words' terms, with up to `most` of the members that are odd, the oddest first."""
-        of = self.groups.of
-        s = slice(int(of.starts[number]), int(of.starts[number + 1]))
-        rows, shares = of.rows[s], self.groups.shares[s]
-        odd = [int(i) for i in np.argsort(-shares, kind="stable")[:most] if shares[i] > 0]
-        return Group(
-            *of.names[number],
-            labels=of.labels[number],
-            at=self.at,
-            step=self.step,
-            score=float(self.groups.score[number]),
-            size=len(rows),
-            members=tuple(Member(self.finding(int(rows[i])), float(shares[i])) for i in odd),
-        )
-
     def breach(self, line: int) -> Breach:
         """One line of the limit table."""
         limit, eta = self.limits.limit[line], float(self.limits.eta[line])
@@ -177,12 +167,24 @@ class Snapshot(NamedTuple):
 class Known:
     """The newest snapshot of every engine: what alerts, remedies and pages read."""
 
-    def __init__(self) -> None:
+    def __init__(self, joint: Callable[[Snapshot, Mapping[float, Snapshot]], Snapshot] | None = None) -> None:
+        """`joint` scores the groups of a new snapshot together with their members in those of other steps."""
         self.snapshots: Mapping[float, Snapshot] = {}
+        self._joint = joint
 
-    def publish(self, snapshot: Snapshot) -> None:
-        """Swap in a new snapshot of its engine."""
+    def publish(self, snapshot: Snapshot) -> Snapshot:
+        """Swap in a new snapshot of its engine, as it is given back."""
+        snapshot = self._joint(snapshot, self.snapshots) if self._joint else snapshot
         self.snapshots = {**self.snapshots, snapshot.step: snapshot}
+        return snapshot
+
+    def amend(self, snapshot: Snapshot, groups: Groups) -> Snapshot | None:
+        """Say something else of a snapshot's groups, if it is still the newest; None if not."""
+        if self.snapshots.get(snapshot.step) is not snapshot:
+            return None
+        snapshot = snapshot._replace(groups=groups)
+        self.snapshots = {**self.snapshots, snapshot.step: snapshot}
+        return snapshot
 
     def retire(self, steps: Iterable[float]) -> None:
         """Forget engines that are no more."""
@@ -243,14 +245,15 @@ class Known:
 
     def groups(self, wanted: Callable[[Mapping[str, str]], bool], limit: int, members: int) -> list[Group]:
         """Groups whose labels (`watch` or `group` is one of them) pass a test, the oddest first."""
-        found = [
-            (-float(np.nan_to_num(s.groups.score[i], nan=-np.inf)), i, s)
-            for s in self.snapshots.values()
-            for i, (name, labels) in enumerate(zip(s.groups.of.names, s.groups.of.labels, strict=True))
-            if wanted({**dict(labels), name[0]: name[1]})
-        ]
-        found.sort(key=lambda f: f[:2])
-        return [snapshot.group(i, members) for _, i, snapshot in found[:limit]]
+        parts: dict[tuple[tuple[str, str], Labels], list[tuple[Snapshot, int]]] = {}
+        for snapshot in sorted(self.snapshots.values(), key=lambda s: -s.at):
+            of = snapshot.groups.of
+            for i, id in enumerate(zip(of.names, of.labels, strict=True)):
+                if wanted({**dict(id[1]), id[0][0]: id[0][1]}):
+                    parts.setdefault(id, []).append((snapshot, i))
+        found = [(-float(of[0][0].groups.score[of[0][1]]), id, of) for id, of in parts.items()]
+        found.sort(key=lambda f: (math.isnan(f[0]), f[:2]))
+        return [_group(id, of, members) for _, id, of in found[:limit]]
 
     def watched(self) -> tuple[int, int]:
         """How many watches and series there are."""
@@ -274,3 +277,26 @@ class Known:
                 if key is not None and wanted({**dict(series.labels(key)), "watch": snapshot.watch_of[row]}):
                     out.append(snapshot.finding(row))
         return out
+
+
+def _group(id: tuple[tuple[str, str], Labels], parts: Sequence[tuple[Snapshot, int]], most: int) -> Group:
+    """A group in words' terms, from its parts at each step, the newest first, with up to `most` of its odd members."""
+    odd: list[tuple[float, int, Snapshot]] = []
+    size = 0
+    for snapshot, number in parts:
+        of = snapshot.groups.of
+        s = slice(int(of.starts[number]), int(of.starts[number + 1]))
+        size += s.stop - s.start
+        pairs = zip(snapshot.groups.odd[s].tolist(), of.rows[s].tolist(), strict=True)
+        odd += [(value, row, snapshot) for value, row in pairs if value > 0]
+    whole = sum(value for value, _, _ in odd)
+    odd.sort(key=lambda o: (-o[0], o[1]))
+    newest, number = parts[0]
+    return Group(
+        *id[0],
+        labels=id[1],
+        at=newest.at,
+        score=float(newest.groups.score[number]),
+        size=size,
+        members=tuple(Member(snapshot.finding(row), value / whole) for value, row, snapshot in odd[:most]),
+    )

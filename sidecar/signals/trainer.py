@@ -78,7 +78,7 @@ class Trainer:
 
     def ticked(self, snapshot: Snapshot) -> None:
         """Take the newest snapshot of an engine; called in the event loop."""
-        if len(snapshot.groups.score):
+        if len(snapshot.groups.raw):
             self._newest[snapshot.step] = snapshot
             self._news.set()
 
@@ -121,19 +121,17 @@ class Trainer:
             for id, rows in zip(ids, places.values(), strict=True)
         ]
         said = await self._ask(min(snapshot.step / 2, PATIENCE), fits.answer, batch)
-        if said is None or self._known.snapshots.get(snapshot.step) is not snapshot:
-            self._telemetry.group_answers_late.inc()
-            return snapshot
-        score = snapshot.groups.score.copy()
-        for group, id, value in zip(places, ids, said, strict=True):
+        score = snapshot.groups.raw.copy()
+        for group, id, value in zip(places, ids, said or [None] * len(ids), strict=True):
             if value is None:
                 self._sent.discard(id)
             else:
                 self._sent.add(id)
-                score[group] = min(max(value, 0.0), MOST)
-        joined = snapshot._replace(groups=snapshot.groups._replace(score=score))
-        self._known.publish(joined)
-        return joined
+                score[group] = min(score[group] + value, MOST)
+        joined = self._known.amend(snapshot, snapshot.groups._replace(raw=score)) if said else None
+        if joined is None:
+            self._telemetry.group_answers_late.inc()
+        return joined or snapshot
 
     def _placed(self, snapshot: Snapshot) -> Mapping[int, I64]:
         """Of each joined group that has the members its model knows: their rows, in the model's order."""

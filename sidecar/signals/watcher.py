@@ -197,8 +197,7 @@ class Watcher:
             snapshot = await self._run(self._tick_thread, self._advance, engine, watches, at, got)
         if self._engines.get(step) is not engine:
             return
-        self.known.publish(snapshot)
-        self.follower(snapshot)
+        self.follower(self.known.publish(snapshot))
         self._ticked.set()
         self._telemetry.tick_lag.labels(_number(step)).set(self._clock() - at)
 

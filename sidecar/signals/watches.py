@@ -165,7 +165,7 @@ class Watch(msgspec.Struct, frozen=True):
     group_by: tuple[str, ...] = ()
     """Series that share these labels are scored together too: those of this watch,"""
     group: str = ""
-    """or those of all watches (of one step) that name this group."""
+    """or those of all watches that name this group."""
     tz: str = UTC
     """Whose days and weeks its values follow."""
 

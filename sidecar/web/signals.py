@@ -186,7 +186,6 @@ def _group(g: Group) -> dict[str, Any]:
         g.by: g.name,
         "labels": dict(g.labels),
         "at": g.at,
-        "step": g.step,
         "score": g.score,
         "size": g.size,
         "members": [

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import itertools
+import functools
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sidecar.config import presets
 from sidecar.signals.expose import Exposition, ExpositionConfig, render
 from sidecar.signals.frame import Vector
-from sidecar.signals.groups import FREE, LEAST, MOST, Grouping, excess, over_time, shares, together
+from sidecar.signals.groups import FREE, LEAST, MOST, Grouping, Joint, excess, over_time, together
 from sidecar.signals.series import View
 from sidecar.signals.snapshot import Known, Snapshot
 from sidecar.signals.watches import Watch
@@ -36,6 +36,7 @@ def plainly(members: list[float]) -> float:
     return sum(e) / len(e) - float(excess(np.array([len(members)]))[0])
 
 
+@settings(deadline=None)
 @given(GROUPS)
 def test_the_score_is_the_mean_of_the_two_oddest_less_what_their_number_adds(
     groups: list[list[float]],
@@ -44,22 +45,18 @@ def test_the_score_is_the_mean_of_the_two_oddest_less_what_their_number_adds(
     np.testing.assert_allclose(together(*flat(groups)), want, rtol=1e-5, atol=1e-5)
 
 
+@settings(deadline=None)
 @given(GROUPS, st.randoms(use_true_random=False))
 def test_groups_do_not_touch_and_the_order_of_members_does_not_matter(
     groups: list[list[float]], random
 ) -> None:  # type: ignore[no-untyped-def]
-    said, part = together(*flat(groups)), shares(*flat(groups))
+    said = together(*flat(groups))
     for i, group in enumerate(groups):
         np.testing.assert_array_equal(together(*flat([group])), said[i : i + 1])
     order = list(range(len(groups)))
     random.shuffle(order)
     mixed = [random.sample(groups[i], len(groups[i])) for i in order]
     np.testing.assert_array_equal(together(*flat(mixed)), said[order])
-    starts = flat(groups)[1]
-    whole = np.add.reduceat(part, starts[:-1])
-    assert ((np.abs(whole - 1) < 1e-5) | (whole == 0)).all()
-    for i, (lo, hi) in enumerate(itertools.pairwise(starts)):
-        assert (part[lo:hi] == 0).all() == (not np.nanmax(np.append(groups[i], 0.0)) > 0)
 
 
 def test_the_threshold_means_the_same_for_few_and_for_many_members() -> None:
@@ -121,6 +118,7 @@ def test_groups_that_come_and_go_are_forgotten() -> None:
 KEYS = [key(instance=i, cpu=c) for i in ("a:9100", "b:9100") for c in "01"]
 
 
+@functools.cache
 def said_of_two_machines(odd: float) -> Snapshot:
     """A machine whose two series leap at the last tick, and one that stays calm."""
     rng = np.random.default_rng(3)
@@ -151,17 +149,55 @@ def test_a_machine_that_leaps_is_said_with_the_shares_of_its_members() -> None:
 
 def test_groups_are_exposed_within_the_budget_and_once_for_all_steps() -> None:
     made = said_of_two_machines(60.0)
-    other = made._replace(step=15.0, groups=made.groups._replace(score=made.groups.score[::-1].copy()))
+    other = made._replace(
+        step=15.0, at=made.at - 30, groups=made.groups._replace(raw=made.groups.raw[::-1].copy())
+    )
     config = ExpositionConfig(blank_labels=())
     text = b"".join(render(Exposition(config).prepare([made, other], Instant(START)))).decode()
     lines = [line for line in text.splitlines() if line.startswith("promantis_group_anomaly_score{")]
     body = 'promantis_group_anomaly_score{{instance="{}:9100",job="",group="node"}} '
     assert [line.partition("} ")[0] + "} " for line in lines] == [body.format(i) for i in "ab"]
     said = [float(line.partition("} ")[2]) for line in lines]
-    np.testing.assert_allclose(said, made.groups.score.max(), rtol=1e-6)
+    np.testing.assert_allclose(said, made.groups.score, rtol=1e-6)  # what was said last
     (few,) = Exposition(ExpositionConfig(max_series=1)).prepare([made], Instant(START))
     assert few.shown.groups.tolist() == [0]  # the odd one
     assert len(few.shown.rows) == 0
+
+
+def part(step: float, at: float, members: list[list[float]], labels: list[str]) -> Snapshot:
+    """Groups, with these labels and members' scores, of an engine of this step."""
+    keys = [
+        key(g=g, i=f"{step}.{i}") for g, some in zip(labels, members, strict=True) for i in range(len(some))
+    ]
+    watches = {"w": watch("w", "x", step, group_by=("g",), group="machine")}
+    view = View(tuple(keys), ("w",) * len(keys), {"w": tuple(range(len(keys)))})
+    raw = np.array([e for some in members for e in some], np.float32)
+    made = said_of_two_machines(60.0)
+    columns = {name: np.resize(column, len(keys)) for name, column in made.columns.items()} | {"raw": raw}
+    return made._replace(
+        at=Instant(at), step=step, keys=keys, watch_of=view.watch_of, rows=view.rows, watches=watches,
+        columns=columns, groups=Grouping().score(view, watches, raw),
+    )  # fmt: skip
+
+
+@settings(deadline=None)  # other jobs on the machine
+@given(st.lists(st.tuples(*[st.lists(SCORE, min_size=1, max_size=6)] * 2), min_size=1, max_size=4))
+def test_members_of_several_steps_are_scored_as_if_they_were_of_one(
+    pairs: list[tuple[list[float], list[float]]],
+) -> None:
+    known, names = Known(Joint()), [str(i) for i in range(len(pairs))]
+    known.publish(part(15.0, START, [a for a, _ in pairs], names))
+    known.publish(part(300.0, START, [[1.0], *(b for _, b in reversed(pairs))], ["alone", *reversed(names)]))
+    said = known.publish(part(15.0, START + 15, [a for a, _ in pairs], names))
+    want = [plainly(a + b) for a, b in pairs]
+    np.testing.assert_allclose(said.groups.raw, want, rtol=1e-5, atol=1e-5)
+    slow = known.snapshots[300.0]
+    at = [slow.groups.of.labels.index((("g", name),)) for name in names]
+    np.testing.assert_allclose(slow.groups.raw[at], want, rtol=1e-5, atol=1e-5)
+    told = {dict(group.labels)["g"]: group for group in known.groups(lambda _: True, 10, 20)}
+    for name, (a, b) in zip(names, pairs, strict=True):
+        assert told[name].size == len(a) + len(b)
+        assert len(told[name].members) == sum(e > 0 for e in a + b)
 
 
 def test_all_metrics_of_a_machine_are_one_group_of_the_node_preset() -> None:
