@@ -21,6 +21,7 @@ from sidecar.signals.models.rare import ABSENT, STATES, ZERO, Rare
 from sidecar.signals.models.season import Season
 from sidecar.signals.models.tail import Tail
 from sidecar.signals.snapshot import FORECASTS
+from sidecar.signals.watches import Watch
 from sidecar.types import F32, F64, HORIZONS, I64, Bools
 
 THRESHOLD = 0.9  # E at which the score is 1: one page in eight days (research/detection.md)
@@ -81,6 +82,16 @@ class Life(Columns):
     """When its workload was last deployed."""
     rises: np.typing.NDArray[np.uint8]
     """How often the value rose, until it falls: then it is no counter (origin.FELL)."""
+
+    def configure(self, watch: Watch, rows: I64, belief: float = 0.0) -> None:
+        """Take what the watch of these rows says."""
+        low, high = watch.bounds
+        self.up[rows], self.down[rows] = watch.direction != "down", watch.direction != "up"
+        self.least[rows], self.least_relative[rows] = watch.min_deviation, watch.min_relative_deviation
+        self.low[rows] = -np.inf if low is None else low
+        self.high[rows] = np.inf if high is None else high
+        self.missed[rows] = watch.absent == "alarm"
+        self.belief[rows] = belief
 
 
 class Scored(NamedTuple):

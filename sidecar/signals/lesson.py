@@ -123,6 +123,8 @@ class Lesson:
         if not self._nurseries:
             sizes = (min(LARGEST, self.series - lo) for lo in range(0, self.series, LARGEST))
             self._nurseries = {i: Block(size, self.step, self.tz) for i, size in enumerate(sizes)}
+            for watch, keys, nursery, first in self._pieces():  # which way is odd decides what tails learn
+                self._nurseries[nursery].life.configure(watch, np.arange(first, first + len(keys)))
             if any(watch.explained_by for watch in self.watches):
                 self._explained.link(self._view(), {watch.name: watch for watch in self.watches})
 

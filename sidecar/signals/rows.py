@@ -128,18 +128,9 @@ class Rows:
 
     def _configure(self, watch: Watch, rows: I64) -> None:
         self.stays.configure(watch, rows)
-        low, high = watch.bounds
+        belief = self.beliefs.of(watch.name, watch.kind)
         for lo, hi, block in self.spans():
-            mine = rows[(rows >= lo) & (rows < hi)] - lo
-            life = block.life
-            life.up[mine] = watch.direction != "down"
-            life.down[mine] = watch.direction != "up"
-            life.least[mine] = watch.min_deviation
-            life.least_relative[mine] = watch.min_relative_deviation
-            life.low[mine] = -np.inf if low is None else low
-            life.high[mine] = np.inf if high is None else high
-            life.missed[mine] = watch.absent == "alarm"
-            life.belief[mine] = self.beliefs.of(watch.name, watch.kind)
+            block.life.configure(watch, rows[(rows >= lo) & (rows < hi)] - lo, belief)
 
     def forget(self, rows: Sequence[int]) -> None:
         """Make rows fresh that the table has freed."""

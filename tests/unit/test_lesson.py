@@ -69,3 +69,28 @@ def test_what_was_learned_is_hardly_ever_there_twice(monkeypatch: pytest.MonkeyP
     tracemalloc.stop()
     state = sum(array.nbytes for block in e.blocks for array in block.state().values())
     assert state < peak < 1.4 * state
+
+
+@pytest.mark.parametrize("direction", ["up", "down"])
+def test_history_is_taught_with_the_direction_of_its_watch(direction: str) -> None:
+    """Leaps the way that is no harm must not hide the other one, as they do not where they were seen live."""
+    begin, step, keys, rng = Instant(START - 2 * 86400), 60.0, [key(i="a")], np.random.default_rng(2)
+    at = np.arange(begin, START, step)
+    leaps = np.where(rng.random(len(at)) < 0.004, rng.uniform(20, 80, len(at)), 0)
+    values = (100 + rng.normal(0, 1, len(at)) + leaps * (-1 if direction == "up" else 1))[:, None]
+    scores = []
+    for past in ("taught", "seen"):
+        e, mine = Engine(step), watch(step=step, direction=direction)
+        e.watch({"w": mine})
+        if past == "taught":
+            pupil = Lesson(step, False)
+            pupil.add(mine, keys, begin)
+            pupil.replay(Span(begin, Instant(at[-1]), step), [Matrix(keys, at, values)])
+            pupil.adopt(e, START, 1)
+        else:
+            for now, x in zip(at.tolist(), values, strict=True):
+                e.tick(Instant(now), {"w": Vector(keys, x)}, 1)
+        odd = np.array([112.0 if direction == "up" else 88.0])
+        scores.append(float(e.tick(START, {"w": Vector(keys, odd)}, 1).columns["raw"][0]))
+    assert scores[0] == pytest.approx(scores[1], abs=1e-3)
+    assert scores[0] > 1.5
