@@ -93,6 +93,12 @@ def settle() -> None:
     warnings.simplefilter("ignore")  # of models that did not converge: they are judged by what they find
     with contextlib.suppress(ImportError):  # comes with scikit-learn; without it nothing is fitted
         importlib.import_module("sklearn")
+    _one_thread()
+
+
+def _one_thread() -> None:
+    """Of the libraries that are loaded: again whenever a model may have brought another one, as torch."""
+    with contextlib.suppress(ImportError):
         importlib.import_module("threadpoolctl").threadpool_limits(1)
 
 
@@ -231,6 +237,7 @@ def answer(batch: Sequence[Asked]) -> list[float | None]:
     for group, raw, fresh in batch:
         if fresh is not None:
             _MODELS[group] = fresh._replace(model=b""), pickle.loads(fresh.model)
+            _one_thread()
         if group not in _MODELS:
             out.append(None)
             continue
@@ -252,6 +259,7 @@ def _features(scores: F32) -> F32:
 def _fit(name: str, x: F32) -> Any:
     module, kind, settings = {**MODELS, **DEEP}[name]
     model = getattr(importlib.import_module(module), kind)(**settings)
+    _one_thread()
     rows = np.unique(np.linspace(0, len(x) - 1, TRAINED).astype(int))
     return model.fit(x[rows])
 

@@ -32,6 +32,8 @@ T = TypeVar("T")
 DAY = 86400.0
 DRIFT = 5  # pages of a group in a day: promised is one in eight days
 PATIENCE = 5.0  # seconds, or half a step, that an answer may take
+EXTRAS: Mapping[str, Sequence[str]] = {"fits": ("pyod",), "deep": ("pyod", "torch", "tqdm")}
+"""What the models of each extra import."""
 
 
 class Adopted(NamedTuple):
@@ -273,9 +275,8 @@ class Trainer:
 
 
 def _there(model: str) -> bool:
-    """Whether a model's library can be found; nothing is imported."""
-    needs: Sequence[str] = ("pyod", "torch") if model in fits.DEEP else ("pyod",)
-    return all(importlib.util.find_spec(name) is not None for name in needs)
+    """Whether a model's libraries can be found; nothing is imported."""
+    return all(importlib.util.find_spec(name) is not None for name in EXTRAS[_extra(model)])
 
 
 def _extra(model: str) -> str:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
+import tomllib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from sidecar.signals import fits
+from sidecar.signals import fits, trainer
 from sidecar.signals.groups import MOST, over_time
 from sidecar.types import F32
 
 STEP = 300.0
-needs_pyod = pytest.mark.skipif(
-    importlib.util.find_spec("pyod") is None, reason="extra fits is not installed"
-)
 
 
 class Stub:
@@ -111,13 +110,29 @@ def test_joined_scores_are_in_the_champions_units() -> None:
     np.testing.assert_allclose(fits.join(mean, champion, np.array([1.5, 0], np.float32)), [1.0, 0.5])
 
 
-@needs_pyod
-@pytest.mark.parametrize("name", sorted(fits.MODELS))
-def test_every_model_of_pyod_is_fitted_and_judged(name: str) -> None:
+@pytest.mark.parametrize("name", sorted({**fits.MODELS, **fits.DEEP}))
+def test_every_model_is_fitted_judged_and_asked(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not trainer._there(name):
+        pytest.skip(f"extra {trainer._extra(name)} is not installed")
     said = fits.trial(name, calm(), STEP, 1)
     assert said.outcome in ("better", "not_better")
     assert 0 <= said.champion <= 1
     assert 0 <= said.recall <= 1
+    past, model = uneven(), fits._fit(name, uneven())
+    joined = fits.Joined(name, fits.pickle.dumps(model), np.arange(8), "max", 1.0, 0.0, 0.0)
+    monkeypatch.setattr(fits, "_MODELS", {})
+    (answered,) = fits.answer([fits.Asked("g", past[0], joined)])
+    alone = max(float(over_time(past[:1])[0]), float(fits._score(model, past[:1])[0]))
+    assert answered == pytest.approx(alone - float(over_time(past[:1])[0]), abs=1e-4)
+    pools = importlib.import_module("threadpoolctl").threadpool_info()
+    assert {pool["num_threads"] for pool in pools} == {1}
+
+
+def test_the_extras_bring_what_their_models_import() -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    for name in (*fits.MODELS, *fits.DEEP):
+        brought = project["optional-dependencies"][trainer._extra(name)]
+        assert {need.partition(">")[0] for need in brought} == set(trainer.EXTRAS[trainer._extra(name)])
 
 
 def test_a_worker_that_does_not_have_a_model_says_so() -> None:
