@@ -194,6 +194,19 @@ def test_step_change(play: Play) -> None:
     assert play.quiet("other")
 
 
+@pytest.mark.parametrize("shift", [-4.0, 6.0, 24.0])
+def test_level_that_stays(play: Play, shift: float) -> None:
+    """A level that stays keeps its alarm for 10 to 30 minutes at a step of 15 s, for 20 minutes to 4 hours at 1 min,
+    the longer the farther it is, and is then the new ordinary."""
+    least, most = (600, 1800) if play.step == 15 else (1200, 14400)
+    said = play.ticks(int((most + 3600) / play.step), wave=lambda t: wave(t) + shift)
+    odd = np.array([play.get("score", said=s) for s in said]) >= 1
+    assert odd[: int(least / play.step)].all()
+    assert not odd[int(most / play.step) :].any()
+    assert play.quiet()
+    assert play.get("expected") == pytest.approx(wave(play.at) + shift, abs=abs(shift) / 4)
+
+
 def test_step_down(play: Play) -> None:
     """A step downwards counts as much as one upwards unless the watch says otherwise."""
     play.tick(wave=wave(play.at) - 6)
