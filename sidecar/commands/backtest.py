@@ -24,7 +24,7 @@ from sidecar.signals import backtest, groups, series, why
 from sidecar.signals.backtest import Page, Recording
 from sidecar.signals.history import POINTS, SAMPLES
 from sidecar.signals.models import Array
-from sidecar.signals.watches import DIRECTIONS, Watch, WatchConfig, from_config
+from sidecar.signals.watches import DIRECTIONS, SCALES, Watch, WatchConfig, from_config
 from sidecar.telemetry import Telemetry
 from sidecar.types import F64, ConfigError, Duration, Instant, PromantisError
 
@@ -52,6 +52,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--min-deviation", type=float, default=0.0, help="smaller deviations are nothing")
     parser.add_argument(
         "--min-relative-deviation", type=float, default=0.0, help="the same as a share of what is expected"
+    )
+    parser.add_argument(
+        "--scale", choices=SCALES, default="linear", help="log: by factors, not by differences"
     )
     parser.add_argument("--bounds", metavar="LOW,HIGH", help="what values cannot pass, e.g. 0,1 or 0,")
     parser.add_argument("--tz", help="time zone of days and weeks (default the config's, else UTC)")
@@ -101,6 +104,7 @@ def settings(args: argparse.Namespace, config: Config) -> Watch:
         direction=args.direction,
         min_deviation=args.min_deviation,
         min_relative_deviation=args.min_relative_deviation,
+        scale=args.scale,
         bounds=(low, high),
         tz=args.tz,
     )

@@ -12,7 +12,7 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 
-from sidecar.signals import belief, calibrate, changes, origin, why
+from sidecar.signals import belief, calibrate, changes, origin, scales, why
 from sidecar.signals.calendar import local
 from sidecar.signals.ensemble import BLOCK, RING, Ensemble, X
 from sidecar.signals.models import Array, Columns, Field, f4
@@ -26,7 +26,7 @@ from sidecar.types import F32, F64, HORIZONS, I64, Bools
 
 THRESHOLD = 0.9  # E at which the score is 1: one page in eight days (research/detection.md)
 CAP = 6.0  # of the exported score
-BOUND = 1e30  # a float32 and its square times anything must stay finite
+BOUND = scales.BOUND  # a float32 and its square times anything must stay finite
 WARM = 30  # live ticks before a verdict
 GROWN, CAUTION = 2.0, 1.0  # days until the threshold is no longer raised, and by how much E it starts raised
 TREND_DOUBT = 0.2  # of what a believed trend adds
@@ -46,6 +46,7 @@ class Life(Columns):
         "down": Field(fresh=1.0),
         "least": Field(),
         "least_relative": Field(),
+        "unit": Field(),
         "low": Field(fresh=-np.inf),
         "high": Field(fresh=np.inf),
         "missed": Field(fresh=1.0, dtype=np.bool_),
@@ -70,6 +71,8 @@ class Life(Columns):
     least: F32
     """Deviations below this, or below `least_relative` of the expected value, are nothing."""
     least_relative: F32
+    unit: F32
+    """Where the logarithmic scale begins on which the row sees its values; 0: it is linear."""
     low: F32
     high: F32
     missed: Bools
@@ -88,8 +91,12 @@ class Life(Columns):
         low, high = watch.bounds
         self.up[rows], self.down[rows] = watch.direction != "down", watch.direction != "up"
         self.least[rows], self.least_relative[rows] = watch.min_deviation, watch.min_relative_deviation
-        self.low[rows] = -np.inf if low is None else low
-        self.high[rows] = np.inf if high is None else high
+        self.unit[rows] = watch.unit
+        for edge, value in (
+            (self.low, -np.inf if low is None else low),
+            (self.high, np.inf if high is None else high),
+        ):
+            edge[rows] = scales.there(np.full(len(rows), value), self.unit[rows])
         self.missed[rows] = watch.absent == "alarm"
         self.belief[rows] = belief
 
@@ -142,13 +149,15 @@ class Block:
     def tick(self, at: float, x: F64, asked: Bools, trust: Bools, out: Mapping[str, Array]) -> None:
         """Score, learn what is trusted, forecast; fills the columns of `out` (views of these rows)."""
         with np.errstate(all="ignore"):
-            origin.follow(self, x, True)
-            scored = self.score(at, x, asked)
-            self._publish(at, x, scored, out)
+            seen = scales.there(x, self.life.unit)
+            origin.follow(self, seen, True)
+            scored = self.score(at, seen, asked)
+            self._publish(at, seen, scored, out)
             gap = self.level.missed * f4(self.step)
-            self.learn(at, x, scored, trust)
+            self.learn(at, seen, scored, trust)
             self.ensemble.resume(scored.x, scored.day, scored.fresh, gap)
             self._forecast(at, scored, trust & scored.fresh, out)
+            scales.tell(out, x, self.life.unit)
 
     def score(self, at: float, x64: F64, asked: Bools) -> Scored:
         """How odd each row is; changes nothing."""
@@ -170,7 +179,7 @@ class Block:
         e, z, t = self.tail.score(sided, tiny)
         edge = self.tail.edge(THRESHOLD)
         expected = res.centre[SEASON]
-        least = np.maximum(life.least, life.least_relative * np.abs(expected + start.astype(f4)))
+        least = scales.slack(life.least, life.least_relative, expected + start.astype(f4), life.unit)
         edge += tiny
         edge /= res.gain
         # what is expected lies always inside, also after a jump, when no value would be ordinary
@@ -214,7 +223,7 @@ class Block:
     def teach(self, at: float, x64: F64, step: float) -> None:
         """Learn from coarse history: profiles, forecasts and their errors; not what counts in samples."""
         with np.errstate(all="ignore"):
-            life = self.life
+            life, x64 = self.life, scales.there(x64, self.life.unit)
             fresh = np.abs(x64) < BOUND
             origin.follow(self, x64, False)
             np.copyto(life.origin, x64, where=fresh & (self.ensemble.count == 0))
@@ -255,7 +264,7 @@ class Block:
         told by where the line would go."""
         rows = np.flatnonzero(self.life.high < np.inf)
         if len(rows):
-            most = np.fmax(self.life.high[rows], out["observed"][rows])
+            most = np.fmax(scales.back(self.life.high[rows], self.life.unit[rows]), out["observed"][rows])
             for name in FORECASTS:
                 out[name][rows] = np.minimum(out[name][rows], most)
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from sidecar.signals import scales
 from sidecar.signals.block import Block
 from sidecar.signals.models.tail import QUIET
 from sidecar.types import F32, F64, I64
@@ -60,7 +61,7 @@ def _take(spans: Sequence[Span], at: float, heirs: I64, givers: I64, x: F64) -> 
             copies.copy_rows(mine, block, givers[mine] - lo)
     begin_again(copies, np.arange(len(heirs)))
     with np.errstate(all="ignore"):
-        said = copies.score(at, x, np.ones(len(heirs), bool))
+        said = copies.score(at, scales.there(x, copies.life.unit), np.ones(len(heirs), bool))
         fits = np.flatnonzero((said.lower <= said.x) & (said.x <= said.upper) & np.isfinite(said.e))
     for lo, hi, block in spans:
         mine = fits[(heirs[fits] >= lo) & (heirs[fits] < hi)]

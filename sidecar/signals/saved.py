@@ -13,7 +13,7 @@ from sidecar.signals.rows import Rows
 from sidecar.signals.watches import Watch
 from sidecar.types import Instant
 
-VERSION = 2
+VERSION = 3
 STAYS = ("gone", "succeeded")  # the rest comes with the watches
 
 
@@ -28,6 +28,7 @@ def dump(rows: Rows) -> Iterator[tuple[str, Any]]:
             "learned": sorted(rows.learned),
             "queries": {name: watch.query for name, watch in rows.watches.items()},
             "tz": {name: watch.tz for name, watch in rows.watches.items()},
+            "units": {name: watch.unit for name, watch in rows.watches.items()},
             "blocks": [block.rows for block in rows.blocks],
             "zones": [block.tz for block in rows.blocks],
             "explained": rows.explained.header(),
@@ -75,9 +76,12 @@ def fill(
             getattr(fresh.stays, name)[lo:hi] = arrays[f"{i}.stays.{name}"]
     fresh.asleep = np.zeros(fresh.capacity, bool)
     fresh.explained.restore(header["explained"], arrays, fresh.table.view())
-    zones, by = header["tz"], header["explained"]["by"]
-    before = {(name, query, zones[name], *by.get(name, ())[2:]) for name, query in header["queries"].items()}
-    known = {name for name, w in watches.items() if (name, w.query, w.tz, *w.explained_by) in before}
+    zones, units, by = header["tz"], header["units"], header["explained"]["by"]
+    before = {
+        (name, query, zones[name], units[name], *by.get(name, ())[2:])
+        for name, query in header["queries"].items()
+    }
+    known = {name for name, w in watches.items() if (name, w.query, w.tz, w.unit, *w.explained_by) in before}
     for name in fresh.table.watches():
         if name not in known:
             fresh.forget(fresh.table.drop_watch(name))

@@ -18,8 +18,10 @@ from sidecar.types import Duration, Labels, Section
 
 DIRECTIONS = ("up", "down", "both")
 ABSENT = ("alarm", "ignore", "zero")
+SCALES = ("linear", "log")
+SMALLEST = 1e-9  # where a logarithmic scale begins without `min_deviation`
 MOST_REGRESSORS = 8
-Identity = tuple[str, str, float, str, tuple[str, ...]]
+Identity = tuple[str, str, float, str, float, tuple[str, ...]]
 
 
 class LimitConfig(Section, frozen=True, kw_only=True):
@@ -42,6 +44,7 @@ class WatchConfig(Section, frozen=True, kw_only=True):
     limits: tuple[LimitConfig, ...] = ()
     min_deviation: float = 0.0
     min_relative_deviation: float = 0.0
+    scale: str = "linear"
     bounds: tuple[float | None, float | None] = (None, None)
     absent: str = "alarm"
     absent_for: Duration = Duration(300)
@@ -63,6 +66,7 @@ class WatchConfig(Section, frozen=True, kw_only=True):
             ("kind", self.kind, KINDS),
             ("direction", self.direction, DIRECTIONS),
             ("absent", self.absent, ABSENT),
+            ("scale", self.scale, SCALES),
         ):
             if value not in known:
                 yield key, f"{value!r} is not one of {', '.join(known)}"
@@ -89,6 +93,8 @@ class WatchConfig(Section, frozen=True, kw_only=True):
             yield "group", "needs a name and group_by: the labels that its members share"
         if self.tz is not None and (words := zone_problem(self.tz)):
             yield "tz", words
+        if self.scale == "log" and self.explained_by:
+            yield "scale", "log does not go with explained_by: what others leave of a value has two signs"
         yield from self._regressor_problems()
 
     def _regressor_problems(self) -> Iterator[tuple[str, str]]:
@@ -155,6 +161,7 @@ class Watch(msgspec.Struct, frozen=True):
     limits: tuple[Limit, ...] = ()
     min_deviation: float = 0.0
     min_relative_deviation: float = 0.0
+    scale: str = "linear"
     bounds: tuple[float | None, float | None] = (None, None)
     absent: str = "alarm"
     absent_for: float = 300.0
@@ -177,7 +184,12 @@ class Watch(msgspec.Struct, frozen=True):
     @property
     def identity(self) -> Identity:
         """What makes a watch another one, with a history of its own to learn."""
-        return self.name, self.query, self.step, self.tz, self.explained_by
+        return self.name, self.query, self.step, self.tz, self.unit, self.explained_by
+
+    @property
+    def unit(self) -> float:
+        """Where a logarithmic scale begins; 0: the scale is linear."""
+        return (self.min_deviation or SMALLEST) if self.scale == "log" else 0.0
 
 
 class Skipped(msgspec.Struct, frozen=True):
@@ -251,6 +263,7 @@ def from_config(
             ),
             min_deviation=config.min_deviation,
             min_relative_deviation=config.min_relative_deviation,
+            scale=config.scale,
             bounds=config.bounds,
             absent=config.absent,
             absent_for=float(config.absent_for),
