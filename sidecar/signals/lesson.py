@@ -15,9 +15,10 @@ from sidecar.signals.frame import Matrix
 from sidecar.signals.history import LearningConfig, Span, spans
 from sidecar.signals.rows import LARGEST
 from sidecar.signals.series import View
+from sidecar.signals.stays import SLEEP_ZERO
 from sidecar.signals.trust import Trust
 from sidecar.signals.watches import Watch
-from sidecar.types import Instant
+from sidecar.types import F64, Bools, Instant
 
 
 class Piece(NamedTuple):
@@ -39,6 +40,8 @@ class Lesson:
         self.spans: list[Span] = []
         self._keys: list[list[bytes]] = []
         self._begin = np.inf
+        self._last = np.empty(0)
+        """When each series had its last sample."""
         self._nurseries: dict[int, Block] = {}
         self._explained = Explained(step)
 
@@ -63,6 +66,7 @@ class Lesson:
         for piece in self._pieces():
             engine.lend(piece.watch.name, piece.keys, self._nurseries[piece.nursery], piece.first)
         self._explained.take(engine.explained)
+        self._last = np.full(self.series, self._begin)
 
     def replay(self, span: Span, matrices: Sequence[Matrix | None], trust: Trust | None = None) -> None:
         """Teach one range answer of every watch (None: it could not be asked), save planned events."""
@@ -83,6 +87,7 @@ class Lesson:
         for rows, matrix in columns:
             known = rows >= 0
             values[: len(matrix.at), rows[known]] = matrix.values[:, known]
+        self._zero(at, values, asked)
         taught = (trust or Trust(0.0)).past(at, self.watches, self._keys)
         for i, nursery in self._nurseries.items():
             part = slice(i * LARGEST, i * LARGEST + nursery.rows)
@@ -107,6 +112,20 @@ class Lesson:
         engine.explained.link(engine.table.view(), engine.watches, engine.beliefs, engine.asleep)
         engine.explained.take(self._explained, float(engine.missed(now)))
 
+    def _zero(self, at: F64, values: F64, asked: Bools) -> None:
+        """What was not there was zero where its watch says so, as it is live; but not while nothing else was there
+        either: then it is Prometheus that was away."""
+        means: Bools = np.repeat([w.absent == "zero" for w in self.watches], list(map(len, self._keys)))
+        if not means.any() or not len(at):
+            return
+        there = np.isfinite(values)
+        last = np.where(there, at[:, None], -np.inf)
+        last[0] = np.maximum(last[0], self._last)
+        np.maximum.accumulate(last, out=last)
+        self._last = last[-1]
+        up = there[:, ~means].any(axis=1, keepdims=True) | means.all()
+        values[~there & (at[:, None] - last <= SLEEP_ZERO) & means & asked & up] = 0
+
     def _pieces(self) -> Iterator[Piece]:
         """Every watch's series, cut where a nursery ends."""
         lo = 0
@@ -123,6 +142,7 @@ class Lesson:
         if not self._nurseries:
             sizes = (min(LARGEST, self.series - lo) for lo in range(0, self.series, LARGEST))
             self._nurseries = {i: Block(size, self.step, self.tz) for i, size in enumerate(sizes)}
+            self._last = np.full(self.series, -np.inf)
             for watch, keys, nursery, first in self._pieces():  # which way is odd decides what tails learn
                 self._nurseries[nursery].life.configure(watch, np.arange(first, first + len(keys)))
             if any(watch.explained_by for watch in self.watches):

@@ -13,7 +13,7 @@ from sidecar.signals.frame import Matrix, Vector
 from sidecar.signals.history import Span
 from sidecar.signals.lesson import Lesson
 from sidecar.signals.trust import Trust
-from sidecar.types import Instant
+from sidecar.types import F64, Instant
 from tests.unit.made import START, engine, key, watch
 
 SERIES = [[key(w=str(w), i=str(i)) for i in range(n)] for w, n in enumerate((150, 700, 90))]
@@ -94,3 +94,41 @@ def test_history_is_taught_with_the_direction_of_its_watch(direction: str) -> No
         scores.append(float(e.tick(START, {"w": Vector(keys, odd)}, 1).columns["raw"][0]))
     assert scores[0] == pytest.approx(scores[1], abs=1e-3)
     assert scores[0] > 1.5
+
+
+def test_what_was_not_there_was_zero_where_the_watch_says_so() -> None:
+    """Nobody orders at night: a night is no news when history had some."""
+    begin, step, keys, mine = Instant(START - 4 * 86400), 60.0, [key(i="a")], watch(step=60.0, absent="zero")
+
+    def orders(at: F64) -> F64:
+        asleep = np.sin(2 * np.pi * at / 86400) < -0.2
+        return np.where(asleep, np.nan, np.random.default_rng(3).normal(30, 2, len(at)))[:, None]
+
+    e, pupil, live = Engine(step), Lesson(step, False), START - 1440 * step
+    e.watch({"w": mine})
+    pupil.add(mine, keys, begin)
+    for start, end, width in ((begin, live, 300.0), (live, START, step)):
+        at = np.arange(start, end, width)
+        pupil.replay(Span(Instant(start), Instant(at[-1]), width), [Matrix(keys, at, orders(at))])
+    pupil.adopt(e, START, 1)
+    day = START + np.arange(1440) * step
+    for now, x in zip(day.tolist(), orders(day), strict=True):
+        there = np.isfinite(x)
+        said = e.tick(Instant(now), {"w": Vector(keys if there[0] else [], x[there])}, 1)
+        assert not said.columns["score"][0] >= 1, now
+
+
+@pytest.mark.parametrize("up", [True, False])
+def test_nothing_was_zero_while_prometheus_was_away(up: bool) -> None:
+    zero, other = watch("a", "a", absent="zero"), watch("b", "b")
+    keys, at = [key(i="1")], START - 3600 + np.arange(240) * 15.0
+    pupil, e = Lesson(15.0, False), engine(zero, other)
+    values = np.full((len(at), 1), 5.0)
+    values[100:130] = np.nan
+    for one in (zero, other):
+        pupil.add(one, keys, Instant(at[0]))
+    elsewhere = np.full_like(values, 7.0) if up else values
+    span = Span(Instant(at[0]), Instant(at[-1]), 15.0)
+    pupil.replay(span, [Matrix(keys, at, values), Matrix(keys, at, elsewhere)])
+    pupil.adopt(e, START, 2)
+    assert e.blocks[0].life.seen[e.table.rows("a")[0]] == (240 if up else 210)
