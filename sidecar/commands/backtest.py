@@ -215,7 +215,7 @@ def _told(
 ) -> list[Told]:
     """Write a file's outputs; what there is to tell of it."""
     many = len(file.columns) > 1
-    scores = [groups.over_time(one["raw"]) for one in said] if many else []
+    scores = [groups.over_time(one["raw"], file.step) for one in said] if many else []
     recorded.write(out, file, said, np.concatenate(scores) if many else None)
     told = list[Told]()
     for i, (r, columns) in enumerate(zip(file.recordings, said, strict=True)):

@@ -8,97 +8,35 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from sidecar.signals import belief, calibrate, changes, origin, scales, why
 from sidecar.signals.calendar import local
 from sidecar.signals.ensemble import BLOCK, RING, Ensemble, X
-from sidecar.signals.models import Array, Columns, Field, f4
+from sidecar.signals.life import Life
+from sidecar.signals.models import Array, Columns, f4
+from sidecar.signals.models.lasting import Lasting
 from sidecar.signals.models.level import RAW, SEASON, Level, Residuals
 from sidecar.signals.models.rare import ABSENT, STATES, ZERO, Rare
 from sidecar.signals.models.season import Season
-from sidecar.signals.models.tail import Tail
+from sidecar.signals.models.spikes import Spikes
+from sidecar.signals.models.tail import GRADED, Tail, start
 from sidecar.signals.snapshot import FORECASTS
-from sidecar.signals.watches import Watch
 from sidecar.types import F32, F64, HORIZONS, I64, Bools
 
-THRESHOLD = 0.9  # E at which the score is 1: one page in eight days (research/detection.md)
+THRESHOLD = 1.0  # E at which the score is 1: one page in ten days
 CAP = 6.0  # of the exported score
 BOUND = scales.BOUND  # a float32 and its square times anything must stay finite
 WARM = 30  # live ticks before a verdict
-GROWN, CAUTION = 2.0, 1.0  # days until the threshold is no longer raised, and by how much E it starts raised
+QUANTUM = 0.2  # of a usual move, or
+FIRST = (
+    0.05  # of the first one: no scale is taken for smaller, since where hardly anything moves it is nothing
+)
+GROWN, CAUTION = 4.0, 1.0  # days until the threshold is no longer raised, and by how much E it starts raised
+KNOWN = 0.5  # days until a level is known well enough to miss it
 TREND_DOUBT = 0.2  # of what a believed trend adds
-
-
-class Life(Columns):
-    """What a row is, and how long it has been known."""
-
-    fields: ClassVar = {
-        "origin": Field(dtype=np.float64),
-        "age": Field(),
-        "seen": Field(),
-        "presence": Field(fresh=1.0),
-        "since": Field(fresh=np.nan, dtype=np.float64),
-        "negative": Field(dtype=np.bool_),
-        "up": Field(fresh=1.0),
-        "down": Field(fresh=1.0),
-        "least": Field(),
-        "least_relative": Field(),
-        "unit": Field(),
-        "low": Field(fresh=-np.inf),
-        "high": Field(fresh=np.inf),
-        "missed": Field(fresh=1.0, dtype=np.bool_),
-        "belief": Field(),
-        "doubted": Field(fresh=np.nan, dtype=np.float64),
-        "changed": Field(fresh=np.nan, dtype=np.float64),
-        "rises": Field(dtype=np.uint8),
-    }
-    origin: F64
-    """First value, or a later one (origin.py): everything else is float32 relative to it."""
-    age: F32
-    """Days of samples learned."""
-    seen: F32
-    """Samples learned at the live step."""
-    presence: F32
-    """Share of the asked ticks with a sample, fading over a day."""
-    since: F64
-    negative: Bools
-    up: F32
-    """1 where a rise counts; `down` likewise."""
-    down: F32
-    least: F32
-    """Deviations below this, or below `least_relative` of the expected value, are nothing."""
-    least_relative: F32
-    unit: F32
-    """Where the logarithmic scale begins on which the row sees its values; 0: it is linear."""
-    low: F32
-    high: F32
-    missed: Bools
-    """Whether a series that is gone, or exactly zero, is missed."""
-    belief: F32
-    """Log odds that the user's feedback adds to confidence."""
-    doubted: F64
-    """Since when it has not been trusted (an alert, a silence, an event), without a break."""
-    changed: F64
-    """When its workload was last deployed."""
-    rises: np.typing.NDArray[np.uint8]
-    """How often the value rose, until it falls: then it is no counter (origin.FELL)."""
-
-    def configure(self, watch: Watch, rows: I64, belief: float = 0.0) -> None:
-        """Take what the watch of these rows says."""
-        low, high = watch.bounds
-        self.up[rows], self.down[rows] = watch.direction != "down", watch.direction != "up"
-        self.least[rows], self.least_relative[rows] = watch.min_deviation, watch.min_relative_deviation
-        self.unit[rows] = watch.unit
-        for edge, value in (
-            (self.low, -np.inf if low is None else low),
-            (self.high, np.inf if high is None else high),
-        ):
-            edge[rows] = scales.there(np.full(len(rows), value), self.unit[rows])
-        self.missed[rows] = watch.absent == "alarm"
-        self.belief[rows] = belief
 
 
 class Scored(NamedTuple):
@@ -119,6 +57,8 @@ class Scored(NamedTuple):
     z: F32
     t: F32
     states: Bools
+    away: Bools
+    """It was odd and has not come back (lasting.py)."""
 
 
 class Block:
@@ -127,7 +67,9 @@ class Block:
     def __init__(self, rows: int, step: float, tz: str = "UTC") -> None:
         self.rows, self.step, self.tz = rows, step, tz
         self.life, self.season, self.level, self.tail = Life(rows), Season(rows), Level(rows), Tail(rows)
-        self.rare, self.ensemble, self.intervals = Rare(rows), Ensemble(rows), calibrate.Intervals(rows)
+        self.spikes, self._start = Spikes(rows), f4(start(86400 / step))
+        self.rare, self.lasting = Rare(rows), Lasting(rows)
+        self.ensemble, self.intervals = Ensemble(rows), calibrate.Intervals(rows)
         self.origins = np.full(RING, -1, np.int64)  # which five-minute block stands in each slot of the rings
         self.judged = np.full(sum(calibrate.PENDING), -1, np.int64)
 
@@ -139,7 +81,9 @@ class Block:
             "season": self.season,
             "level": self.level,
             "tail": self.tail,
+            "spikes": self.spikes,
             "rare": self.rare,
+            "lasting": self.lasting,
             "ensemble": self.ensemble,
             "intervals": self.intervals,
         }
@@ -151,6 +95,7 @@ class Block:
         with np.errstate(all="ignore"):
             seen = scales.there(x, self.life.unit)
             origin.follow(self, seen, True)
+            self.spikes.turn(local(self.tz, at))
             scored = self.score(at, seen, asked)
             self._publish(at, seen, scored, out)
             gap = self.level.missed * f4(self.step)
@@ -169,24 +114,28 @@ class Block:
         level, previous = self.level.now(x)
         day, week = self.season.at(local(self.tz, at), level, self.step)
         res = self.level.residuals(x, level, previous, day, week, self.step)
-        tiny = np.abs(x64).astype(f4)
-        tiny += f4(1)
-        tiny *= f4(1e-9)
-        np.copyto(tiny, f4(1e-9), where=~fresh)
+        least = np.abs(x64).astype(f4)
+        least += f4(1)
+        least *= f4(1e-9)
+        np.copyto(least, f4(1e-9), where=~fresh)
+        stride = self.ensemble.stride
+        first = f4(FIRST) * np.abs(x - self.ensemble.last)
+        np.maximum(least, np.where(stride > 0, f4(QUANTUM) * stride, first), out=least)
         size = np.abs(res.r)
         both = life.up.all() and life.down.all()
         sided = size[:4] if both else np.maximum(res.r[:4] * life.up, res.r[:4] * -life.down)
-        e, z, t = self.tail.score(sided, tiny)
-        edge = self.tail.edge(THRESHOLD)
+        less = self.spikes.shade + self._start
+        e, z, t = self.tail.score(sided, least, less)
+        caution = f4(CAUTION) * (f4(1) - np.minimum(life.age / f4(GROWN), f4(1)))
+        edge = self.tail.edge(caution + f4(THRESHOLD), least, less)
         expected = res.centre[SEASON]
-        least = scales.slack(life.least, life.least_relative, expected + start.astype(f4), life.unit)
-        edge += tiny
+        slack = scales.slack(life.least, life.least_relative, expected + start.astype(f4), life.unit)
         edge /= res.gain
         # what is expected lies always inside, also after a jump, when no value would be ordinary
-        upper = np.maximum((res.centre + edge).min(0), expected + least)
-        lower = np.minimum((res.centre - edge).max(0), expected - least)
+        upper = np.maximum((res.centre + edge).min(0), expected + slack)
+        lower = np.minimum((res.centre - edge).max(0), expected - slack)
         verdict = e.max(0)
-        np.copyto(verdict, f4(-1), where=np.abs(x - expected) < least)
+        np.copyto(verdict, f4(-1), where=np.abs(x - expected) < slack)
         np.copyto(verdict, f4(-np.inf), where=~fresh)
         # whichever way is harm: a dead exporter and lost traffic look like zero on every kind of metric
         zero = fresh & (x64 == 0) & life.missed & (life.origin + self.level.level != 0)
@@ -197,10 +146,21 @@ class Block:
         inside = states.copy()
         inside[ABSENT] &= self.rare.lasted[ABSENT] > 0  # one missed answer is not yet an absence
         verdict = np.maximum(verdict, self.rare.score(inside, life.age).max(0))
-        verdict -= f4(CAUTION) * (f4(1) - np.minimum(life.age / f4(GROWN), f4(1)))
+        verdict -= caution
+        away, odd = np.zeros(self.rows, bool), self.lasting.odd()
+        if len(odd):
+            away[odd] = self.lasting.away(odd, x, week)
+            away &= fresh
+            odd = odd[away[odd]]
+            verdict[odd] = np.fmax(verdict[odd], f4(THRESHOLD))
+            expected[odd] = week[odd] + self.lasting.kept[odd]
+            half = np.maximum(edge[SEASON, odd], slack[odd])
+            upper[odd], lower[odd] = expected[odd] + half, expected[odd] - half
         unknown = (life.seen < WARM) | (self.tail.graded < 20) | ~(fresh | inside[ABSENT])
         np.copyto(verdict, f4(np.nan), where=unknown)
-        return Scored(x, fresh, asked, expected, lower, upper, verdict, day, week, res, size, z, t, states)
+        return Scored(
+            x, fresh, asked, expected, lower, upper, verdict, day, week, res, size, z, t, states, away
+        )
 
     def learn(self, at: float, x64: F64, s: Scored, trust: Bools) -> None:
         """Teach the detector's models what is trusted."""
@@ -209,10 +169,19 @@ class Block:
         np.copyto(life.origin, x64, where=s.fresh & (self.ensemble.count == 0))
         limit = np.where(life.seen >= WARM, f4(3) * self.tail.scale, f4(np.inf))
         warm = on & (life.seen >= WARM)
-        self.season.learn(local(self.tz, at), s.x, s.day, s.week, limit[RAW], life.age, on, step)
+        usual = on & ~s.away  # an incident is not what this hour usually is
+        self.season.learn(local(self.tz, at), s.x, s.day, s.week, limit[RAW], life.age, usual, step)
         part = changes.share(life.changed, at)
         pace = 1.0 if part is None else changes.pace(part)
+        shift = self.level.shift.copy()
         self.level.learn(s.x, s.residuals, limit, s.fresh, on, step, pace)
+        odd = (s.e >= f4(THRESHOLD)) & (life.age >= f4(KNOWN))
+        if part is not None:
+            odd &= part >= 1  # what was just deployed may be elsewhere from now on
+        off = s.residuals.r[SEASON]
+        accepted = self.lasting.learn(odd, s.away, shift, off, on, step)
+        self.level.settle(accepted, s.x, s.week)
+        self.spikes.learn(s.t + self.spikes.shade + self._start, warm & (self.tail.graded > GRADED))
         self.tail.learn(s.size, s.z, s.t, life.seen, on, warm, 86400.0 / step, pace)
         self.rare.learn(s.states, s.asked, step)
         life.negative |= on & (x64 < 0)

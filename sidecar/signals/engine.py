@@ -152,7 +152,7 @@ class Engine(Rows):
             columns={name: column[: len(view.keys)] for name, column in self._columns.items()},
             limits=self._odds.lines(),
             skill=self._skill(),
-            groups=self._grouping.score(view, self.watches, self._columns["raw"]),
+            groups=self._grouping.score(view, self.watches, self._columns["raw"], self.step),
         )
 
     def _hold(self, columns: dict[str, Array]) -> bool:

@@ -120,17 +120,17 @@ def trial(name: str, past: F32, step: float, seed: int) -> Trial:
     def own(scores: F32) -> F32:
         return _score(model, _features(scores)[:, used])
 
-    calibrated = calibrate(over_time(past[first:second]), own(past[first:second]), step)
+    calibrated = calibrate(over_time(past[first:second], step), own(past[first:second]), step)
     joins = {h: one._replace(used=used) for h, one in calibrated.items() if one.shift >= MUTED}
     rest, rng = past[second:], np.random.default_rng(seed)
-    champion, theirs = over_time(rest), own(rest)
+    champion, theirs = over_time(rest, step), own(rest)
     fair = [h for h in joins if runs(join(joins[h], champion, theirs) >= 1) <= runs(champion >= 1)]
     one, other = shifts(rest.shape, rng), shifts(rest.shape, rng)
-    size = _size(rest, one)
+    size = _size(rest, one, step)
 
     def found(some: Shifts, how: str = "") -> Bools:
         shifted = put(rest, some, size)
-        said = over_time(shifted)
+        said = over_time(shifted, step)
         return _hit(join(joins[how], said, own(shifted)) if how else said, some)
 
     alone = found(other)
@@ -224,17 +224,19 @@ def put(past: F32, some: Shifts, size: float) -> F32:
 
 
 class Asked(NamedTuple):
-    """One group whose score is joined: who, its members' scores now f32[members], and the model when it is new."""
+    """One group whose score is joined: who, its members' scores now f32[members], seconds between ticks, and the model
+    when it is new."""
 
     group: Any
     raw: F32
+    step: float
     joined: Joined | None
 
 
 def answer(batch: Sequence[Asked]) -> list[float | None]:
     """What each group's model adds to the champion's score; None when this worker does not have it."""
     out: list[float | None] = []
-    for group, raw, fresh in batch:
+    for group, raw, step, fresh in batch:
         if fresh is not None:
             _MODELS[group] = fresh._replace(model=b""), pickle.loads(fresh.model)
             _one_thread()
@@ -243,7 +245,7 @@ def answer(batch: Sequence[Asked]) -> list[float | None]:
             continue
         joined, model = _MODELS[group]
         own = _score(model, _features(raw[None])[:, joined.used])
-        champion = over_time(raw[None])
+        champion = over_time(raw[None], step)
         out.append(float(join(joined, champion, own)[0] - champion[0]))
     return out
 
@@ -271,12 +273,13 @@ def _score(model: Any, x: F32) -> F32:
     return np.concatenate(parts).astype(f4)
 
 
-def _size(past: F32, some: Shifts) -> float:
+def _size(past: F32, some: Shifts, step: float) -> float:
     """Such that the champion finds about half."""
     lo, hi = 0.0, MOST * 2
     for _ in range(12):
         size = (lo + hi) / 2
-        lo, hi = (lo, size) if _hit(over_time(put(past, some, size)), some).mean() > 0.5 else (size, hi)
+        found = _hit(over_time(put(past, some, size), step), some).mean()
+        lo, hi = (lo, size) if found > 0.5 else (size, hi)
     return (lo + hi) / 2
 
 

@@ -1,20 +1,18 @@
 """Series that belong together are scored together: the metrics of one machine, the pods of one service.
 
 A group's oddness is the mean of its two oddest members (research/detection.md: better than the one oddest, than the
-mean of more, and than every model that was fitted to the members there), less what so many members make likely.
+mean of more, and than every model that was fitted to the members there), less what so many looks make likely.
 
-**The threshold.** A member's E is -log10 of the pages that it would raise in a day. If n members were independent, the
-mean of the two oddest would pass s at a rate that grows with n^2 and falls with 10^(-2s); if each had a twin, at one
-that grows with n and falls with 10^(-s). Either way the s of a wanted rate rises by log10(n): one E for ten times the
-members. Only coincidences of independent members would become rarer with shorter steps, and incidents are no
-coincidences: on the SMD machines (38 members) the rates are the same at one and at five minutes. So the step is not in
-it, and what is left is one number: up to `FREE` members the group's threshold is that of one series, above it
+**The threshold.** A member's E is -log10 of the pages that it would raise in a day. The more members and the more
+ticks a day, the more often two of them are odd at once by chance, so the threshold follows from the looks at the group
 
-    score = mean of the two largest E - log10(n / FREE),      in units of THRESHOLD
+    score = mean of the two largest scores - PER_DECADE * log10(members * ticks a day / FREE),      never raised
 
-which subtracts, since false pages fall tenfold for each E of a group too. Measured at score 1, in false pages a day:
-ASD .15 for one series, .06, .16, .16, .10, .09 for 2, 4, 8, 16, 19 members; SMD .19 for one, .06, .06, .17, .22, .17
-for 2, 4, 8, 16, 38. Members that are copies of one another are why small groups are not given a lower threshold.
+Were members independent the factor would be about 1 for members and -1 for ticks, as copies of one another 1 and 0;
+what is true lies between and was measured: at equal false pages a day (.13) the mean of the two largest is 0.7, 0.8,
+1.0, 1.0 for 4, 8, 16, 19 members of the ASD servers (5 minutes), and 0.7, 1.2, 1.5, 1.5, 1.8 for 4, 8, 16, 19, 38 of
+the SMD machines (1 minute): `python -m tests.quality.sizes`. Ticks are counted up to one a minute: shorter steps show
+no more incidents. Small groups are not given a lower threshold, since members may be copies of one another.
 """
 
 from __future__ import annotations
@@ -28,14 +26,16 @@ from sidecar.signals.block import CAP, THRESHOLD
 from sidecar.signals.models import Array, f4
 from sidecar.signals.snapshot import Groups, Members, Snapshot
 from sidecar.signals.watches import Watch
-from sidecar.types import F32, I64, Labels
+from sidecar.types import F32, F64, I64, Labels
 
 LEAST, MOST = (
     -3.0,
     CAP / THRESHOLD,
 )  # a member's score is clipped to this; one that is not known is as quiet as can be
 MANY_GONE = 1024  # groups that may be gone until their numbers are given up
-FREE = 7  # members up to which a group's threshold is that of one series
+FREE = 5000.0  # members times ticks a day up to which a group's threshold is that of one series
+PER_DECADE = 0.6  # of score, for ten times as many
+MINUTE = 1440.0  # ticks a day
 
 
 GroupId = tuple[tuple[str, str], Labels]
@@ -58,15 +58,15 @@ class Grouping:
             self._stamp, self._members = (view, watches), self._made(view, watches)
         return self._members
 
-    def score(self, view: series.View, watches: Mapping[str, Watch], raw: Array) -> Groups:
-        """How odd each group is, from the unclipped scores f32[rows]."""
+    def score(self, view: series.View, watches: Mapping[str, Watch], raw: Array, step: float) -> Groups:
+        """How odd each group is, from the unclipped scores f32[rows] of ticks every `step` seconds."""
         of = self.members(view, watches)
         if not len(of.rows):
             return Groups(of)
         mine = raw[of.rows]
         top = oddest(mine, of.starts)
         odd = np.nan_to_num(np.minimum(np.maximum(mine, f4(0)), f4(MOST)))
-        return Groups(of, combined(top, of.sizes), top, odd)
+        return Groups(of, combined(top, of.sizes, step), top, odd)
 
     def _made(self, view: series.View, watches: Mapping[str, Watch]) -> Members:
         before, self._known = self._known, {}
@@ -107,7 +107,7 @@ class Joint:
     def __call__(self, snapshot: Snapshot, others: Mapping[float, Snapshot]) -> Snapshot:
         """The snapshot with the scores of its groups made anew, where others have members of them too."""
         mine = snapshot.groups
-        top, sizes = mine.top.copy(), mine.of.sizes
+        top, sizes, steps = mine.top.copy(), mine.of.sizes, np.full(len(mine.raw), snapshot.step)
         shared = False
         for step, other in others.items() if len(mine.raw) else ():
             if step == snapshot.step or not len(other.groups.raw):
@@ -117,7 +117,12 @@ class Joint:
                 shared = True
                 top[:, here] = _two(top[:, here], other.groups.top[:, there])
                 sizes[here] += other.groups.of.sizes[there]
-        return snapshot._replace(groups=mine._replace(raw=combined(top, sizes))) if shared else snapshot
+                steps[here] = np.minimum(
+                    steps[here], step
+                )  # two looks at once are as many as the quicker one has
+        return (
+            snapshot._replace(groups=mine._replace(raw=combined(top, sizes, steps))) if shared else snapshot
+        )
 
     def _meet(self, one: Snapshot, other: Snapshot) -> tuple[I64, I64]:
         """Numbers of the groups that both have, in each; looked up only when the groups changed."""
@@ -140,13 +145,13 @@ def _two(one: F32, other: F32) -> F32:
     return out
 
 
-def together(raw: Array, starts: I64) -> F32:
+def together(raw: Array, starts: I64, step: float) -> F32:
     """Scores f32[groups] from members' unclipped scores f[members], those of group g from starts[g] to starts[g + 1].
 
-    >>> together(np.array([1, 3, 2, np.nan, 5, np.nan]), np.array([0, 3, 5, 6]))
+    >>> together(np.array([1, 3, 2, np.nan, 5, np.nan]), np.array([0, 3, 5, 6]), 60.0)
     array([2.5, 1. , nan], dtype=float32)
     """
-    return combined(oddest(raw, starts), np.diff(starts))
+    return combined(oddest(raw, starts), np.diff(starts), step)
 
 
 def oddest(raw: Array, starts: I64) -> F32:
@@ -165,22 +170,23 @@ def oddest(raw: Array, starts: I64) -> F32:
     return out
 
 
-def combined(top: F32, sizes: I64) -> F32:
+def combined(top: F32, sizes: I64, step: float | F64) -> F32:
     """Score f32[groups] of groups of so many members, from their two oddest f32[2, groups]."""
     second = np.where(np.isnan(top[1]), top[0], top[1])
-    return np.asarray((top[0] + second) * f4(0.5) - excess(sizes), f4)
+    return np.asarray((top[0] + second) * f4(0.5) - excess(sizes, step), f4)
 
 
-def excess(sizes: I64) -> F32:
-    """What so many members add to the score by their number alone f32[groups].
+def excess(sizes: I64, step: float | F64) -> F32:
+    """What so many looks at so many members add to the score by chance f32[groups].
 
-    >>> excess(np.array([1, 7, 19, 38, 200])).round(2)
-    array([0.  , 0.  , 0.48, 0.82, 1.62], dtype=float32)
+    >>> excess(np.array([1, 3, 19, 38, 200]), 60.0).round(2)
+    array([0.  , 0.  , 0.44, 0.62, 1.06], dtype=float32)
     """
-    return (np.log10(np.maximum(sizes, FREE) / FREE) / THRESHOLD).astype(f4)
+    looks = sizes * np.minimum(86400.0 / step, MINUTE)
+    return np.asarray(PER_DECADE * np.log10(np.maximum(looks / FREE, 1)), f4)
 
 
-def over_time(raw: Array) -> F32:
+def over_time(raw: Array, step: float) -> F32:
     """Score f32[times] of one group whose members' unclipped scores are f[times, members]."""
     times, members = raw.shape
-    return together(raw.reshape(-1), np.arange(times + 1) * members)
+    return together(raw.reshape(-1), np.arange(times + 1) * members, step)

@@ -78,5 +78,5 @@ def begin_again(copies: Block, rows: I64) -> None:
     copies.level.missed[rows] = AWAY
     copies.life.presence[rows] *= DOUBT
     copies.life.since[rows] = copies.life.doubted[rows] = np.nan
-    copies.rare.lasted[:, rows] = 0
+    copies.rare.lasted[:, rows] = copies.lasting.lasted[rows] = 0
     copies.tail.below[:, rows], copies.tail.peak[:, rows] = QUIET, 0

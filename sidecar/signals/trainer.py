@@ -119,7 +119,7 @@ class Trainer:
         of, raw = snapshot.groups.of, snapshot.columns["raw"]
         ids = [(snapshot.step, (of.names[g], of.labels[g])) for g in places]
         batch = [
-            fits.Asked(id, raw[rows], None if id in self._sent else self._adopted[id].joined)
+            fits.Asked(id, raw[rows], snapshot.step, None if id in self._sent else self._adopted[id].joined)
             for id, rows in zip(ids, places.values(), strict=True)
         ]
         said = await self._ask(min(snapshot.step / 2, PATIENCE), fits.answer, batch)

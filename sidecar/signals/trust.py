@@ -15,8 +15,9 @@ from typing import NamedTuple
 import numpy as np
 
 from sidecar.signals import series
-from sidecar.signals.block import Block, Life
+from sidecar.signals.block import Block
 from sidecar.signals.calendar import Planned
+from sidecar.signals.life import Life
 from sidecar.signals.models import Array, f4
 from sidecar.signals.models.level import MISSED
 from sidecar.signals.selectors import Matcher, valid

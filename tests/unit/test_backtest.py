@@ -104,7 +104,7 @@ def test_a_jump_pages_once_with_its_reason() -> None:
     recording.values[310:316] += 60
     said = run([recording], STEP, ["raw", "why"])[0]
     raw = said["raw"][:, 0]
-    found = pages(recording.at, raw, 2.0, STEP)
+    found = pages(recording.at, raw, 1.0, STEP)
     assert [page.start for page in found] == [recording.at[310]]
     assert recording.at[315] <= found[0].end <= recording.at[318]  # falling back is odd as well
     assert why.words(int(said["why"][found[0].row, 0]), up=True).startswith(("far above", "rose"))

@@ -162,7 +162,7 @@ def test_latency_up_at_equal_load_is_caught_inside_the_marginal_range(world: Wor
         return 1 - 0.4 * min(1.0, i / 30)
 
     def shift(i: float) -> float:
-        return 1.25 if i >= 40 else 1.0
+        return 1.3 if i >= 40 else 1.0
 
     said = lived(loaded(state), world, 80, low, shift)
     seen = world.value("latency", START - np.arange(4 * 288) * 300.0)

@@ -121,9 +121,9 @@ def test_every_model_is_fitted_judged_and_asked(name: str, monkeypatch: pytest.M
     past, model = uneven(), fits._fit(name, uneven())
     joined = fits.Joined(name, fits.pickle.dumps(model), np.arange(8), "max", 1.0, 0.0, 0.0)
     monkeypatch.setattr(fits, "_MODELS", {})
-    (answered,) = fits.answer([fits.Asked("g", past[0], joined)])
-    alone = max(float(over_time(past[:1])[0]), float(fits._score(model, past[:1])[0]))
-    assert answered == pytest.approx(alone - float(over_time(past[:1])[0]), abs=1e-4)
+    (answered,) = fits.answer([fits.Asked("g", past[0], STEP, joined)])
+    alone = max(float(over_time(past[:1], STEP)[0]), float(fits._score(model, past[:1])[0]))
+    assert answered == pytest.approx(alone - float(over_time(past[:1], STEP)[0]), abs=1e-4)
     pools = importlib.import_module("threadpoolctl").threadpool_info()
     assert {pool["num_threads"] for pool in pools} == {1}
 
@@ -136,5 +136,5 @@ def test_the_extras_bring_what_their_models_import() -> None:
 
 
 def test_a_worker_that_does_not_have_a_model_says_so() -> None:
-    assert fits.answer([fits.Asked("unknown", np.zeros(3, np.float32), None)]) == [None]
-    assert over_time(np.zeros((1, 3), np.float32)).tolist() == [0.0]
+    assert fits.answer([fits.Asked("unknown", np.zeros(3, np.float32), STEP, None)]) == [None]
+    assert over_time(np.zeros((1, 3), np.float32), STEP).tolist() == [0.0]

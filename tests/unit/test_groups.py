@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sidecar.config import presets
 from sidecar.signals.expose import Exposition, ExpositionConfig, render
 from sidecar.signals.frame import Vector
-from sidecar.signals.groups import FREE, LEAST, MOST, Grouping, Joint, excess, over_time, together
+from sidecar.signals.groups import LEAST, MOST, Grouping, Joint, excess, over_time, together
 from sidecar.signals.series import View
 from sidecar.signals.snapshot import Known, Snapshot
 from sidecar.signals.watches import Watch
@@ -23,17 +23,20 @@ SCORE = st.one_of(st.floats(-20, 40, width=32), st.just(float("nan")))
 GROUPS = st.lists(st.lists(SCORE, min_size=1, max_size=12), min_size=1, max_size=6)
 
 
+STEP = 60.0
+
+
 def flat(groups: list[list[float]]) -> tuple[F32, I64]:
     starts = np.cumsum([0, *map(len, groups)])
     return np.array([e for group in groups for e in group], np.float32), starts
 
 
-def plainly(members: list[float]) -> float:
+def plainly(members: list[float], step: float = STEP) -> float:
     """The same in the words of the definition."""
     if all(np.isnan(members)):
         return np.nan
     e = sorted(LEAST if np.isnan(m) else min(max(m, LEAST), MOST) for m in members)[-2:]
-    return sum(e) / len(e) - float(excess(np.array([len(members)]))[0])
+    return sum(e) / len(e) - float(excess(np.array([len(members)]), step)[0])
 
 
 @settings(deadline=None)
@@ -42,7 +45,7 @@ def test_the_score_is_the_mean_of_the_two_oddest_less_what_their_number_adds(
     groups: list[list[float]],
 ) -> None:
     want = [plainly(group) for group in groups]
-    np.testing.assert_allclose(together(*flat(groups)), want, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(together(*flat(groups), STEP), want, rtol=1e-5, atol=1e-5)
 
 
 @settings(deadline=None)
@@ -50,24 +53,27 @@ def test_the_score_is_the_mean_of_the_two_oddest_less_what_their_number_adds(
 def test_groups_do_not_touch_and_the_order_of_members_does_not_matter(
     groups: list[list[float]], random
 ) -> None:  # type: ignore[no-untyped-def]
-    said = together(*flat(groups))
+    said = together(*flat(groups), STEP)
     for i, group in enumerate(groups):
-        np.testing.assert_array_equal(together(*flat([group])), said[i : i + 1])
+        np.testing.assert_array_equal(together(*flat([group]), STEP), said[i : i + 1])
     order = list(range(len(groups)))
     random.shuffle(order)
     mixed = [random.sample(groups[i], len(groups[i])) for i in order]
-    np.testing.assert_array_equal(together(*flat(mixed)), said[order])
+    np.testing.assert_array_equal(together(*flat(mixed), STEP), said[order])
 
 
-def test_the_threshold_means_the_same_for_few_and_for_many_members() -> None:
-    """Of members with a twin each, E exponential as the tail promises: pages at 1 are as many for 16 as for 200."""
+def test_the_threshold_grows_with_members_and_ticks_a_day() -> None:
+    """Of members with a twin each, E exponential as the tail promises: ten times as many page not much more often."""
     rng, ticks = np.random.default_rng(1), 50_000
     rates = []
-    for n in (16, 200):
+    for n in (16, 160):
         alone = -np.log10(1 - rng.random((ticks, n // 2))) / 0.9 - 2
-        rates.append((over_time(np.repeat(alone, 2, axis=1)) >= 1).mean())
-    assert rates[1] == pytest.approx(rates[0], rel=0.35)
-    assert (excess(np.arange(1, FREE + 1)) == 0).all()
+        rates.append((over_time(np.repeat(alone, 2, axis=1), STEP) >= 1).mean())
+    assert rates[0] < rates[1] < 3 * rates[0]
+    few = np.arange(1, 18)
+    assert (excess(few, 300.0) == 0).all(), "at five minutes a group of 17 is as one series"
+    assert excess(few, 60.0)[-1] > 0.4
+    np.testing.assert_array_equal(excess(few, 15.0), excess(few, 60.0))
 
 
 def grouped(keys: list[bytes], watches: dict[str, Watch], of: list[str]) -> dict[object, list[int]]:
@@ -176,7 +182,7 @@ def part(step: float, at: float, members: list[list[float]], labels: list[str]) 
     columns = {name: np.resize(column, len(keys)) for name, column in made.columns.items()} | {"raw": raw}
     return made._replace(
         at=Instant(at), step=step, keys=keys, watch_of=view.watch_of, rows=view.rows, watches=watches,
-        columns=columns, groups=Grouping().score(view, watches, raw),
+        columns=columns, groups=Grouping().score(view, watches, raw, step),
     )  # fmt: skip
 
 
@@ -189,7 +195,7 @@ def test_members_of_several_steps_are_scored_as_if_they_were_of_one(
     known.publish(part(15.0, START, [a for a, _ in pairs], names))
     known.publish(part(300.0, START, [[1.0], *(b for _, b in reversed(pairs))], ["alone", *reversed(names)]))
     said = known.publish(part(15.0, START + 15, [a for a, _ in pairs], names))
-    want = [plainly(a + b) for a, b in pairs]
+    want = [plainly(a + b, 15.0) for a, b in pairs]
     np.testing.assert_allclose(said.groups.raw, want, rtol=1e-5, atol=1e-5)
     slow = known.snapshots[300.0]
     at = [slow.groups.of.labels.index((("g", name),)) for name in names]

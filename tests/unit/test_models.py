@@ -5,18 +5,31 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sidecar.signals.block import Block
+from sidecar.signals.block import THRESHOLD, Block
 from sidecar.signals.calibrate import Intervals
 from sidecar.signals.ensemble import Ensemble
 from sidecar.signals.models import Columns, conditional
+from sidecar.signals.models.lasting import Lasting
 from sidecar.signals.models.level import Level
 from sidecar.signals.models.rare import Rare
 from sidecar.signals.models.season import Season, knots
+from sidecar.signals.models.spikes import Spikes
 from sidecar.signals.models.tail import Tail
 from sidecar.signals.snapshot import COLUMNS
 from sidecar.types import F64
 
-MODELS = (Season, Level, Tail, Rare, Ensemble, Intervals, conditional.Conditional, conditional.of(8))
+MODELS = (
+    Season,
+    Level,
+    Tail,
+    Spikes,
+    Lasting,
+    Rare,
+    Ensemble,
+    Intervals,
+    conditional.Conditional,
+    conditional.of(8),
+)
 START = 1_700_000_100.0
 STEP = 60.0
 
@@ -153,7 +166,7 @@ def test_the_edge_of_the_band_is_where_the_score_reaches_one() -> None:
         band = block.score(now, x[-1], asked)
         for edge in (band.lower, band.upper):
             e = block.score(now, edge.astype(np.float64) + block.life.origin, asked).e
-            np.testing.assert_allclose(e, 0.9, atol=0.02)
+            np.testing.assert_allclose(e, THRESHOLD, atol=0.02)
 
 
 def test_knots_are_exact_on_the_hour() -> None:

@@ -51,7 +51,7 @@ class Site:
 
     def snapshot(self, raw: F32, view: View = VIEW) -> Snapshot:
         self.now = Instant(self.now + STEP)
-        groups = self._grouping.score(view, WATCHES, raw)
+        groups = self._grouping.score(view, WATCHES, raw, STEP)
         return Snapshot(
             self.now, STEP, view.keys, view.watch_of, view.rows, WATCHES, {"raw": raw}, NOTHING, {}, groups=groups
         )  # fmt: skip

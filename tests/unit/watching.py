@@ -128,4 +128,4 @@ class Bench:
 def band(snapshot: Snapshot, row: int = 0) -> bool:
     """Whether a row has a band that is not trivial, and a verdict."""
     c = {name: float(column[row]) for name, column in snapshot.columns.items()}
-    return bool(5 < c["lower"] < c["expected"] < c["upper"] < 15 and c["score"] >= 0 and 9 < c["f60"] < 11)
+    return bool(0 < c["lower"] < c["expected"] < c["upper"] < 20 and c["score"] >= 0 and 9 < c["f60"] < 11)

@@ -1,8 +1,8 @@
 """Where the series is now: a short level, its shift against the profile, its last value, five- and sixty-point means.
 
-Four residuals are scored (research/detection.md): against the level, against profile and shift, against the last value,
-and the five-point mean of the seasonal residual against the sixty-point one; a fifth, the raw seasonal residual, is
-only scaled. Weights are per point of a minute or longer, and per minute where points come faster.
+Four residuals are scored (research/detection.md): against the level, against the week's profile and shift, against the
+last value, and the five-point mean of the residual of the week against the sixty-point one; a fifth, the raw residual
+of the day, is only scaled. Weights are per point of a minute or longer, and per minute where points come faster.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 
 from sidecar.signals.models import Columns, Field, f4
-from sidecar.types import F32, Bools
+from sidecar.types import F32, I64, Bools
 
 ALPHA, ALPHA_TAU = 0.1, 600.0  # weight of a point in the short level, and its time where points come faster
 MISSED = 3  # ticks after which level and difference start again
@@ -61,8 +61,8 @@ class Level(Columns):
         centre[SEASON] = week
         centre[SEASON] += self.shift
         centre[DIFF] = previous
-        # r = mean5 + a5 (x - day - mean5) - mean60, solved for x
-        centre[MEAN] = day + self.mean5 + (self.mean60 - self.mean5) / a5
+        # r = mean5 + a5 (x - week - mean5) - mean60, solved for x
+        centre[MEAN] = week + self.mean5 + (self.mean60 - self.mean5) / a5
         gain = np.ones((4, 1), f4)
         gain[MEAN] = a5
         r = np.empty((5, len(x)), f4)
@@ -86,11 +86,17 @@ class Level(Columns):
         clip = np.minimum(np.maximum(res.r, -limit), limit)
         np.copyto(self.level, res.level + a * clip[LEVEL], where=on)
         np.copyto(self.previous, x, where=on)
+        seasonal = res.r[SEASON] + self.shift
+        soft = np.minimum(np.maximum(seasonal, f4(-2) * limit[RAW]), f4(2) * limit[RAW])
         self.shift += a * g * clip[SEASON]
-        soft = np.minimum(np.maximum(res.r[RAW], f4(-2) * limit[RAW]), f4(2) * limit[RAW])
         self.mean5 += f4(_weight(5, 2, step)) * g * (soft - self.mean5)
         self.mean60 += f4(_weight(60, 4, step)) * g * (soft - self.mean60)
         self.missed = np.where(fresh, f4(0), self.missed + f4(1))
+
+    def settle(self, rows: I64, x: F32, week: F32) -> None:
+        """Start again at x in these rows."""
+        self.level[rows] = self.previous[rows] = x[rows]
+        self.shift[rows] = self.mean5[rows] = self.mean60[rows] = x[rows] - week[rows]
 
 
 def _weight(points: float, least: float, step: float) -> float:

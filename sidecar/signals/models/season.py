@@ -19,6 +19,7 @@ DAY, WEEK = 86400.0, 604800.0
 DAY_KNOTS, WEEK_KNOTS = 96, 168
 DAY_MEMORY = 14.0  # days
 WEEK_MEMORY = 4.0  # visits
+PRIOR = 0.25  # visits that a known day stands for
 
 
 class Knots(NamedTuple):
@@ -76,9 +77,10 @@ class Season(Columns):
     ) -> None:
         """Move the knots around `at` towards x, by at most `limit`; `age` in days, `day` and `week` as from `at()`."""
         whole = np.floor(age)
+        weeks = np.floor(whole / f4(7)) + f4(PRIOR) * (whole >= 1)
         for table, said, known, period, count, memory in (
             (self.day, day, whole, DAY, DAY_KNOTS, DAY_MEMORY),
-            (self.week, week, np.floor(whole / f4(7)), WEEK, WEEK_KNOTS, WEEK_MEMORY),
+            (self.week, week, weeks, WEEK, WEEK_KNOTS, WEEK_MEMORY),
         ):
             k = knots(at, period, count, step)
             rate = np.maximum(f4(1) / (known * f4(k.visits) + f4(k.ticks + 1)), f4(1.0 / (k.visits * memory)))
@@ -93,9 +95,10 @@ class Season(Columns):
                     row += f4(weight) * move
                     fresh = np.isnan(row)
                     if fresh.any():
-                        # the first visit of a week knot trusts the day only halfway once the day is known
-                        half = np.where(age < 1, f4(1), f4(0.5))
-                        np.copyto(row, x if table is self.day else day + (x - day) * half, where=fresh & on)
+                        # a known day stands for visits of the week: an incident must not be usual while it lasts
+                        np.copyto(
+                            row, x if table is self.day else np.where(whole < 1, x, day), where=fresh & on
+                        )
 
 
 def _between(table: F32, k: Knots) -> F32:

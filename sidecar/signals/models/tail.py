@@ -3,7 +3,8 @@
 Method: research/detection.md (after Siffer et al., "Anomaly Detection in Streams with Extreme Value Theory", KDD 2017).
 Each channel's residual is divided by a robust scale and by the root mean square of its past, and the excess of runs
 over a tracked threshold `u`, which is crossed about once a day, gives the expected rate of pages:
-E = -log10(expected pages per day); E = 1 is once in ten days.
+E = -log10(expected pages per day); E = 1 is once in ten days. Where `u` starts depends on how many samples a day has:
+the largest of fewer is smaller.
 """
 
 from __future__ import annotations
@@ -23,6 +24,11 @@ CLIP = 3.0  # a residual moves a scale by at most this many scales
 SCALE_DAYS, RMS_DAYS = 14.0, 20.0
 XI_PRIOR, XI_WEIGHT, XI_MIN, RUNS_MAX = 0.2, 20.0, 0.15, 50.0
 GAIN, GAP = 0.03, 2
+START, START_PER_DAY, FEWER = (
+    3.0,
+    288.0,
+    0.1,
+)  # exp(u) at first with so many samples a day, and its power for fewer
 GRADED = 10  # ticks for the heavy scale before the tail counts
 QUIET = 255
 
@@ -33,7 +39,7 @@ class Tail(Columns):
     fields: ClassVar = {
         "scale": Field((CHANNELS + 1,)),
         "square": Field((CHANNELS,)),
-        "threshold": Field((CHANNELS,), math.log(3.0)),
+        "threshold": Field((CHANNELS,)),
         "slope": Field((CHANNELS,), 1 / (XI_PRIOR * LN10)),
         "excess": Field((CHANNELS,)),
         "runs": Field((CHANNELS,)),
@@ -44,6 +50,7 @@ class Tail(Columns):
     scale: F32
     square: F32
     threshold: F32
+    """u, less what it was at first (`start`)."""
     slope: F32
     """1 / (xi ln 10): decades of rarity per unit of log excess."""
     excess: F32
@@ -53,26 +60,29 @@ class Tail(Columns):
     """Ticks since the run was last above the threshold, saturating."""
     graded: F32
 
-    def score(self, size: F32, tiny: F32) -> tuple[F32, F32, F32]:
-        """E f32[channels, rows] of residual sizes, and what `learn` needs: z and log of the tempered z."""
-        z = size / (self.scale[:CHANNELS] + tiny)
+    def score(self, size: F32, least: F32, less: F32) -> tuple[F32, F32, F32]:
+        """E f32[channels, rows] of residual sizes, and what `learn` needs: z and log of the tempered z, which is `less`
+        by what is usual at this hour and by `start`. No scale f32[channels, rows] is taken for smaller than `least`."""
+        z = np.asarray(size / np.maximum(self.scale[:CHANNELS], least), f4)
         np.minimum(z, f4(1e6), out=z)
         t = np.sqrt(self.square)
         t += f4(1)
         np.divide(z, t, out=t)
         np.maximum(t, f4(1e-6), out=t)
         np.log(t, out=t)
+        t -= less
         e = t - self.threshold
         e *= self.slope
         return e, z, t
 
-    def edge(self, e: float) -> F32:
+    def edge(self, e: F32, least: F32, less: F32) -> F32:
         """The residual size f32[channels, rows] at which E reaches `e`: where the band ends."""
-        out = f4(e) / self.slope
+        out = e / self.slope
         out += self.threshold
+        out += less
         np.exp(out, out=out)
         out *= f4(1) + np.sqrt(self.square)
-        out *= self.scale[:CHANNELS]
+        out *= np.maximum(self.scale[:CHANNELS], least)
         return out
 
     def learn(
@@ -142,3 +152,12 @@ class Tail(Columns):
             (f4(XI_WEIGHT * XI_PRIOR) + self.excess[at]) / (f4(XI_WEIGHT) + self.runs[at]), f4(XI_MIN)
         )
         self.slope[at] = f4(1 / LN10) / xi
+
+
+def start(per_day: float) -> float:
+    """Log threshold of a fresh row with so many samples a day.
+
+    >>> round(math.exp(start(288.0)), 2), round(math.exp(start(24.0)), 2)
+    (3.0, 2.34)
+    """
+    return math.log(START) + FEWER * min(0.0, math.log(per_day / START_PER_DAY))
