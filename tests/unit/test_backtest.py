@@ -44,20 +44,31 @@ def test_a_row_knows_nothing_of_later_rows() -> None:
         np.testing.assert_array_equal(one[name][: 3 * DAY], two[name])
 
 
-@pytest.mark.parametrize("apart", [5 * 604800.0, 86400.0 + 449.9])
+@pytest.mark.parametrize("apart", [5 * 604800.0, 86400.0 + 449.9, -100 * 86400.0 + 13])
 def test_files_of_one_step_run_together_as_they_would_alone(apart: float) -> None:
-    """Also when one begins within the other, a part of a step later."""
+    """Also when one begins within the other, a part of a step later, or has a gap where the other has none."""
     one, two = wave(3), wave(3, seed=2, start=START + apart)
     for recording in (one, two):
         recording.values[250:253] += 30
-    together = run([one, two], STEP, ["raw"])
+    here = np.r_[0:200, 240 : len(one.at)]
+    one = Recording("a", one.at[here], one.values[here])
+    together = run([one, two], STEP, ["raw", "confidence"])
     for alone, joined in zip((one, two), together, strict=True):
-        by_itself = run([alone], STEP, ["raw"])[0]["raw"]
+        by_itself = run([alone], STEP, ["raw", "confidence"])[0]
         assert np.isfinite(joined["raw"]).sum() > 2 * DAY
-        if apart % STEP == 0:
-            np.testing.assert_allclose(joined["raw"], by_itself, rtol=1e-4, atol=1e-4)
-        else:  # profiles are read a part of a step off
-            np.testing.assert_allclose(np.maximum(joined["raw"], 0), np.maximum(by_itself, 0), atol=0.5)
+        for name, column in by_itself.items():
+            np.testing.assert_array_equal(joined[name], column)
+
+
+def test_a_clock_is_followed_without_looking_ahead() -> None:
+    """One that jumps by 0.4 steps, and jitters: each sample is a tick, and the rows before do not know of it."""
+    whole, rng = wave(8), np.random.default_rng(3)
+    late = Recording("a", whole.at + rng.uniform(-200, 200, len(whole.at)), whole.values)
+    late.at[3 * DAY :] += 0.4 * STEP
+    said = run([late], STEP, ["raw", "observed"])[0]
+    before = run([Recording("a", late.at[: 3 * DAY], late.values[: 3 * DAY])], STEP, ["raw"])[0]["raw"]
+    np.testing.assert_array_equal(said["raw"][: 3 * DAY], before)
+    np.testing.assert_array_equal(said["observed"][4 * DAY :], late.values[4 * DAY :])
 
 
 def test_late_samples_and_a_gap_cost_no_row() -> None:
