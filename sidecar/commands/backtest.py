@@ -28,7 +28,7 @@ from sidecar.signals.watches import DIRECTIONS, Watch, WatchConfig, from_config
 from sidecar.telemetry import Telemetry
 from sidecar.types import F64, ConfigError, Duration, Instant, PromantisError
 
-COLUMNS = (*SAID.values(), *FORECASTS.values(), "why")
+COLUMNS = (*SAID.values(), *FORECASTS.values(), "why", "age")
 CHOICE = (0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0)  # scores whose pages a day are shown
 FINE, STEPS = 20_000, (60.0, 300.0, 900.0, 3600.0)  # a query's points per series at most, and steps instead
 MOST = 10_000_000  # samples of a query: what is said of them has to fit in memory
@@ -183,7 +183,7 @@ class Told(NamedTuple):
     at: F64
     step: float
     said: Mapping[str, Array]
-    """Columns of the engine by name, with `value`; of a group only `raw`."""
+    """Columns of the engine by name, with `value`; of a group only `raw` and `confidence`."""
     pages: list[Page]
     reasons: list[str]
     grouped: bool
@@ -211,8 +211,8 @@ def _told(
 ) -> list[Told]:
     """Write a file's outputs; what there is to tell of it."""
     many = len(file.columns) > 1
-    scores = [groups.over_time(one["raw"]) for one in said] if many else []
-    recorded.write(out, file, said, np.concatenate(scores) if many else None)
+    together = [_together(one) for one in said] if many else []
+    recorded.write(out, file, said, together)
     told = list[Told]()
     for i, (r, columns) in enumerate(zip(file.recordings, said, strict=True)):
         suffix = f"[{r.name}]" if r.name else ""
@@ -222,14 +222,20 @@ def _told(
             reasons = [_reason(mine, page.row) for page in found]
             told.append(Told(name + suffix, r.at, file.step, mine, found, reasons, False))
         if many:
-            found = backtest.pages(r.at, scores[i], threshold, file.step)
+            found = backtest.pages(r.at, together[i]["raw"], threshold, file.step)
             reasons = [_oddest(columns["raw"][page.row], file.columns) for page in found]
             name = f"{file.name}.group{suffix}"
-            told.append(Told(name, r.at, file.step, {"raw": scores[i]}, found, reasons, True))
+            told.append(Told(name, r.at, file.step, together[i], found, reasons, True))
     if plotter:
         for one in told:
             plotter.draw(recorded.safe(one.name), one.at, one.said, one.pages)
     return told
+
+
+def _together(said: Mapping[str, Array]) -> dict[str, Array]:
+    """What is said of the columns of a file as one group."""
+    score = groups.over_time(said["raw"])
+    return {"raw": score, "confidence": groups.believed(score, said["raw"], said["age"])}
 
 
 def _reason(said: Mapping[str, Array], row: int) -> str:

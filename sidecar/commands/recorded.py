@@ -158,15 +158,18 @@ def _number(cell: str) -> bool:
 # --------------------------------------------------------------------------- writing
 
 
-def write(out: Path, file: File, said: Sequence[Mapping[str, Array]], group: Array | None) -> None:
+def write(
+    out: Path, file: File, said: Sequence[Mapping[str, Array]], group: Sequence[Mapping[str, Array]]
+) -> None:
     """One file for each value column, and one for the group: an output row for each input row."""
     fixed = _Fixed(file)
     for j, name in enumerate(file.outputs):
         mine = {key: np.concatenate([one[key][:, j] for one in said]) for key in said[0]}
         mine["value"] = np.concatenate([r.values[:, j] for r in file.recordings])
         fixed.write(out / f"{name}.csv", mine)
-    if group is not None:
-        fixed.write(out / f"{safe(file.name)}.group.csv", {"raw": group})
+    if group:
+        mine = {key: np.concatenate([one[key] for one in group]) for key in group[0]}
+        fixed.write(out / f"{safe(file.name)}.group.csv", mine)
 
 
 class _Fixed:

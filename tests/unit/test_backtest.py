@@ -218,6 +218,22 @@ def test_several_series_in_one_file_are_told_apart(tmp_path: Path) -> None:
     assert [r["score"] for r in both if r["series"] == "b"] == alone
 
 
+def test_a_group_has_a_confidence_that_rises_with_its_score(tmp_path: Path) -> None:
+    one, two = wave(6), wave(6, seed=2)
+    one.values[500:506] += 60
+    two.values[500:506] += 30
+    rows: list[Row] = [["timestamp", "a", "b"]]
+    rows += [[*a, b[1]] for a, b in zip(rows_of(one)[1:], rows_of(two)[1:], strict=True)]
+    assert backtest(tmp_path / "out", write(tmp_path / "x.csv", rows)) == 0
+    group = read(tmp_path / "out" / "x.group.csv")
+    peak = max(group[100:], key=lambda row: float(row["score"]))
+    assert group.index(peak) in range(500, 506)
+    assert peak == max(group[100:], key=lambda row: float(row["confidence"]))
+    assert 0.5 < float(peak["confidence"]) < 1
+    assert {row["confidence"] for row in group if row["score"][:1] == "-"} == {"0.0"}
+    assert [row["confidence"] == "" for row in group] == [row["score"] == "" for row in group]
+
+
 def test_labels_are_not_read(tmp_path: Path) -> None:
     rows = [[*row, "label" if i == 0 else i % 2] for i, row in enumerate(rows_of(wave(2)))]
     other = [[*row[:2], "label" if i == 0 else ""] for i, row in enumerate(rows)]
