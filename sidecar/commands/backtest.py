@@ -8,6 +8,7 @@ import datetime
 import math
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -61,35 +62,54 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Replay, write what the engine says of each row, print what would have paged. 1: Prometheus did not answer."""
+    """Replay, write what the engine says of each row, print what would have paged. 1: Prometheus did not answer;
+    2: of the files some could not be read, and the others were replayed."""
     began, out, config = time.monotonic(), Path(args.out), config_from(args)
     watch = settings(args, config)
     plotter = Plotter(out, args.threshold) if args.plot else None
+    bad = 0
     try:
-        files = [recorded.read(Path(name)) for name in args.csv or ()] or [
-            asyncio.run(_asked(config, watch, args.days, _step(args, config)))
-        ]
+        if args.csv:
+            files, bad = _read(args.csv)
+        else:
+            files = [asyncio.run(_asked(config, watch, args.days, _step(args, config)))]
     except ConfigError:
         raise
     except PromantisError as error:
         print(f"promantis: {error}", file=sys.stderr)
         return 1
-    if twice := {file.name for file in files if sum(other.name == file.name for other in files) > 1}:
-        raise ConfigError("--csv", f"several files are called {min(twice)!r}: their outputs would be one")
+    names = [name for file in files for name in (*file.outputs, *[file.group] * file.grouped)]
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise ConfigError(
+            "--csv", f"two outputs would be called {twice[0]}.csv: rename a file, or run it alone"
+        )
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"--out {out}", error.strerror or str(error)) from None
-    for file in files:
-        for column in file.skipped:
-            print(f"{file.name}: column {column!r} has no numbers and is left out", file=sys.stderr)
     told = list[Told]()
     for file, said in _replayed(files, watch):
         told += _told(file, said, out, args.threshold, plotter)
-    print("\n".join([*paged(told, args.threshold, args.top), "", *choice(told, args.threshold)]))
-    rows = sum(len(one.at) for one in told)
-    print(f"\n{rows} rows of {len(told)} series in {out}, {time.monotonic() - began:.0f} s")
-    return 0
+    if told:
+        print("\n".join([*paged(told, args.threshold, args.top), "", *choice(told, args.threshold)]))
+        rows = sum(len(one.at) for one in told)
+        print(f"\n{rows} rows of {len(told)} series in {out}, {time.monotonic() - began:.0f} s")
+    if bad and told:
+        print(f"promantis: {bad} of {len(args.csv)} files could not be read, see above", file=sys.stderr)
+    return 2 if bad else 0
+
+
+def _read(names: Sequence[str]) -> tuple[list[File], int]:
+    """The files, and how many could not be read; what is wrong with them is printed."""
+    files = list[File]()
+    for name in names:
+        try:
+            files.append(recorded.read(Path(name)))
+        except ConfigError as error:
+            print(f"promantis: {error}", file=sys.stderr)
+        else:
+            print("".join(f"{note}\n" for note in files[-1].notes), end="", file=sys.stderr)
+    return files, len(names) - len(files)
 
 
 def settings(args: argparse.Namespace, config: Config) -> Watch:
@@ -170,7 +190,8 @@ async def _asked(config: Config, watch: Watch, days: float, step: float) -> File
     times, values = times[there[0] :], values[there[0] :]
     names = [",".join("=".join(pair) for pair in series.labels(key)) or "series" for key in keys]
     text = [f"{time:.3f}".rstrip("0").rstrip(".") for time in times.tolist()]
-    return File("query", [Recording("", times, values, keys)], names, text, {}, [], step)
+    rows = [np.arange(len(times))]
+    return File("query", [Recording("", times, values, keys)], rows, names, text, {}, [], step)
 
 
 # --------------------------------------------------------------------------- replay
@@ -210,7 +231,7 @@ def _told(
     file: File, said: list[dict[str, Array]], out: Path, threshold: float, plotter: Plotter | None
 ) -> list[Told]:
     """Write a file's outputs; what there is to tell of it."""
-    many = len(file.columns) > 1
+    many = file.grouped
     together = [_together(one) for one in said] if many else []
     recorded.write(out, file, said, together)
     told = list[Told]()

@@ -156,32 +156,55 @@ def backtest(out: Path, *files: Path, more: tuple[str, ...] = ()) -> int:
 
 def test_dirty_csv_in_one_row_out_for_each_row_in(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     one = wave(3)
-    rows: list[Row] = [["timestamp", "cpu", "a/b", "label", "pod", "split"]]
-    rows += [[int(t), v, v * 2, 0, "x,1", "train"] for t, v in zip(one.at, one.values[:, 0], strict=True)]
+    rows: list[Row] = [
+        [" Timestamp", "cpu", "a/b", "Label", "pod", "Split", "", "issue", "point_label", "POD"]
+    ]
+    rows += [
+        [int(t), v, v * 2, i % 2, "x,1", "train", i, 1, 0, ""]
+        for i, (t, v) in enumerate(zip(one.at, one.values[:, 0], strict=True))
+    ]
     rows[10], rows[11] = rows[11], rows[10]  # out of order
     rows.insert(20, rows[20])  # duplicated
-    rows[30] = ["", 1, 1, 0, "", "train"]  # nobody knows when
+    rows[30][0] = ""  # nobody knows when
+    rows[35][0] = "noon"
     rows[40][1] = ""  # no value
     rows[50][1] = "NaN"
-    path = write(tmp_path / "vm.csv.gz", rows)
+    rows[55][1] = rows[56][1] = "null"
+    rows[60] = rows[60][:4]
+    path = write(tmp_path / "vm.CSV.gz", rows)
     assert backtest(tmp_path / "out", path) == 0
     said = capsys.readouterr()
     assert "1 (groups)" in said.out
-    assert said.err == "vm: column 'pod' has no numbers and is left out\n"
-    for name in ("vm.cpu.csv", "vm.a_b.csv", "vm.group.csv"):
+    assert said.err.splitlines() == [
+        f"{path}:31: timestamp: not a time: ''; the line is left out (2 more such)",
+        f"{path}:56: cpu: not a number: 'null'; the cell is taken as empty (1 more such)",
+        f"{path}: column 'pod' has no numbers and is left out",
+    ]
+    given = [row for i, row in enumerate(rows) if i not in (0, 30, 35, 60)]
+    for name in ("vm.cpu.csv", "vm.a_b.csv", "vm.POD.csv", "vm.group.csv"):
         text = (tmp_path / "out" / name).read_text()
         assert text.partition("\n")[0] == HEADER
         out = read(tmp_path / "out" / name)
-        assert len(out) == len(rows) - 2
-        assert [float(r["timestamp"]) for r in out] == sorted(float(r["timestamp"]) for r in out)
-        assert out[-1]["score"]
-        assert {(r["label"], r["split"]) for r in out} == {("0", "train")}
+        assert [(r["timestamp"], r["label"], r["split"]) for r in out] == [
+            (str(row[0]), str(row[3]), "train") for row in given
+        ]
+        assert bool(out[-1]["score"]) == (name != "vm.POD.csv")
         times = [r["timestamp"] for r in out]
         first = times.index(next(t for t, u in itertools.pairwise(times) if t == u))
         assert out[first] == out[first + 1]
     assert out[-1]["value"] == out[-1]["upper"] == ""
     cpu = read(tmp_path / "out" / "vm.cpu.csv")
-    assert [r["value"] for r in cpu].count("") == 2
+    assert [r["value"] for r in cpu] == [str(row[1]) if isinstance(row[1], float) else "" for row in given]
+
+
+def test_order_of_rows_is_kept_and_does_not_matter(tmp_path: Path) -> None:
+    rows = rows_of(wave(3))
+    mixed = [rows[0], *np.random.default_rng(1).permutation(np.array(rows[1:], object)).tolist()]
+    files = [write(tmp_path / f"{name}.csv", some) for name, some in (("a", rows), ("b", mixed))]
+    assert backtest(tmp_path / "out", *files) == 0
+    a, b = (read(tmp_path / "out" / file.name) for file in files)
+    assert [r["timestamp"] for r in b] == [str(row[0]) for row in mixed[1:]]
+    assert sorted(b, key=lambda r: r["timestamp"]) == a
 
 
 def test_times_as_people_write_them(tmp_path: Path) -> None:
@@ -193,14 +216,16 @@ def test_times_as_people_write_them(tmp_path: Path) -> None:
     space: list[Row] = [[" timestamp", "value"]]
     space += [[str(s).replace("T", " "), row[1]] for s, row in zip(stamps, plain[1:], strict=True)]
     milli: list[Row] = [plain[0], *([int(str(row[0])) * 1000, row[1]] for row in plain[1:])]
+    nano: list[Row] = [plain[0], *([int(str(row[0])) * 10**9, row[1]] for row in plain[1:])]
+    nano.insert(5, [10**25, 1])  # no time
     files = [
         write(tmp_path / f"{name}.csv", rows)
-        for name, rows in (("plain", plain), ("iso", iso), ("space", space), ("milli", milli))
+        for name, rows in (("plain", plain), ("iso", iso), ("space", space), ("milli", milli), ("nano", nano))
     ]
     files[3].write_bytes(b"\xef\xbb\xbf" + files[3].read_bytes())
     assert backtest(tmp_path / "out", *files) == 0
     scores = [[r["score"] for r in read(tmp_path / "out" / file.name)] for file in files]
-    assert scores[0] == scores[1] == scores[2] == scores[3]
+    assert scores[0] == scores[1] == scores[2] == scores[3] == scores[4]
     assert scores[0][-1]
     assert read(tmp_path / "out" / "iso.csv")[0]["timestamp"] == iso[1][0]
 
@@ -288,18 +313,23 @@ HEAD: Row = ["timestamp", "value"]
 @pytest.mark.parametrize(
     ("rows", "words"),
     [
-        ([HEAD], "needs a header with timestamp and at least one value column, and rows"),
+        ([HEAD], ":1: has a header and no rows"),
+        ([], ":1: needs a header with timestamp and at least one value column; has nothing"),
         (
-            [["timestamp", "label"], [1, 1]],
-            "needs a header with timestamp and at least one value column, and rows",
+            [["timestamp", "label", ""], [1, 1, 1]],
+            ":1: needs a header with timestamp and at least one value column; has timestamp, label",
+        ),
+        (
+            [["time", "value"], [1, 1]],
+            ":1: needs a header with timestamp and at least one value column; has time, value",
         ),
         ([HEAD, ["yesterday", 1]], ":2: timestamp: not a time: 'yesterday'"),
-        ([HEAD, [1, 1], ["nan", 1]], ":3: timestamp: not a time: 'nan'"),
-        ([HEAD, [1, 1], ["", 1], [2, "much"]], ":4: value: not a number: 'much'"),
-        ([HEAD, [1, 1], [2]], ":3: has 1 cells, the header has 2"),
+        ([HEAD, ["nan", 1], ["inf", 1]], ":2: timestamp: not a time: 'nan'"),
+        ([HEAD, [2]], ":2: has 1 cells, the header has 2"),
+        ([HEAD, [2, 3, 4]], ":2: has 3 cells, the header has 2"),
         ([["timestamp", "a", "a"], [1, 1, 1]], ":1: two columns are called 'a'"),
         ([HEAD, [1, "x"], [2, "y"]], "has no column with numbers"),
-        ([HEAD, ["", 1]], "has no row with a time"),
+        ([HEAD, ["", 1]], ":2: timestamp: not a time: ''"),
     ],
 )
 def test_wrong_files_are_named(
@@ -321,7 +351,26 @@ def test_what_cannot_be_read_or_written_is_named(tmp_path: Path, capsys: pytest.
     assert backtest(good, good) == 2
     assert f"--out {good}: File exists" in capsys.readouterr().err
     assert backtest(tmp_path / "out", good, good) == 2
-    assert "--csv: several files are called 'x': their outputs would be one" in capsys.readouterr().err
+    assert "--csv: two outputs would be called x.csv: rename a file" in capsys.readouterr().err
+    quoted = tmp_path / "q.csv"
+    quoted.write_text('timestamp,value\n1,2\n2,"3" 4\n')
+    assert backtest(tmp_path / "out", quoted) == 2
+    assert f"{quoted}:3: cannot be read: " in capsys.readouterr().err
+
+
+def test_a_file_that_cannot_be_read_costs_no_other(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good, bad = write(tmp_path / "x.csv", rows_of(wave(2))), write(tmp_path / "y.csv", [HEAD])
+    assert backtest(tmp_path / "out", bad, good, tmp_path / "z.csv") == 2
+    said = capsys.readouterr()
+    assert [line.partition(": ")[2] for line in said.err.splitlines()] == [
+        f"{bad}:1: has a header and no rows",
+        f"{tmp_path / 'z.csv'}: cannot be read: No such file or directory",
+        "2 of 3 files could not be read, see above",
+    ]
+    assert len(read(tmp_path / "out" / "x.csv")) == 2 * DAY
+    assert "192 rows of 1 series" in said.out
 
 
 @pytest.mark.parametrize(
