@@ -329,7 +329,7 @@ def paged(told: Sequence[Told], threshold: float, top: int) -> list[str]:
 
 def choice(told: Sequence[Told], threshold: float) -> list[str]:
     """Pages a day at other thresholds, so that one can be chosen."""
-    table = [("score", "pages", "a day and series", "series that page", "the noisiest", "a day")]
+    table = [("score", "pages", "per series and day", "series that page", "the noisiest", "per day")]
     for words, mine in (
         ("", [one for one in told if not one.grouped]),
         (" (groups)", [one for one in told if one.grouped]),

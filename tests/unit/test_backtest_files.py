@@ -332,12 +332,20 @@ def test_pictures_need_matplotlib(
     assert capsys.readouterr().err == "promantis: --plot: needs matplotlib: pip install 'promantis[plot]'\n"
 
 
-def test_pictures(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
+def test_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    figure = pytest.importorskip("matplotlib.figure").Figure
+    drawn, save = list[list[str]](), figure.savefig
+
+    def saved(self: Any, *args: Any, **more: Any) -> None:
+        drawn.append([text.get_text() for text in self.axes[0].get_legend().get_texts()])
+        save(self, *args, **more)
+
+    monkeypatch.setattr(figure, "savefig", saved)
     rows: list[Row] = [["timestamp", "a", "b"], *([*row, row[1]] for row in rows_of(wave(2))[1:])]
     assert backtest(tmp_path / "out", write(tmp_path / "x.csv", rows), more=("--plot",)) == 0
     for name in ("x.a.png", "x.b.png", "x.group.png"):
         assert (tmp_path / "out" / name).read_bytes().startswith(b"\x89PNG")
+    assert drawn == [["expected, with its band", "value"]] * 2 + [["confidence"]]
 
 
 def test_config_file_gives_the_zone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
