@@ -48,7 +48,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--threshold", type=float, default=1.0, help="score that pages (default 1)")
     parser.add_argument("--top", type=int, default=20, help="pages that are printed (default 20)")
-    parser.add_argument("--plot", action="store_true", help="draw DIR/<name>.png (needs promantis[plot])")
+    parser.add_argument("--plot", action="store_true", help="draw DIR/<name>.png (needs matplotlib)")
     parser.add_argument("--direction", choices=DIRECTIONS, default="both", help="which way is odd")
     parser.add_argument("--min-deviation", type=float, default=0.0, help="smaller deviations are nothing")
     parser.add_argument(

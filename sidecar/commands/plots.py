@@ -22,7 +22,7 @@ class Plotter:
         try:
             figure = importlib.import_module("matplotlib.figure")
         except ImportError:
-            raise ConfigError("--plot", "needs matplotlib: pip install 'promantis[plot]'") from None
+            raise ConfigError("--plot", "needs matplotlib: pip install matplotlib") from None
         self._new: Any = figure.Figure  # without pyplot there is no window and no global state
 
     def draw(self, name: str, at: F64, said: Mapping[str, Array], pages: Sequence[Page]) -> Path:

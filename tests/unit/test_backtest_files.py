@@ -329,7 +329,7 @@ def test_pictures_need_matplotlib(
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     assert backtest(tmp_path, write(tmp_path / "x.csv", rows_of(wave(1))), more=("--plot",)) == 2
-    assert capsys.readouterr().err == "promantis: --plot: needs matplotlib: pip install 'promantis[plot]'\n"
+    assert capsys.readouterr().err == "promantis: --plot: needs matplotlib: pip install matplotlib\n"
 
 
 def test_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
