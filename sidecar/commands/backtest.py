@@ -8,6 +8,7 @@ import datetime
 import math
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -26,12 +27,12 @@ from sidecar.signals.history import POINTS, SAMPLES
 from sidecar.signals.models import Array
 from sidecar.signals.watches import DIRECTIONS, SCALES, Watch, WatchConfig, from_config
 from sidecar.telemetry import Telemetry
-from sidecar.types import F64, ConfigError, Duration, Instant, PromantisError
+from sidecar.types import ConfigError, Duration, Instant, PromantisError
 
-COLUMNS = (*SAID.values(), *FORECASTS.values(), "why")
+COLUMNS = (*SAID.values(), *FORECASTS.values(), "why", "age")
 CHOICE = (0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0)  # scores whose pages a day are shown
 FINE, STEPS = 20_000, (60.0, 300.0, 900.0, 3600.0)  # a query's points per series at most, and steps instead
-MOST = 10_000_000  # samples of a query: what is said of them has to fit in memory
+MOST = 10_000_000  # samples that run together: what is said of them has to fit in memory
 WIDE = 44
 
 
@@ -47,7 +48,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--threshold", type=float, default=1.0, help="score that pages (default 1)")
     parser.add_argument("--top", type=int, default=20, help="pages that are printed (default 20)")
-    parser.add_argument("--plot", action="store_true", help="draw DIR/<name>.png (needs promantis[plot])")
+    parser.add_argument("--plot", action="store_true", help="draw DIR/<name>.png (needs matplotlib)")
     parser.add_argument("--direction", choices=DIRECTIONS, default="both", help="which way is odd")
     parser.add_argument("--min-deviation", type=float, default=0.0, help="smaller deviations are nothing")
     parser.add_argument(
@@ -64,35 +65,54 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Replay, write what the engine says of each row, print what would have paged. 1: Prometheus did not answer."""
+    """Replay, write what the engine says of each row, print what would have paged. 1: Prometheus did not answer;
+    2: of the files some could not be read, and the others were replayed."""
     began, out, config = time.monotonic(), Path(args.out), config_from(args)
     watch = settings(args, config)
     plotter = Plotter(out, args.threshold) if args.plot else None
+    bad = 0
     try:
-        files = [recorded.read(Path(name)) for name in args.csv or ()] or [
-            asyncio.run(_asked(config, watch, args.days, _step(args, config)))
-        ]
+        if args.csv:
+            files, bad = _read(args.csv)
+        else:
+            files = [asyncio.run(_asked(config, watch, args.days, _step(args, config)))]
     except ConfigError:
         raise
     except PromantisError as error:
         print(f"promantis: {error}", file=sys.stderr)
         return 1
-    if twice := {file.name for file in files if sum(other.name == file.name for other in files) > 1}:
-        raise ConfigError("--csv", f"several files are called {min(twice)!r}: their outputs would be one")
+    names = [name for file in files for name in (*file.outputs, *[file.group] * file.grouped)]
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise ConfigError(
+            "--csv", f"two outputs would be called {twice[0]}.csv: rename a file, or run it alone"
+        )
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"--out {out}", error.strerror or str(error)) from None
-    for file in files:
-        for column in file.skipped:
-            print(f"{file.name}: column {column!r} has no numbers and is left out", file=sys.stderr)
     told = list[Told]()
-    for file, said in _replayed(files, watch):
-        told += _told(file, said, out, args.threshold, plotter)
-    print("\n".join([*paged(told, args.threshold, args.top), "", *choice(told, args.threshold)]))
-    rows = sum(len(one.at) for one in told)
-    print(f"\n{rows} rows of {len(told)} series in {out}, {time.monotonic() - began:.0f} s")
-    return 0
+    for batch in _batches(files):
+        told += _replayed(batch, watch, out, args.threshold, plotter)
+    if told:
+        print("\n".join([*paged(told, args.threshold, args.top), "", *choice(told, args.threshold)]))
+        rows = sum(one.rows for one in told)
+        print(f"\n{rows} rows of {len(told)} series in {out}, {time.monotonic() - began:.0f} s")
+    if bad and told:
+        print(f"promantis: {bad} of {len(args.csv)} files could not be read, see above", file=sys.stderr)
+    return 2 if bad else 0
+
+
+def _read(names: Sequence[str]) -> tuple[list[File], int]:
+    """The files, and how many could not be read; what is wrong with them is printed."""
+    files = list[File]()
+    for name in names:
+        try:
+            files.append(recorded.read(Path(name)))
+        except ConfigError as error:
+            print(f"promantis: {error}", file=sys.stderr)
+        else:
+            print("".join(f"{note}\n" for note in files[-1].notes), end="", file=sys.stderr)
+    return files, len(names) - len(files)
 
 
 def settings(args: argparse.Namespace, config: Config) -> Watch:
@@ -174,66 +194,105 @@ async def _asked(config: Config, watch: Watch, days: float, step: float) -> File
     times, values = times[there[0] :], values[there[0] :]
     names = [",".join("=".join(pair) for pair in series.labels(key)) or "series" for key in keys]
     text = [f"{time:.3f}".rstrip("0").rstrip(".") for time in times.tolist()]
-    return File("query", [Recording("", times, values, keys)], names, text, {}, [], step)
+    rows = [np.arange(len(times))]
+    return File("query", [Recording("", times, values, keys)], rows, names, text, {}, [], step)
 
 
 # --------------------------------------------------------------------------- replay
 
 
+class Alarm(NamedTuple):
+    """A page with what stood there at its peak; of a group value and band are NaN."""
+
+    page: Page
+    reason: str
+    value: float
+    lower: float
+    upper: float
+
+
 class Told(NamedTuple):
-    """What was said of one series or group."""
+    """What is printed of one series or group; the rows themselves are written and gone."""
 
     name: str
-    at: F64
-    step: float
-    said: Mapping[str, Array]
-    """Columns of the engine by name, with `value`; of a group only `raw`."""
-    pages: list[Page]
-    reasons: list[str]
+    rows: int
+    days: float
+    """With a score."""
+    alarms: list[Alarm]
+    counts: Mapping[float, int]
+    """Pages by threshold."""
     grouped: bool
 
-    @property
-    def days(self) -> float:
-        """Days with a score."""
-        return max(float(np.isfinite(self.said["raw"]).sum()) * self.step / 86400, 1e-9)
 
-
-def _replayed(files: Sequence[File], watch: Watch) -> Iterator[tuple[File, list[dict[str, Array]]]]:
-    """Files of one step run together."""
+def _batches(files: Sequence[File]) -> Iterator[list[File]]:
+    """Files of one step, as many as can run together: what is said of them has to fit in memory."""
     by_step: dict[float, list[File]] = {}
     for file in files:
         by_step.setdefault(file.step, []).append(file)
-    for step, same in by_step.items():
-        every = [r for file in same for r in file.recordings]
-        said = iter(backtest.run(every, step, COLUMNS, watch))
+    for same in by_step.values():
+        batch, size = list[File](), 0
         for file in same:
-            yield file, [next(said) for _ in file.recordings]
+            mine = len(file.times) * len(file.columns)
+            if batch and size + mine > MOST:
+                yield batch
+                batch, size = [], 0
+            batch.append(file)
+            size += mine
+        yield batch
+
+
+def _replayed(
+    files: Sequence[File], watch: Watch, out: Path, threshold: float, plotter: Plotter | None
+) -> list[Told]:
+    """Run files of one step together, and write what is said of them."""
+    every = [r for file in files for r in file.recordings]
+    said, told = backtest.run(every, files[0].step, COLUMNS, watch), list[Told]()
+    for file in files:
+        mine, said = said[: len(file.recordings)], said[len(file.recordings) :]
+        told += _told(file, mine, out, threshold, plotter)
+    return told
 
 
 def _told(
     file: File, said: list[dict[str, Array]], out: Path, threshold: float, plotter: Plotter | None
 ) -> list[Told]:
     """Write a file's outputs; what there is to tell of it."""
-    many = len(file.columns) > 1
-    scores = [groups.over_time(one["raw"], file.step) for one in said] if many else []
-    recorded.write(out, file, said, np.concatenate(scores) if many else None)
+    together = [_together(one, file.step) for one in said] if file.grouped else []
+    recorded.write(out, file, said, together)
     told = list[Told]()
     for i, (r, columns) in enumerate(zip(file.recordings, said, strict=True)):
-        suffix = f"[{r.name}]" if r.name else ""
-        for j, name in enumerate(file.outputs):
-            mine = {key: column[:, j] for key, column in columns.items()} | {"value": r.values[:, j]}
+        every = [
+            (name, {key: column[:, j] for key, column in columns.items()} | {"value": r.values[:, j]})
+            for j, name in enumerate(file.outputs)
+        ]
+        for name, mine in [*every, *((file.group, one) for one in together[i : i + 1])]:
+            whole = name + (f"[{r.name}]" if r.name else "")
             found = backtest.pages(r.at, mine["raw"], threshold, file.step)
-            reasons = [_reason(mine, page.row) for page in found]
-            told.append(Told(name + suffix, r.at, file.step, mine, found, reasons, False))
-        if many:
-            found = backtest.pages(r.at, scores[i], threshold, file.step)
-            reasons = [_oddest(columns["raw"][page.row], file.columns) for page in found]
-            name = f"{file.name}.group{suffix}"
-            told.append(Told(name, r.at, file.step, {"raw": scores[i]}, found, reasons, True))
-    if plotter:
-        for one in told:
-            plotter.draw(recorded.safe(one.name), one.at, one.said, one.pages)
+            grouped = "value" not in mine
+            reasons = [
+                _oddest(columns["raw"][page.row], file.columns) if grouped else _reason(mine, page.row)
+                for page in found
+            ]
+            alarms = [Alarm(*of, *_stood(mine, of[0].row)) for of in zip(found, reasons, strict=True)]
+            days = max(float(np.isfinite(mine["raw"]).sum()) * file.step / 86400, 1e-9)
+            counts = {at: backtest.count(r.at, mine["raw"], at, file.step) for at in (*CHOICE, threshold)}
+            told.append(Told(whole, len(r.at), days, alarms, counts, grouped))
+            if plotter:
+                plotter.draw(recorded.safe(whole), r.at, mine, found)
     return told
+
+
+def _stood(said: Mapping[str, Array], row: int) -> tuple[float, float, float]:
+    value, lower, upper = (
+        float(said[key][row]) if key in said else math.nan for key in ("value", "lower", "upper")
+    )
+    return value, lower, upper
+
+
+def _together(said: Mapping[str, Array], step: float) -> dict[str, Array]:
+    """What is said of the columns of a file as one group."""
+    score = groups.over_time(said["raw"], step)
+    return {"raw": score, "confidence": groups.believed(score, said["raw"], said["age"])}
 
 
 def _reason(said: Mapping[str, Array], row: int) -> str:
@@ -253,42 +312,35 @@ def _oddest(raw: Array, names: Sequence[str]) -> str:
 
 def paged(told: Sequence[Told], threshold: float, top: int) -> list[str]:
     """The oddest pages, by series and time; the rest is counted."""
-    every = [(one, page, reason) for one in told for page, reason in zip(one.pages, one.reasons, strict=True)]
+    every = [(one, alarm) for one in told for alarm in one.alarms]
     if not every:
         return [f"Nothing would have paged at score {threshold:g}."]
-    peaks = sorted((page.peak for _, page, _ in every), reverse=True)
-    shown = (
-        [entry for entry in every if entry[1].peak >= peaks[min(top, len(peaks)) - 1]][:top]
-        if top > 0
-        else []
-    )
+    peaks = sorted((alarm.page.peak for _, alarm in every), reverse=True)
+    least = peaks[min(top, len(peaks)) - 1] if top > 0 else math.inf
+    shown = [entry for entry in every if entry[1].page.peak >= least][: max(top, 0)]
     table = [("series", "from (UTC)", "for", "score", "value", "usual", "why")]
-    for one, page, reason in shown:
-        value, lower, upper = (
-            float(one.said[key][page.row]) if key in one.said else math.nan
-            for key in ("value", "lower", "upper")
-        )
+    for one, (page, reason, value, lower, upper) in shown:
         usual = f"{lower:.4g} to {upper:.4g}" if math.isfinite(lower) else "-"
         lasted = str(Duration(max(1, round(page.end - page.start))))
         number = f"{value:.4g}" if math.isfinite(value) else "-"
         table.append((_short(one.name), _utc(page.start), lasted, f"{page.peak:.1f}", number, usual, reason))
     lines = [f"What would have paged at score {threshold:g}:", *_aligned(table)]
     if rest := len(every) - len(shown):
-        of = len({one.name for one, _, _ in every})
+        of = len({one.name for one, _ in every})
         lines.append(f"and {rest} more; {len(every)} pages on {of} of {len(told)} series (--top shows more)")
     return lines
 
 
 def choice(told: Sequence[Told], threshold: float) -> list[str]:
     """Pages a day at other thresholds, so that one can be chosen."""
-    table = [("score", "pages", "a day and series", "series that page", "the noisiest", "a day")]
+    table = [("score", "pages", "per series and day", "series that page", "the noisiest", "per day")]
     for words, mine in (
         ("", [one for one in told if not one.grouped]),
         (" (groups)", [one for one in told if one.grouped]),
     ):
         days = sum(one.days for one in mine)
         for score in sorted({*CHOICE, threshold}) if mine else ():
-            counts = [backtest.count(one.at, one.said["raw"], score, one.step) for one in mine]
+            counts = [one.counts[score] for one in mine]
             worst = max(range(len(mine)), key=lambda i: counts[i] / mine[i].days)
             noisy = (
                 (_short(mine[worst].name), f"{counts[worst] / mine[worst].days:.3f}")

@@ -22,11 +22,11 @@ class Plotter:
         try:
             figure = importlib.import_module("matplotlib.figure")
         except ImportError:
-            raise ConfigError("--plot", "needs matplotlib: pip install 'promantis[plot]'") from None
+            raise ConfigError("--plot", "needs matplotlib: pip install matplotlib") from None
         self._new: Any = figure.Figure  # without pyplot there is no window and no global state
 
     def draw(self, name: str, at: F64, said: Mapping[str, Array], pages: Sequence[Page]) -> Path:
-        """One picture: the band and the value above (a group has none), the score below, pages shaded."""
+        """One picture: band and value above (of a group its confidence), the score below, pages shaded."""
         figure = self._new(figsize=(14, 6), layout="constrained")
         value = said.get("value")
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
@@ -40,7 +40,10 @@ class Plotter:
             low, high = np.nanpercentile(value, [0, 100]) if np.isfinite(value).any() else (0.0, 1.0)
             room = 0.2 * (high - low) or 1.0
             upper.set_ylim(low - room, high + room)
-            upper.legend(loc="upper left", fontsize="small")
+        else:
+            upper.plot(when, said["confidence"], color="black", linewidth=0.7, label="confidence")
+            upper.set_ylim(0, 1)
+        upper.legend(loc="upper left", fontsize="small")
         lower.plot(when, np.maximum(said["raw"], 0), color="tab:red", linewidth=0.7)
         lower.axhline(self._threshold, color="black", linewidth=0.7, linestyle="--")
         lower.set_ylabel("score")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ from sidecar.signals.models.season import WEEK
 from sidecar.signals.watches import Watch
 from sidecar.types import F64, I64, Bools, Instant
 
+PHASE = 50  # rows that the phase of a clock is the mean of
 GAP = 2  # steps between two runs over the threshold that are one page
 
 
@@ -46,10 +48,12 @@ def run(
 
     Recordings of one step run together as columns of one engine, watched as `settings` says. Clocks
     that lie weeks apart are moved onto one another by whole weeks, so that hour and weekday stay (in UTC: other zones
-    change their clocks between), and their phases onto one grid; of samples of one tick the first counts.
+    change their clocks between), and their phases onto one grid; of samples of one tick the first counts. What is said
+    of a recording is the same whichever others run beside it.
     """
     watch = msgspec.structs.replace(settings or Watch("backtest", "", "config", step), step=step)
-    base = min(float(r.at[0]) for r in recordings)
+    first = min(float(r.at[0]) for r in recordings)
+    base = math.floor(first / WEEK) * WEEK  # on no file's clock, so that each is told alone as together
     ticks = [_ticks(r, base, step, watch.tz == UTC) for r in recordings]
     keys = [list(r.keys) or _nameless(i, r) for i, r in enumerate(recordings)]
     every = [key for mine in keys for key in mine]
@@ -85,11 +89,17 @@ def _nameless(number: int, r: Recording) -> list[bytes]:
 
 
 def _ticks(r: Recording, base: float, step: float, move: bool) -> I64:
-    """Number of the tick of each row. Samples come somewhere around a phase of the step: that is what is rounded."""
-    since = r.at - base - (np.floor((r.at[0] - base) / WEEK) * WEEK if move else 0)
-    turn = np.exp(2j * np.pi * since / step)
-    phase = float(np.angle(turn.mean())) / (2 * np.pi) * step
-    return np.asarray(np.round((since - phase) / step), np.int64)
+    """Number of the tick of each row. Samples come somewhere around a phase of the step, which is followed row by row:
+    no row's tick depends on a later one."""
+    times, rows = np.unique(r.at, return_inverse=True)
+    since = (times - base - (np.floor((r.at[0] - base) / WEEK) * WEEK if move else 0)) / step
+    phase, tick, ticks = float(since[0] - np.round(since[0])), -math.inf, list[float]()
+    for n, x in enumerate(since.tolist(), 1):
+        tick = max(tick, float(round(x - phase)))
+        ticks.append(tick)
+        phase += min(max(x - phase - tick, -0.5), 0.5) / min(n, PHASE)
+        phase -= math.trunc(phase)  # of a clock that runs fast or slow one tick is left out or doubled
+    return np.asarray(ticks, np.int64)[rows]
 
 
 def _answer(keys: list[bytes], x: F64, vanishing: Bools) -> Vector:

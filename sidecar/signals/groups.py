@@ -21,7 +21,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from sidecar.signals import series
+from sidecar.signals import calibrate, series
 from sidecar.signals.block import CAP, THRESHOLD
 from sidecar.signals.models import Array, f4
 from sidecar.signals.snapshot import Groups, Members, Snapshot
@@ -190,3 +190,13 @@ def over_time(raw: Array, step: float) -> F32:
     """Score f32[times] of one group whose members' unclipped scores are f[times, members]."""
     times, members = raw.shape
     return together(raw.reshape(-1), np.arange(times + 1) * members, step)
+
+
+def believed(score: Array, raw: Array, age: Array) -> F32:
+    """Confidence f32[times] in scores of one group, as in those of a series that is as old as its members are: the
+    mean age f[times, members] of those with a score in raw f[times, members]. Empty where the score is.
+    """
+    known = ~np.isnan(raw)
+    mean = np.where(known, age, 0).sum(1) / np.maximum(known.sum(1), 1)
+    odd = np.clip(score, 0, MOST).astype(f4)
+    return calibrate.confidence(odd, mean.astype(f4), np.ones(len(odd), f4))

@@ -1,39 +1,14 @@
-"""Replaying recorded metrics: one row out per row in, only the past is used, and what cannot be read is named."""
+"""Replaying recorded metrics: only the past is used, and whoever else is replayed does not matter."""
 
 from __future__ import annotations
-
-import csv
-import gzip
-import io
-import itertools
-import json
-import sys
-from datetime import UTC, datetime
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from sidecar.__main__ import main
 from sidecar.signals import why
 from sidecar.signals.backtest import Page, Recording, count, pages, run
 from sidecar.signals.watches import Watch
-
-STEP, DAY = 900.0, 96
-START = 1_700_000_100.0
-HEADER = (
-    "timestamp,value,label,split,score,confidence,expected,lower,upper,"
-    "forecast_15m,lower_15m,upper_15m,forecast_30m,lower_30m,upper_30m,forecast_60m,lower_60m,upper_60m"
-)
-Row = list[object]
-
-
-def wave(days: float, seed: int = 1, start: float = START) -> Recording:
-    rng = np.random.default_rng(seed)
-    at = start + np.arange(int(days * DAY)) * STEP
-    return Recording(
-        "a", at, 50 + 10 * np.sin(at / 86400 * 2 * np.pi)[:, None] + rng.normal(0, 1, (len(at), 1))
-    )
+from tests.unit.waves import DAY, START, STEP, wave
 
 
 def test_a_row_knows_nothing_of_later_rows() -> None:
@@ -44,20 +19,31 @@ def test_a_row_knows_nothing_of_later_rows() -> None:
         np.testing.assert_array_equal(one[name][: 3 * DAY], two[name])
 
 
-@pytest.mark.parametrize("apart", [5 * 604800.0, 86400.0 + 449.9])
+@pytest.mark.parametrize("apart", [5 * 604800.0, 86400.0 + 449.9, -100 * 86400.0 + 13])
 def test_files_of_one_step_run_together_as_they_would_alone(apart: float) -> None:
-    """Also when one begins within the other, a part of a step later."""
+    """Also when one begins within the other, a part of a step later, or has a gap where the other has none."""
     one, two = wave(3), wave(3, seed=2, start=START + apart)
     for recording in (one, two):
         recording.values[250:253] += 30
-    together = run([one, two], STEP, ["raw"])
+    here = np.r_[0:200, 240 : len(one.at)]
+    one = Recording("a", one.at[here], one.values[here])
+    together = run([one, two], STEP, ["raw", "confidence"])
     for alone, joined in zip((one, two), together, strict=True):
-        by_itself = run([alone], STEP, ["raw"])[0]["raw"]
+        by_itself = run([alone], STEP, ["raw", "confidence"])[0]
         assert np.isfinite(joined["raw"]).sum() > 2 * DAY
-        if apart % STEP == 0:
-            np.testing.assert_allclose(joined["raw"], by_itself, rtol=1e-4, atol=1e-4)
-        else:  # profiles are read a part of a step off
-            np.testing.assert_allclose(np.maximum(joined["raw"], 0), np.maximum(by_itself, 0), atol=0.5)
+        for name, column in by_itself.items():
+            np.testing.assert_array_equal(joined[name], column)
+
+
+def test_a_clock_is_followed_without_looking_ahead() -> None:
+    """One that jumps by 0.4 steps, and jitters: each sample is a tick, and the rows before do not know of it."""
+    whole, rng = wave(8), np.random.default_rng(3)
+    late = Recording("a", whole.at + rng.uniform(-200, 200, len(whole.at)), whole.values)
+    late.at[3 * DAY :] += 0.4 * STEP
+    said = run([late], STEP, ["raw", "observed"])[0]
+    before = run([Recording("a", late.at[: 3 * DAY], late.values[: 3 * DAY])], STEP, ["raw"])[0]["raw"]
+    np.testing.assert_array_equal(said["raw"][: 3 * DAY], before)
+    np.testing.assert_array_equal(said["observed"][4 * DAY :], late.values[4 * DAY :])
 
 
 def test_late_samples_and_a_gap_cost_no_row() -> None:
@@ -116,239 +102,3 @@ def test_runs_near_each_other_are_one_page() -> None:
     assert pages(at, score, 1, 60.0) == [Page(1, 60, 120, 2), Page(4, 240, 420, 3), Page(9, 540, 600, 5)]
     assert count(at, score, 1, 60.0) == 3
     assert (pages(at, score, 6, 60.0), count(at, score, 6, 60.0)) == ([], 0)
-
-
-# --------------------------------------------------------------------------- files
-
-
-def write(path: Path, rows: list[Row]) -> Path:
-    text = io.StringIO()
-    csv.writer(text).writerows(rows)
-    data = text.getvalue().encode()
-    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
-    return path
-
-
-def rows_of(recording: Recording, name: str = "value") -> list[Row]:
-    values = zip(recording.at, recording.values[:, 0], strict=True)
-    return [["timestamp", name], *([int(at), value] for at, value in values)]
-
-
-def read(path: Path) -> list[dict[str, str]]:
-    with path.open() as handle:
-        return list(csv.DictReader(handle))
-
-
-def backtest(out: Path, *files: Path, more: tuple[str, ...] = ()) -> int:
-    return main(["backtest", "--csv", *map(str, files), "--out", str(out), *more])
-
-
-def test_dirty_csv_in_one_row_out_for_each_row_in(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    one = wave(3)
-    rows: list[Row] = [["timestamp", "cpu", "a/b", "label", "pod", "split"]]
-    rows += [[int(t), v, v * 2, 0, "x,1", "train"] for t, v in zip(one.at, one.values[:, 0], strict=True)]
-    rows[10], rows[11] = rows[11], rows[10]  # out of order
-    rows.insert(20, rows[20])  # duplicated
-    rows[30] = ["", 1, 1, 0, "", "train"]  # nobody knows when
-    rows[40][1] = ""  # no value
-    rows[50][1] = "NaN"
-    path = write(tmp_path / "vm.csv.gz", rows)
-    assert backtest(tmp_path / "out", path) == 0
-    said = capsys.readouterr()
-    assert "1 (groups)" in said.out
-    assert said.err == "vm: column 'pod' has no numbers and is left out\n"
-    for name in ("vm.cpu.csv", "vm.a_b.csv", "vm.group.csv"):
-        text = (tmp_path / "out" / name).read_text()
-        assert text.partition("\n")[0] == HEADER
-        out = read(tmp_path / "out" / name)
-        assert len(out) == len(rows) - 2
-        assert [float(r["timestamp"]) for r in out] == sorted(float(r["timestamp"]) for r in out)
-        assert out[-1]["score"]
-        assert {(r["label"], r["split"]) for r in out} == {("0", "train")}
-        times = [r["timestamp"] for r in out]
-        first = times.index(next(t for t, u in itertools.pairwise(times) if t == u))
-        assert out[first] == out[first + 1]
-    assert out[-1]["value"] == out[-1]["upper"] == ""
-    cpu = read(tmp_path / "out" / "vm.cpu.csv")
-    assert [r["value"] for r in cpu].count("") == 2
-
-
-def test_times_as_people_write_them(tmp_path: Path) -> None:
-    """ISO with and without a zone, in quotes, milliseconds: the same scores."""
-    one = wave(2)
-    plain = rows_of(one)
-    stamps = np.array([row[0] for row in plain[1:]], "datetime64[s]")
-    iso: list[Row] = [plain[0], *([f"{s}Z", row[1]] for s, row in zip(stamps, plain[1:], strict=True))]
-    space: list[Row] = [[" timestamp", "value"]]
-    space += [[str(s).replace("T", " "), row[1]] for s, row in zip(stamps, plain[1:], strict=True)]
-    milli: list[Row] = [plain[0], *([int(str(row[0])) * 1000, row[1]] for row in plain[1:])]
-    files = [
-        write(tmp_path / f"{name}.csv", rows)
-        for name, rows in (("plain", plain), ("iso", iso), ("space", space), ("milli", milli))
-    ]
-    files[3].write_bytes(b"\xef\xbb\xbf" + files[3].read_bytes())
-    assert backtest(tmp_path / "out", *files) == 0
-    scores = [[r["score"] for r in read(tmp_path / "out" / file.name)] for file in files]
-    assert scores[0] == scores[1] == scores[2] == scores[3]
-    assert scores[0][-1]
-    assert read(tmp_path / "out" / "iso.csv")[0]["timestamp"] == iso[1][0]
-
-
-def test_several_series_in_one_file_are_told_apart(tmp_path: Path) -> None:
-    one, two = wave(2), wave(2, seed=2)
-    rows: list[Row] = [["timestamp", "value", "series"]]
-    for a, b in zip(rows_of(one)[1:], rows_of(two)[1:], strict=True):
-        rows += [[*a, "a"], [*b, "b"]]
-    files = [write(tmp_path / "both.csv", rows), write(tmp_path / "b.csv", rows_of(two))]
-    assert backtest(tmp_path / "out", *files) == 0
-    both = read(tmp_path / "out" / "both.csv")
-    assert len(both) == len(rows) - 1
-    alone = [r["score"] for r in read(tmp_path / "out" / "b.csv")]
-    assert [r["score"] for r in both if r["series"] == "b"] == alone
-
-
-def test_labels_are_not_read(tmp_path: Path) -> None:
-    rows = [[*row, "label" if i == 0 else i % 2] for i, row in enumerate(rows_of(wave(2)))]
-    other = [[*row[:2], "label" if i == 0 else ""] for i, row in enumerate(rows)]
-    assert backtest(tmp_path / "out", write(tmp_path / "a.csv", rows), write(tmp_path / "b.csv", other)) == 0
-    a, b = (read(tmp_path / "out" / f"{name}.csv") for name in "ab")
-    assert [r["score"] for r in a] == [r["score"] for r in b]
-    assert {r["label"] for r in a} == {"0", "1"}
-
-
-def test_pages_are_told_with_time_value_band_and_reason(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    one = wave(4)
-    one.values[310:316] += 60
-    one.values[340:343] -= 150
-    path = write(tmp_path / "x.csv", rows_of(one))
-    assert backtest(tmp_path / "out", path, more=("--threshold", "2")) == 0
-    lines = capsys.readouterr().out.splitlines()
-    when = f"{datetime.fromtimestamp(one.at[310], UTC):%Y-%m-%d %H:%M}"
-    assert lines[0] == "What would have paged at score 2:"
-    assert lines[1].split() == ["series", "from", "(UTC)", "for", "score", "value", "usual", "why"]
-    assert lines[2].startswith(f"x       {when}  1h")
-    assert " to " in lines[2]
-    assert "far below" in lines[3] or "fell at once" in lines[3]
-    assert lines[5] == "Pages at other thresholds (--threshold):"
-    assert [line.split()[0] for line in lines[7:14]] == ["0.5", "0.75", "1", "1.5", "2", "3", "4"]
-
-    assert backtest(tmp_path / "out", path, more=("--threshold", "2", "--top", "1")) == 0
-    assert "and 1 more; 2 pages on 1 of 1 series (--top shows more)" in capsys.readouterr().out
-    assert backtest(tmp_path / "out", path, more=("--threshold", "99")) == 0
-    assert capsys.readouterr().out.startswith("Nothing would have paged at score 99.\n")
-    flags = (
-        "--threshold",
-        "2",
-        "--direction",
-        "up",
-        "--min-deviation",
-        "30",
-        "--bounds",
-        "0,",
-        "--tz",
-        "UTC",
-    )
-    assert backtest(tmp_path / "out", path, more=flags) == 0
-    assert when in (said := capsys.readouterr().out)
-    assert "fell" not in said
-
-
-HEAD: Row = ["timestamp", "value"]
-
-
-@pytest.mark.parametrize(
-    ("rows", "words"),
-    [
-        ([HEAD], "needs a header with timestamp and at least one value column, and rows"),
-        (
-            [["timestamp", "label"], [1, 1]],
-            "needs a header with timestamp and at least one value column, and rows",
-        ),
-        ([HEAD, ["yesterday", 1]], ":2: timestamp: not a time: 'yesterday'"),
-        ([HEAD, [1, 1], ["nan", 1]], ":3: timestamp: not a time: 'nan'"),
-        ([HEAD, [1, 1], ["", 1], [2, "much"]], ":4: value: not a number: 'much'"),
-        ([HEAD, [1, 1], [2]], ":3: has 1 cells, the header has 2"),
-        ([["timestamp", "a", "a"], [1, 1, 1]], ":1: two columns are called 'a'"),
-        ([HEAD, [1, "x"], [2, "y"]], "has no column with numbers"),
-        ([HEAD, ["", 1]], "has no row with a time"),
-    ],
-)
-def test_wrong_files_are_named(
-    rows: list[Row], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    path = write(tmp_path / "x.csv", rows)
-    assert backtest(tmp_path, path) == 2
-    assert f"promantis: {path}{words if words[0] == ':' else ': ' + words}\n" == capsys.readouterr().err
-
-
-def test_what_cannot_be_read_or_written_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    missing, good = tmp_path / "none.csv", write(tmp_path / "x.csv", rows_of(wave(1)))
-    assert backtest(tmp_path, missing) == 2
-    assert f"{missing}: cannot be read: No such file or directory" in capsys.readouterr().err
-    broken = tmp_path / "y.csv.gz"
-    broken.write_bytes(b"\x1f\x8bnonsense")
-    assert backtest(tmp_path, broken) == 2
-    assert f"{broken}: cannot be read: " in capsys.readouterr().err
-    assert backtest(good, good) == 2
-    assert f"--out {good}: File exists" in capsys.readouterr().err
-    assert backtest(tmp_path / "out", good, good) == 2
-    assert "--csv: several files are called 'x': their outputs would be one" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("flags", "words"),
-    [
-        (("--bounds", "1"), "--bounds: '1' is not two numbers such as 0,1 (or 0, without an upper one)"),
-        (("--bounds", "2,1"), "--bounds: the first must be below the second"),
-        (("--min-deviation", "-1"), "--min-deviation: must be a number of 0 or more"),
-        (("--tz", "Berlin"), "--tz: 'Berlin' is not a known time zone (write Europe/Berlin or UTC)"),
-    ],
-)
-def test_wrong_flags_are_named(
-    flags: tuple[str, str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert backtest(tmp_path, write(tmp_path / "x.csv", rows_of(wave(1))), more=flags) == 2
-    assert capsys.readouterr().err == f"promantis: {words}\n"
-
-
-@pytest.mark.parametrize(
-    ("flags", "words", "code"),
-    [
-        (("up ==",), "--query: ", 2),
-        (("up", "--step", "soon"), "--step: not a valid duration: 'soon' (write 15s, 5m, 1h30m, 30d)", 2),
-        (("up", "--step", "0s"), "--step: must be greater than 0s", 2),
-        (("up", "--days", "0"), "--days: must be greater than 0", 2),
-        (("up", "--prometheus.url", "http://127.0.0.1:1"), "http://127.0.0.1:1: query up: cannot connect", 1),
-    ],
-)
-def test_wrong_queries_are_named(
-    flags: tuple[str, ...], words: str, code: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["backtest", "--out", str(tmp_path), "--query", *flags]) == code
-    assert capsys.readouterr().err.startswith(f"promantis: {words}")
-
-
-def test_pictures_need_matplotlib(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    assert backtest(tmp_path, write(tmp_path / "x.csv", rows_of(wave(1))), more=("--plot",)) == 2
-    assert capsys.readouterr().err == "promantis: --plot: needs matplotlib: pip install 'promantis[plot]'\n"
-
-
-def test_pictures(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
-    rows: list[Row] = [["timestamp", "a", "b"], *([*row, row[1]] for row in rows_of(wave(2))[1:])]
-    assert backtest(tmp_path / "out", write(tmp_path / "x.csv", rows), more=("--plot",)) == 0
-    for name in ("x.a.png", "x.b.png", "x.group.png"):
-        assert (tmp_path / "out" / name).read_bytes().startswith(b"\x89PNG")
-
-
-def test_config_file_gives_the_zone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    config = tmp_path / "promantis.yml"
-    config.write_text(json.dumps({"tz": "Mars"}))
-    path = write(tmp_path / "x.csv", rows_of(wave(1)))
-    assert backtest(tmp_path, path, more=("--config.file", str(config))) == 2
-    assert "promantis.yml: tz: 'Mars' is not a known time zone" in capsys.readouterr().err

@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sidecar.config import presets
+from sidecar.signals import calibrate
 from sidecar.signals.expose import Exposition, ExpositionConfig, render
 from sidecar.signals.frame import Vector
-from sidecar.signals.groups import LEAST, MOST, Grouping, Joint, excess, over_time, together
+from sidecar.signals.groups import LEAST, MOST, Grouping, Joint, believed, excess, over_time, together
 from sidecar.signals.series import View
 from sidecar.signals.snapshot import Known, Snapshot
 from sidecar.signals.watches import Watch
@@ -46,6 +47,24 @@ def test_the_score_is_the_mean_of_the_two_oddest_less_what_their_number_adds(
 ) -> None:
     want = [plainly(group) for group in groups]
     np.testing.assert_allclose(together(*flat(groups), STEP), want, rtol=1e-5, atol=1e-5)
+
+
+def test_a_group_is_believed_as_a_series_of_its_score_and_age() -> None:
+    score = np.array([-2, 0, 0.5, 1, 3, 50, np.nan, 1])
+    raw = np.ones((8, 3))
+    raw[:, 2] = np.nan  # of a member without a score the age does not count
+    raw[6] = np.nan
+    age = np.tile([1.0, 3.0, 0.0], (8, 1))
+    age[7] = 0.1
+    said = believed(score, raw, age)
+    of_series = calibrate.confidence(
+        np.array([1], np.float32), np.array([2], np.float32), np.ones(1, np.float32)
+    )
+    assert said[3] == of_series[0]
+    assert said[0] == said[1] == 0
+    assert (np.diff(said[1:6]) > 0).all()
+    assert np.isnan(said[6])
+    assert said[7] < said[3]
 
 
 @settings(deadline=None)
