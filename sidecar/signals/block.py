@@ -17,7 +17,7 @@ from sidecar.signals.calendar import local
 from sidecar.signals.ensemble import BLOCK, RING, Ensemble, X
 from sidecar.signals.life import Life
 from sidecar.signals.models import Array, Columns, f4
-from sidecar.signals.models.lasting import Lasting
+from sidecar.signals.models.lasting import Lasting, Stand
 from sidecar.signals.models.level import RAW, SEASON, Level, Residuals
 from sidecar.signals.models.rare import ABSENT, STATES, ZERO, Rare
 from sidecar.signals.models.season import Season
@@ -57,8 +57,9 @@ class Scored(NamedTuple):
     z: F32
     t: F32
     states: Bools
-    away: Bools
-    """It was odd and has not come back (lasting.py)."""
+    stand: Stand
+    back: Bools
+    """Which rows of `stand` are in their band of before."""
 
 
 class Block:
@@ -147,19 +148,21 @@ class Block:
         inside[ABSENT] &= self.rare.lasted[ABSENT] > 0  # one missed answer is not yet an absence
         verdict = np.maximum(verdict, self.rare.score(inside, life.age).max(0))
         verdict -= caution
-        away, odd = np.zeros(self.rows, bool), self.lasting.odd()
-        if len(odd):
-            away[odd] = self.lasting.away(odd, x, week)
-            away &= fresh
-            odd = odd[away[odd]]
-            verdict[odd] = np.fmax(verdict[odd], f4(THRESHOLD))
-            expected[odd] = week[odd] + self.lasting.kept[odd]
-            half = np.maximum(edge[SEASON, odd], slack[odd])
-            upper[odd], lower[odd] = expected[odd] + half, expected[odd] - half
+        stand = self.lasting.stand(x, week, fresh)
+        rows, back = stand.rows, np.zeros(len(stand.rows), bool)
+        if len(rows):
+            half = np.maximum(edge[SEASON, rows], slack[rows])
+            back = (np.abs(stand.off) < half) & (self.lasting.lasted[rows] < 0)
+            verdict[rows[back]] = np.minimum(verdict[rows[back]], f4(0))
+            held = rows[stand.away & ~back]
+            verdict[held] = np.fmax(verdict[held], f4(THRESHOLD))
+            expected[held] = week[held] + self.lasting.kept[held]
+            half = half[stand.away & ~back]
+            upper[held], lower[held] = expected[held] + half, expected[held] - half
         unknown = (life.seen < WARM) | (self.tail.graded < 20) | ~(fresh | inside[ABSENT])
         np.copyto(verdict, f4(np.nan), where=unknown)
         return Scored(
-            x, fresh, asked, expected, lower, upper, verdict, day, week, res, size, z, t, states, away
+            x, fresh, asked, expected, lower, upper, verdict, day, week, res, size, z, t, states, stand, back
         )
 
     def learn(self, at: float, x64: F64, s: Scored, trust: Bools) -> None:
@@ -169,7 +172,8 @@ class Block:
         np.copyto(life.origin, x64, where=s.fresh & (self.ensemble.count == 0))
         limit = np.where(life.seen >= WARM, f4(3) * self.tail.scale, f4(np.inf))
         warm = on & (life.seen >= WARM)
-        usual = on & ~s.away  # an incident is not what this hour usually is
+        usual = on.copy()
+        usual[s.stand.rows[s.stand.away]] = False  # an incident is not what this hour usually is
         self.season.learn(local(self.tz, at), s.x, s.day, s.week, limit[RAW], life.age, usual, step)
         part = changes.share(life.changed, at)
         pace = 1.0 if part is None else changes.pace(part)
@@ -179,8 +183,8 @@ class Block:
         if part is not None:
             odd &= part >= 1  # what was just deployed may be elsewhere from now on
         off = s.residuals.r[SEASON]
-        accepted = self.lasting.learn(odd, s.away, shift, off, on, step)
-        self.level.settle(accepted, s.x, s.week)
+        normal = self.lasting.learn(s.stand, s.back, odd, shift, off, on, step)
+        self.level.settle(normal, s.x, s.week)
         self.spikes.learn(s.t + self.spikes.shade + self._start, warm & (self.tail.graded > GRADED))
         self.tail.learn(s.size, s.z, s.t, life.seen, on, warm, 86400.0 / step, pace)
         self.rare.learn(s.states, s.asked, step)

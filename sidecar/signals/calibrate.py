@@ -98,7 +98,7 @@ class Intervals(Columns):
 
 
 # Log odds that a run with this peak is real, about what the runs of ../shared/data show (`make quality`).
-INTERCEPT, PER_SCORE = -2.4, 0.85
+INTERCEPT, PER_SCORE = -2.3, 1.05
 ORDINARY = 0.8  # below this score confidence fades to nothing
 YOUNG = 1.0  # days until history counts for two thirds
 

@@ -2,12 +2,12 @@
 
 When a series becomes odd, its shift against the profile is kept as it was before. As long as the value has not come
 half the way back to where that would have it, it stays at the threshold at least; after an hour (three at steps over
-five minutes) what it shows is its new normal.
+five minutes) what it shows is its new normal. Coming back to where it was, within a day, is no news.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
@@ -18,8 +18,19 @@ TICKS, HOLDS, MOST = (
     12.0,
     3600.0,
     10800.0,
-)  # a change is held for so many ticks, but for so many seconds at least, at most
-BACK = 0.5  # of the way
+)  # a change is held for so many ticks, at least and at most so many seconds
+HALF = 0.5  # of the way
+REMEMBERS = 86400.0  # seconds for which the former level is known after the new one was accepted
+
+
+class Stand(NamedTuple):
+    """Where the rows stand that became odd and are remembered: I64[n], and of each:"""
+
+    rows: I64
+    off: F32
+    """Distance from where it would be without the change."""
+    away: Bools
+    """Still held, and not half the way back."""
 
 
 class Lasting(Columns):
@@ -30,27 +41,29 @@ class Lasting(Columns):
     far: F32
     """Signed."""
     lasted: F32
-    """Seconds; 0: it is not odd."""
+    """Seconds; 0: it is as ever; negative: since its new level was accepted."""
 
-    def odd(self) -> I64:
-        """Rows that became odd, have not come back, and have not been for too long."""
-        return np.flatnonzero(self.lasted)
+    def stand(self, x: F32, profile: F32, fresh: Bools) -> Stand:
+        """Where rows with a sample stand, from values and profile f32[rows]; changes nothing."""
+        rows = np.flatnonzero((self.lasted != 0) & fresh)
+        off = x[rows] - profile[rows] - self.kept[rows]
+        return Stand(rows, off, (self.lasted[rows] > 0) & (off / self.far[rows] >= f4(HALF)))
 
-    def away(self, rows: I64, x: F32, profile: F32) -> Bools:
-        """Which of these rows have not come back, from values and profile f32[rows]."""
-        share = (x[rows] - profile[rows] - self.kept[rows]) / self.far[rows]
-        return np.asarray(share >= f4(BACK), bool)
-
-    def learn(self, odd: Bools, away: Bools, shift: F32, off: F32, on: Bools, step: float) -> I64:
-        """Note what is odd now, which of what was has not come back, and start with the shift and the distance `off`
-        from profile and shift, before they learn. Rows whose new level is to be taken for normal now."""
-        held = (self.lasted > 0) & on
-        starts = odd & (self.lasted == 0) & on & (off != 0)
-        if not (starts.any() or held.any()):
-            return np.empty(0, np.int64)
-        np.copyto(self.kept, shift, where=starts)
-        np.copyto(self.far, off, where=starts)
-        long = held & away & (self.lasted >= f4(min(max(HOLDS, TICKS * step), MOST)))
-        self.lasted += f4(step) * (starts | held)
-        np.copyto(self.lasted, f4(0), where=long | (held & ~away))
-        return np.flatnonzero(long)
+    def learn(
+        self, stand: Stand, back: Bools, odd: Bools, shift: F32, off: F32, on: Bools, step: float
+    ) -> I64:
+        """Note who is `back` (of the rows of `stand`) and who is `odd` now; what becomes odd starts with its shift and
+        its distance `off` from profile and shift, before they learn. Rows that are normal where they are now: they are
+        back where they were, or away for long enough."""
+        may = on[stand.rows]
+        rows, back, away = stand.rows[may], back[may], stand.away[may]
+        lasted = self.lasted[rows]
+        long = away & (lasted >= f4(min(max(HOLDS, TICKS * step), MOST)))
+        forgotten = back | (lasted < f4(-REMEMBERS)) | ((lasted > 0) & ~away)
+        lasted = np.where(long, f4(0), lasted)
+        now = np.where(forgotten, f4(0), np.where(lasted > 0, lasted + f4(step), lasted - f4(step)))
+        self.lasted[rows] = now
+        starts = np.flatnonzero(odd & on & (self.lasted <= 0) & (off != 0))
+        starts = np.setdiff1d(starts, rows[long | forgotten], assume_unique=True)
+        self.kept[starts], self.far[starts], self.lasted[starts] = shift[starts], off[starts], step
+        return rows[back | long]

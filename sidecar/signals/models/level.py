@@ -94,7 +94,7 @@ class Level(Columns):
         self.missed = np.where(fresh, f4(0), self.missed + f4(1))
 
     def settle(self, rows: I64, x: F32, week: F32) -> None:
-        """Start again at x in these rows."""
+        """Start again in these rows at x."""
         self.level[rows] = self.previous[rows] = x[rows]
         self.shift[rows] = self.mean5[rows] = self.mean60[rows] = x[rows] - week[rows]
 

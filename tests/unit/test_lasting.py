@@ -1,0 +1,56 @@
+"""A change that lasts: held, and accepted in a stated time."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sidecar.signals.block import Block
+from sidecar.signals.models.lasting import HOLDS, MOST, Lasting
+from sidecar.types import F64
+from tests.unit.test_models import run
+
+DAY = 86400.0
+START = 1_700_000_100.0
+
+
+def lived(step: float, days: float, changed: F64) -> dict[str, F64]:
+    """What is said of a series with noise, and of one that is shifted by `changed` f64[ticks] at the end, in sigmas."""
+    ticks = round(days * DAY / step) + len(changed)
+    at = START // step * step + np.arange(ticks) * step
+    x = np.random.default_rng(2).normal(100, 2, (ticks, 2))
+    x[-len(changed) :, 1] += 2 * changed
+    return {name: column[-len(changed) :] for name, column in run(Block(2, step), at, x).items()}
+
+
+@pytest.mark.parametrize(("step", "holds"), [(60.0, HOLDS), (300.0, HOLDS), (900.0, MOST)])
+def test_a_shift_is_held_and_then_accepted(step: float, holds: float) -> None:
+    ticks = round(holds / step)
+    shift = np.full(4 * ticks, 12.0)
+    said = lived(step, 6.0, shift)
+    score, expected = said["score"][:, 1], said["expected"][:, 1]
+    assert (score[:ticks] >= 1).all()
+    assert np.abs(expected[1:ticks] - 100).max() < 8, "what is expected stays while it is held"
+    later = slice(ticks + 3, None)
+    assert (score[later] < 1).all()
+    assert np.abs(expected[later] - 124).max() < 12
+    assert (said["score"][:, 0] < 1).all()
+
+
+def test_a_spike_is_not_held() -> None:
+    said = lived(60.0, 6.0, np.array([12.0, 0, 0, 0, 0, 0]))
+    score = said["score"][:, 1]
+    assert score[0] > 1
+    assert (score[2:] < 1).all()
+
+
+def test_what_is_not_trusted_changes_nothing() -> None:
+    model = Lasting(2)
+    x, on = np.array([5.0, 5.0], np.float32), np.array([True, False])
+    zero = np.zeros(2, np.float32)
+    for _ in range(3):
+        stand = model.stand(x, zero, np.ones(2, bool))
+        model.learn(stand, np.zeros(len(stand.rows), bool), np.ones(2, bool), zero, x, on, 60.0)
+    assert model.lasted.tolist() == [180.0, 0.0]
+    assert model.stand(x, zero, np.ones(2, bool)).away.tolist() == [True]
+    assert model.stand(x / 4, zero, np.ones(2, bool)).away.tolist() == [False]
