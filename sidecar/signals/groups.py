@@ -11,7 +11,7 @@ ticks a day, the more often two of them are odd at once by chance, so the thresh
 Were members independent the factor would be about 1 for members and -1 for ticks, as copies of one another 1 and 0;
 what is true lies between and was measured: at equal false pages a day (.13) the mean of the two largest is 0.7, 0.8,
 1.0, 1.0 for 4, 8, 16, 19 members of the ASD servers (5 minutes), and 0.7, 1.2, 1.5, 1.5, 1.8 for 4, 8, 16, 19, 38 of
-the SMD machines (1 minute): `python -m tests.quality.sizes`. Ticks are counted up to one a minute: shorter steps show
+the SMD machines (1 minute). Ticks are counted up to one a minute: shorter steps show
 no more incidents. Small groups are not given a lower threshold, since members may be copies of one another.
 """
 
