@@ -14,14 +14,12 @@ def accept(block: Block, at: float, rows: I64) -> None:
     The shape of day and week and the scales stay: what changed is where the series is, not how it moves. A state that
     lasts (zero, absent) is taken for one that has lasted long enough.
     """
-    level, season, ensemble, lasted = block.level, block.season, block.ensemble, block.rare.lasted
+    season, ensemble, lasted = block.season, block.ensemble, block.rare.lasted
     x = ensemble.last[rows]
     day, week = season.at(local(block.tz, at), ensemble.means[2], block.step)
     season.day[:, rows] += x - day[rows]
     season.week[:, rows] += x - week[rows]
-    level.level[rows] = level.previous[rows] = x
-    for short in (level.shift, level.mean5, level.mean60):
-        short[rows] = 0
+    block.level.settle(rows, ensemble.last, ensemble.last)
     ensemble.means[:, rows] = x
     ensemble.residuals[:, rows] = 0
     lasted[:, rows] = (lasted[:, rows] > 0) * ACCEPT

@@ -23,17 +23,15 @@ from sidecar.signals.models.rare import ABSENT, STATES, ZERO, Rare
 from sidecar.signals.models.season import Season
 from sidecar.signals.models.spikes import Spikes
 from sidecar.signals.models.tail import GRADED, Tail, start
+from sidecar.signals.scales import BOUND
 from sidecar.signals.snapshot import FORECASTS
 from sidecar.types import F32, F64, HORIZONS, I64, Bools
 
 THRESHOLD = 1.0  # E at which the score is 1: one page in ten days
 CAP = 6.0  # of the exported score
-BOUND = scales.BOUND  # a float32 and its square times anything must stay finite
 WARM = 30  # live ticks before a verdict
-QUANTUM = 0.2  # of a usual move, or
-FIRST = (
-    0.05  # of the first one: no scale is taken for smaller, since where hardly anything moves it is nothing
-)
+# no scale is taken for smaller than this share of a usual move, or of the first one: it is nothing where little moves
+QUANTUM, FIRST = 0.2, 0.05
 GROWN, CAUTION = 4.0, 1.0  # days until the threshold is no longer raised, and by how much E it starts raised
 KNOWN = 0.5  # days until a level is known well enough to miss it
 TREND_DOUBT = 0.2  # of what a believed trend adds
@@ -177,13 +175,12 @@ class Block:
         self.season.learn(local(self.tz, at), s.x, s.day, s.week, limit[RAW], life.age, usual, step)
         part = changes.share(life.changed, at)
         pace = 1.0 if part is None else changes.pace(part)
-        shift = self.level.shift.copy()
-        self.level.learn(s.x, s.residuals, limit, s.fresh, on, step, pace)
         odd = (s.e >= f4(THRESHOLD)) & (life.age >= f4(KNOWN))
         if part is not None:
             odd &= part >= 1  # what was just deployed may be elsewhere from now on
         off = s.residuals.r[SEASON]
-        normal = self.lasting.learn(s.stand, s.back, odd, shift, off, on, step)
+        normal = self.lasting.learn(s.stand, s.back, odd, self.level.shift, off, on, step)
+        self.level.learn(s.x, s.residuals, limit, s.fresh, on, step, pace)
         self.level.settle(normal, s.x, s.week)
         self.spikes.learn(s.t + self.spikes.shade + self._start, warm & (self.tail.graded > GRADED))
         self.tail.learn(s.size, s.z, s.t, life.seen, on, warm, 86400.0 / step, pace)

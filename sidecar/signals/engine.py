@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 
 from sidecar.signals import saved
-from sidecar.signals.block import BOUND, Block
+from sidecar.signals.block import Block
 from sidecar.signals.ensemble import BLOCK
 from sidecar.signals.frame import Frame, Vector
 from sidecar.signals.groups import Grouping
 from sidecar.signals.limits import Lines, Odds
 from sidecar.signals.models import Array
 from sidecar.signals.rows import Rows
+from sidecar.signals.scales import BOUND
 from sidecar.signals.series import PER_INSTANCE
 from sidecar.signals.snapshot import Skill, Snapshot, blank
 from sidecar.signals.trust import Doubt, Trust, none

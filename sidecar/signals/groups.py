@@ -11,8 +11,8 @@ ticks a day, the more often two of them are odd at once by chance, so the thresh
 Were members independent the factor would be about 1 for members and -1 for ticks, as copies of one another 1 and 0;
 what is true lies between and was measured: at equal false pages a day (.13) the mean of the two largest is 0.7, 0.8,
 1.0, 1.0 for 4, 8, 16, 19 members of the ASD servers (5 minutes), and 0.7, 1.2, 1.5, 1.5, 1.8 for 4, 8, 16, 19, 38 of
-the SMD machines (1 minute). Ticks are counted up to one a minute: shorter steps show
-no more incidents. Small groups are not given a lower threshold, since members may be copies of one another.
+the SMD machines (1 minute). Ticks are counted up to one a minute: shorter steps show no more incidents. Small groups
+are not given a lower threshold, since members may be copies of one another.
 """
 
 from __future__ import annotations
@@ -117,12 +117,10 @@ class Joint:
                 shared = True
                 top[:, here] = _two(top[:, here], other.groups.top[:, there])
                 sizes[here] += other.groups.of.sizes[there]
-                steps[here] = np.minimum(
-                    steps[here], step
-                )  # two looks at once are as many as the quicker one has
-        return (
-            snapshot._replace(groups=mine._replace(raw=combined(top, sizes, steps))) if shared else snapshot
-        )
+                steps[here] = np.minimum(steps[here], step)  # as many looks as the quicker one has
+        if not shared:
+            return snapshot
+        return snapshot._replace(groups=mine._replace(raw=combined(top, sizes, steps)))
 
     def _meet(self, one: Snapshot, other: Snapshot) -> tuple[I64, I64]:
         """Numbers of the groups that both have, in each; looked up only when the groups changed."""

@@ -13,6 +13,7 @@ import numpy as np
 
 from sidecar.signals.ensemble import M10, MOVES, X
 from sidecar.signals.models import f4
+from sidecar.signals.scales import BOUND
 from sidecar.types import F32, F64, I64, Bools
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 FAR = 16.0  # times the value itself: there three bits are lost against counting from zero
 SETTLED = 1e-3  # of the distance: what is so near has arrived
 YOUNG = 4  # samples: of less there is nothing to lose
-MOST = 1e30  # beyond it nothing is a sample
 DIGITS = f4(2.0**-22)  # of the distance: a smaller usual move is swallowed
 RISES, FELL = 50, 255  # rises that make a counter, and the mark of what is none
 
@@ -29,7 +29,7 @@ RISES, FELL = 50, 255  # rises that make a counter, and the mark of what is none
 def follow(block: Block, x64: F64, live: bool) -> None:
     """Move origins where values f64[rows] ask for it, before they are scored; `live`: at the live step."""
     life, ensemble = block.life, block.ensemble
-    known = (ensemble.count > 0) & (np.abs(x64) < MOST)
+    known = (ensemble.count > 0) & (np.abs(x64) < BOUND)
     away = x64 - life.origin
     move = away.astype(f4) - ensemble.last
     again = _count_rises(life.rises, x64, life.origin + ensemble.last, move, known)

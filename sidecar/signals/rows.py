@@ -10,10 +10,11 @@ import numpy as np
 from sidecar.signals import heirs, series
 from sidecar.signals.accept import accept
 from sidecar.signals.belief import NONE, Beliefs
-from sidecar.signals.block import BOUND, WARM, Block
+from sidecar.signals.block import WARM, Block
 from sidecar.signals.changes import Change, concerned
 from sidecar.signals.explained import Explained
 from sidecar.signals.models import Array
+from sidecar.signals.scales import BOUND
 from sidecar.signals.stays import Stays
 from sidecar.signals.watches import Watch
 from sidecar.types import F64, I64, Bools, Instant

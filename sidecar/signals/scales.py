@@ -14,7 +14,7 @@ from sidecar.signals.models import Array, f4
 from sidecar.signals.snapshot import FORECASTS
 from sidecar.types import F32, F64
 
-BOUND = 1e30  # beyond it nothing is a sample
+BOUND = 1e30  # beyond it nothing is a sample: a float32 and its square times anything must stay finite
 SAID = ("expected", "lower", "upper", *FORECASTS)
 
 

@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 DAY = 86400.0
-DRIFT = 5  # pages of a group in a day: promised is one in eight days
+DRIFT = 5  # pages of a group in a day: promised is one in ten days
 PATIENCE = 5.0  # seconds, or half a step, that an answer may take
 EXTRAS: Mapping[str, Sequence[str]] = {"fits": ("pyod",), "deep": ("pyod", "torch", "tqdm")}
 """What the models of each extra import."""

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from sidecar.signals.block import Block
 from sidecar.signals.engine import Engine, replay
 from sidecar.signals.frame import Vector
+from sidecar.signals.models import Array
 from sidecar.signals.snapshot import Snapshot
 from sidecar.signals.watches import Watch
 from sidecar.types import F64, Instant
 
+State = tuple[Mapping[str, Any], Mapping[str, Array]]
+"""Header and arrays of an engine."""
 START = Instant(1_700_000_100.0)
 """A multiple of five minutes."""
 
@@ -38,6 +42,12 @@ def engine(*watches: Watch) -> Engine:
     made = Engine(watches[0].step)
     made.watch({watch.name: watch for watch in watches})
     return made
+
+
+def dumped(made: Engine) -> State:
+    """What an engine would save, as it is now."""
+    (_, header), *arrays = made.dump()
+    return header, {name: array.copy() for name, array in arrays}
 
 
 def ticked(

@@ -13,7 +13,7 @@ from sidecar.signals.calendar import local, offset
 from sidecar.signals.engine import Engine
 from sidecar.signals.snapshot import blank
 from sidecar.types import F64, Instant
-from tests.unit.made import START, engine, key, learned, noisy, ticked, vector, watch
+from tests.unit.made import START, dumped, engine, key, learned, noisy, ticked, vector, watch
 
 BERLIN = "Europe/Berlin"
 DAY, STEP = 86400.0, 1800.0
@@ -80,8 +80,7 @@ def test_rows_lie_in_blocks_of_their_zone() -> None:
         assert {zone[row] for row in e.table.rows(name)} == {tz}
     assert len(e.table) == 74
     assert len(e.blocks) == 2  # u took what w left
-    (_, header), *arrays = e.dump()
-    again = Engine.load(header, {name: array.copy() for name, array in arrays}, e.watches)
+    again = Engine.load(*dumped(e), e.watches)
     answers = {"w": vector({C: 1.0}), "v": vector({A: 2.0}), "u": vector({})}
     one, two = (x.tick(Instant(x.at + 15), answers, 9) for x in (e, again))
     assert {*one.keys} == {*two.keys}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import pytest
@@ -11,13 +10,11 @@ import pytest
 from sidecar.signals.block import Block
 from sidecar.signals.engine import HOLD, Engine, replay
 from sidecar.signals.frame import Vector
-from sidecar.signals.models import Array
 from sidecar.signals.snapshot import Snapshot
 from sidecar.signals.watches import Limit
 from sidecar.types import F64, Instant
-from tests.unit.made import START, engine, key, learned, noisy, ticked, vector, watch
+from tests.unit.made import START, State, dumped, engine, key, learned, noisy, ticked, vector, watch
 
-State = tuple[Mapping[str, Any], Mapping[str, Array]]
 A, B = key(pod="a", job="j"), key(pod="b", job="j")
 
 
@@ -51,11 +48,6 @@ def original() -> Engine:
 def state(original: Engine) -> State:
     """The same, as it is saved."""
     return dumped(original)
-
-
-def dumped(e: Engine) -> State:
-    (_, header), *arrays = e.dump()
-    return header, {name: array.copy() for name, array in arrays}
 
 
 def loaded(state, **more: object) -> Engine:

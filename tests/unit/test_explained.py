@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,15 +13,13 @@ from sidecar.signals.frame import Matrix, Vector
 from sidecar.signals.history import Span
 from sidecar.signals.lesson import Lesson, together
 from sidecar.signals.matching import partners
-from sidecar.signals.models import Array
 from sidecar.signals.models.conditional import GROWN, Conditional, prequential
 from sidecar.signals.snapshot import Known, Snapshot
 from sidecar.signals.trust import Trust
 from sidecar.signals.watches import Watch
 from sidecar.types import F64, Instant
-from tests.unit.made import START, key, vector, watch
+from tests.unit.made import START, State, dumped, key, vector, watch
 
-State = tuple[Mapping[str, Any], Mapping[str, Array]]
 STEP, LIVE = 15.0, 1440
 SHOP = key(service="shop")
 CURVES: Mapping[str, Callable[[F64], F64]] = {
@@ -130,11 +127,6 @@ def alone(state: State) -> Engine:
     """The same without `explained_by`: every series by itself."""
     header = {**state[0], "explained": {"panels": [], "by": {}}}
     return Engine.load(header, state[1], {name: watch(name, name) for name in CURVES})
-
-
-def dumped(made: Engine) -> State:
-    (_, header), *arrays = made.dump()
-    return header, {name: array.copy() for name, array in arrays}
 
 
 # --------------------------------------------------------------------------- what it is for

@@ -18,7 +18,7 @@ from sidecar.signals.models import f4
 from sidecar.signals.snapshot import COLUMNS, FORECASTS, Snapshot
 from sidecar.signals.watches import Watch
 from sidecar.types import F64, Instant
-from tests.unit.made import START, key, watch
+from tests.unit.made import START, dumped, key, watch
 
 STEP = 60.0
 KEYS = [key(i=str(i)) for i in range(4)]
@@ -48,11 +48,6 @@ def saved(mine: Watch) -> tuple[dict[str, Any], dict[str, Any]]:
         pupil.replay(span, [Matrix(KEYS, at, latency(at, int(width)))])
     pupil.adopt(e, START, len(KEYS))
     return dumped(e)
-
-
-def dumped(e: Engine) -> tuple[dict[str, Any], dict[str, Any]]:
-    (_, header), *arrays = e.dump()
-    return header, {name: array.copy() for name, array in arrays}
 
 
 def tick(e: Engine, i: int, values: F64, keys: list[bytes] = KEYS) -> Snapshot:

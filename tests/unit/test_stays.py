@@ -14,7 +14,7 @@ from sidecar.signals.engine import Engine
 from sidecar.signals.frame import Vector
 from sidecar.signals.snapshot import Snapshot
 from sidecar.types import F64, Instant
-from tests.unit.made import START, engine, key, learned, vector, watch
+from tests.unit.made import START, dumped, engine, key, learned, vector, watch
 
 PODS = 50
 HASH = "bcdfghjklmnpqrstvwxz2456789"
@@ -160,8 +160,7 @@ def test_a_successor_keeps_its_inheritance_over_a_restart() -> None:
     e = shop()
     play(e, 4, Pods(OLD))
     play(e, 4, Pods(NEW))
-    (_, header), *arrays = e.dump()
-    again = Engine.load(header, {name: a.copy() for name, a in arrays}, e.watches)
+    again = Engine.load(*dumped(e), e.watches)
     said = play(again, 1, Pods(NEW))[0]
     assert np.isfinite(scores(said, NEW)).all()
     assert np.isnan(scores(said, OLD)).all()

@@ -15,7 +15,7 @@ from sidecar.signals.snapshot import Snapshot
 from sidecar.signals.trust import REASONS, Doubt, Incident, Silence, Trust, none
 from sidecar.signals.watches import Limit, Watch
 from sidecar.types import Bools, Instant, labels_of
-from tests.unit.made import START, engine, key, learned, vector, watch
+from tests.unit.made import START, dumped, engine, key, learned, vector, watch
 
 A, B, C = key(pod="a", job="j"), key(pod="b", job="j"), key(pod="c", job="k")
 PAGE = Limit(">", 50.0, alertname="High", severity="page", labels=(("team", "t"),))
@@ -183,11 +183,6 @@ def state() -> tuple[Mapping[str, object], dict[str, np.ndarray]]:
     e.adopt(START, "w", [A, B], learned(15.0, 2, lambda _: 10 + rng.normal(0, 1, 2), 0.2), 0, 100)
     e.tick(START, {"w": vector({A: 10.0, B: 10.0})}, 10)
     return dumped(e)
-
-
-def dumped(e: Engine) -> tuple[Mapping[str, object], dict[str, np.ndarray]]:
-    (_, header), *arrays = e.dump()
-    return header, {name: array.copy() for name, array in arrays}
 
 
 def ticked(e: Engine, doubt: Doubt | None, ticks: int, value: float = 14.0) -> Snapshot:

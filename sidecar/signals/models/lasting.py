@@ -55,15 +55,14 @@ class Lasting(Columns):
         """Note who is `back` (of the rows of `stand`) and who is `odd` now; what becomes odd starts with its shift and
         its distance `off` from profile and shift, before they learn. Rows that are normal where they are now: they are
         back where they were, or away for long enough."""
+        starts = np.flatnonzero(odd & on & (self.lasted <= 0) & (off != 0))
         may = on[stand.rows]
         rows, back, away = stand.rows[may], back[may], stand.away[may]
         lasted = self.lasted[rows]
         long = away & (lasted >= f4(min(max(HOLDS, TICKS * step), MOST)))
-        forgotten = back | (lasted < f4(-REMEMBERS)) | ((lasted > 0) & ~away)
-        lasted = np.where(long, f4(0), lasted)
-        now = np.where(forgotten, f4(0), np.where(lasted > 0, lasted + f4(step), lasted - f4(step)))
-        self.lasted[rows] = now
-        starts = np.flatnonzero(odd & on & (self.lasted <= 0) & (off != 0))
-        starts = np.setdiff1d(starts, rows[long | forgotten], assume_unique=True)
+        over = back | (lasted < f4(-REMEMBERS)) | ((lasted > 0) & ~away)
+        lasted += np.where(lasted > 0, f4(step), f4(-step))
+        lasted[long], lasted[over] = -step, 0
+        self.lasted[rows] = lasted
         self.kept[starts], self.far[starts], self.lasted[starts] = shift[starts], off[starts], step
         return rows[back | long]

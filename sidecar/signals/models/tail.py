@@ -24,11 +24,8 @@ CLIP = 3.0  # a residual moves a scale by at most this many scales
 SCALE_DAYS, RMS_DAYS = 14.0, 20.0
 XI_PRIOR, XI_WEIGHT, XI_MIN, RUNS_MAX = 0.2, 20.0, 0.15, 50.0
 GAIN, GAP = 0.03, 2
-START, START_PER_DAY, FEWER = (
-    3.0,
-    288.0,
-    0.1,
-)  # exp(u) at first with so many samples a day, and its power for fewer
+START, START_PER_DAY = 3.0, 288.0  # exp(u) at first, with so many samples a day or more
+FEWER = 0.1  # its power of how many fewer there are
 GRADED = 10  # ticks for the heavy scale before the tail counts
 QUIET = 255
 
