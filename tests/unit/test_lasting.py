@@ -8,7 +8,7 @@ import pytest
 from sidecar.signals.block import Block
 from sidecar.signals.models.lasting import HOLDS, MOST, Lasting
 from sidecar.types import F64
-from tests.unit.test_models import run
+from tests.unit.test_models import copy_of, run
 
 DAY = 86400.0
 START = 1_700_000_100.0
@@ -54,3 +54,31 @@ def test_what_is_not_trusted_changes_nothing() -> None:
     assert model.lasted.tolist() == [180.0, 0.0]
     assert model.stand(x, zero, np.ones(2, bool)).away.tolist() == [True]
     assert model.stand(x / 4, zero, np.ones(2, bool)).away.tolist() == [False]
+
+
+def test_coming_back_to_a_level_that_is_remembered_is_no_news() -> None:
+    step, ticks, away = 300.0, 15 * 288, 36
+    at = START // step * step + np.arange(ticks + 2 * away) * step
+    x = np.random.default_rng(2).normal(100, 2, (len(at), 4))
+    x[ticks : ticks + away] += 24
+    block, gone = Block(4, step), ticks + away
+    run(block, at[:gone], x[:gone])
+    remembered = block.lasting.lasted < 0
+    assert remembered.any()
+    score = run(block, at[gone:], x[gone:])["score"]
+    assert (score[:, remembered] < 1).all()
+
+
+def test_the_profile_learns_nothing_of_what_is_held() -> None:
+    step, ticks = 60.0, 6 * 1440
+    at = START // step * step + np.arange(ticks + 31) * step
+    x = np.random.default_rng(2).normal(100, 2, (len(at), 2))
+    x[ticks:, 1] += 24
+    block = Block(2, step)
+    run(block, at[: ticks + 1], x[: ticks + 1])  # the first odd sample moves it by a clipped step
+    before = copy_of(block)
+    run(block, at[ticks + 1 :], x[ticks + 1 :])
+    for table in ("day", "week"):
+        one, other = (np.nan_to_num(s[f"season.{table}"]) for s in (before, copy_of(block)))
+        changed = (one != other).any(axis=0)
+        assert changed.tolist() == [True, False]

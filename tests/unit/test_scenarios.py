@@ -19,6 +19,7 @@ from sidecar.signals.snapshot import Snapshot
 from sidecar.signals.watches import Limit
 from sidecar.types import F64, Instant
 from tests.unit.made import START, key, learned, vector, watch
+from tests.unit.test_models import run
 
 NAMES = ("wave", "other", "constant", "negative", "large", "counter", "flat zero", "sparse", "tiny")
 LIMIT = 30.0
@@ -373,3 +374,23 @@ def test_the_same_instant_twice_or_an_earlier_one(play: Play, back: float) -> No
         np.testing.assert_array_equal(again.columns[name], before.columns[name], err_msg=name)
     play.tick()
     assert play.quiet()
+
+
+@pytest.mark.parametrize(("step", "share", "most"), [(300.0, 0.004, 0.1), (3600.0, 0.02, 0.15)])
+def test_what_is_mostly_zero_does_not_page_for_each_count(step: float, share: float, most: float) -> None:
+    """A single count is no page though the usual deviation is nothing: it is measured by what moves are usual."""
+    ticks, first = int(40 * 86400 / step), int(6 * 86400 / step)
+    x = (np.random.default_rng(0).random((ticks, 20)) < share).astype(float)
+    score = run(Block(20, step), START + np.arange(ticks) * step, x)["score"]
+    over = score[first:] >= 1
+    begins = over & ~np.vstack([np.zeros((1, 20), bool), over[:-1]])
+    days = 20 * 34
+    assert x[first:].sum() / days > 0.4
+    assert begins.sum() / days < most
+
+
+def test_the_first_change_of_a_constant_is_odd_but_not_beyond_measure() -> None:
+    x = np.full((6 * 288, 1), 7.0)
+    x[-1] = 9.0
+    raw = run(Block(1, 300.0), START + np.arange(len(x)) * 300.0, x)["raw"]
+    assert 1 < raw[-1, 0] < 6

@@ -2,7 +2,8 @@
 
 When a series becomes odd, its shift against the profile is kept as it was before. As long as the value has not come
 half the way back to where that would have it, it stays at the threshold at least; after an hour (three at steps over
-five minutes) what it shows is its new normal. Coming back to where it was, within a day, is no news.
+five minutes) what it shows is its new normal. Coming back to where it was, within a day, is no news, unless the series
+became odd again meanwhile.
 """
 
 from __future__ import annotations
