@@ -152,10 +152,10 @@ class Block:
             half = np.maximum(edge[SEASON, rows], slack[rows])
             back = (np.abs(stand.off) < half) & (self.lasting.lasted[rows] < 0)
             verdict[rows[back]] = np.minimum(verdict[rows[back]], f4(0))
-            held = rows[stand.away & ~back]
+            holds = stand.away & (np.abs(stand.off) >= slack[rows])
+            held, half = rows[holds], half[holds]
             verdict[held] = np.fmax(verdict[held], f4(THRESHOLD))
             expected[held] = week[held] + self.lasting.kept[held]
-            half = half[stand.away & ~back]
             upper[held], lower[held] = expected[held] + half, expected[held] - half
         unknown = (life.seen < WARM) | (self.tail.graded < 20) | ~(fresh | inside[ABSENT])
         np.copyto(verdict, f4(np.nan), where=unknown)
@@ -179,6 +179,7 @@ class Block:
         if part is not None:
             odd &= part >= 1  # what was just deployed may be elsewhere from now on
         off = s.residuals.r[SEASON]
+        odd &= np.where(off > 0, life.up, life.down) > 0
         normal = self.lasting.learn(s.stand, s.back, odd, self.level.shift, off, on, step)
         self.level.learn(s.x, s.residuals, limit, s.fresh, on, step, pace)
         self.level.settle(normal, s.x, s.week)

@@ -7,20 +7,24 @@ import pytest
 
 from sidecar.signals.block import Block
 from sidecar.signals.models.lasting import HOLDS, MOST, Lasting
+from sidecar.signals.watches import Watch
 from sidecar.types import F64
+from tests.unit.made import watch
 from tests.unit.test_models import copy_of, run
 
 DAY = 86400.0
 START = 1_700_000_100.0
 
 
-def lived(step: float, days: float, changed: F64) -> dict[str, F64]:
+def lived(step: float, days: float, changed: F64, settings: Watch | None = None) -> dict[str, F64]:
     """What is said of a series with noise, and of one that is shifted by `changed` f64[ticks] at the end, in sigmas."""
     ticks = round(days * DAY / step) + len(changed)
     at = START // step * step + np.arange(ticks) * step
     x = np.random.default_rng(2).normal(100, 2, (ticks, 2))
     x[-len(changed) :, 1] += 2 * changed
-    return {name: column[-len(changed) :] for name, column in run(Block(2, step), at, x).items()}
+    block = Block(2, step)
+    block.life.configure(settings or watch(step=step), np.arange(2))
+    return {name: column[-len(changed) :] for name, column in run(block, at, x).items()}
 
 
 @pytest.mark.parametrize(("step", "holds"), [(60.0, HOLDS), (300.0, HOLDS), (900.0, MOST)])
@@ -82,3 +86,18 @@ def test_the_profile_learns_nothing_of_what_is_held() -> None:
         one, other = (np.nan_to_num(s[f"season.{table}"]) for s in (before, copy_of(block)))
         changed = (one != other).any(axis=0)
         assert changed.tolist() == [True, False]
+
+
+def test_only_the_side_that_counts_is_held() -> None:
+    """A rise out of a deep dip is odd where rises count, but what stays below the usual is no harm there."""
+    dip = np.concatenate([np.full(2, -40.0), np.full(40, -12.0)])
+    score = lived(60.0, 6.0, dip, watch(step=60.0, direction="up"))["score"][:, 1]
+    assert score[2] > 1
+    assert (score[8:] < 1).all()
+
+
+def test_what_is_smaller_than_the_least_deviation_is_not_held() -> None:
+    shift = np.concatenate([np.full(5, 12.0), np.full(20, 8.0)])  # two units each
+    score = lived(60.0, 6.0, shift, watch(step=60.0, min_deviation=20.0))["score"][:, 1]
+    assert (score[:5] >= 1).all()
+    assert (score[5:] < 1).all()
