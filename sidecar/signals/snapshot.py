@@ -6,10 +6,10 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-import msgspec
 import numpy as np
 
 from sidecar.signals import series
+from sidecar.signals.alike import Alike, alike
 from sidecar.signals.models import Array
 from sidecar.signals.watches import Limit, Watch
 from sidecar.types import F32, F64, HORIZONS, I64, Breach, Finding, Forecast, Instant, Labels
@@ -171,6 +171,7 @@ class Known:
         """`joint` scores the groups of a new snapshot together with their members in those of other steps."""
         self.snapshots: Mapping[float, Snapshot] = {}
         self._joint = joint
+        self._read: dict[tuple[float, str], tuple[Sequence[int], Sequence[bytes | None], Alike]] = {}
 
     def publish(self, snapshot: Snapshot) -> Snapshot:
         """Swap in a new snapshot of its engine, as it is given back."""
@@ -190,6 +191,7 @@ class Known:
         """Forget engines that are no more."""
         gone = set(steps)
         self.snapshots = {step: s for step, s in self.snapshots.items() if step not in gone}
+        self._read.clear()
 
     def near(self, labels: Labels, limit: int) -> list[Finding]:
         """The series that an alert is about: of its rule's watch, those that share most labels and differ in fewest.
@@ -198,8 +200,6 @@ class Known:
         """
         said = dict(labels)
         wanted = said.get("source_alertname") or said.get("alertname", "")
-        names = [msgspec.json.encode(key) + b":" for key, _ in labels]
-        parts = [name + msgspec.json.encode(value) for name, (_, value) in zip(names, labels, strict=True)]
         ranked: list[tuple[int, float, int, Snapshot]] = []
         for snapshot in self.snapshots.values():
             mine = [w for w, watch in snapshot.watches.items() if wanted in watch.alertnames or wanted == w]
@@ -207,20 +207,28 @@ class Known:
                 "group", ""
             )  # an alert on our own metrics says which watch, or which group of them
             mine = mine or [w for w, watch in snapshot.watches.items() if group and watch.group == group]
-            mine = mine or [said.get("watch", "")]
-            for row in (row for name in mine for row in snapshot.rows_of(name)):
-                key = snapshot.keys[row]
-                if key is None:
+            for name in mine or [said.get("watch", "")]:
+                of = self._alike(snapshot, name)
+                if not len(of.rows):
                     continue
-                if b"\\u00" in key:  # VictoriaMetrics escapes more than it must
-                    key = key.replace(b"\\u003c", b"<").replace(b"\\u0027", b"'")
-                same = sum(part in key for part in parts)
-                other = sum(n in key for n in names) - same
-                score = float(snapshot.columns["score"][row])
-                ranked.append((other - same, -(score if score == score else -1.0), row, snapshot))
+                unlike = of.unlike(labels)
+                least = int(unlike.min())
+                rows = of.rows[unlike == least]
+                scores = np.nan_to_num(snapshot.columns["score"][rows], nan=-1.0)
+                order = np.lexsort((rows, -scores))[:limit]
+                ranked += [(least, -float(scores[i]), int(rows[i]), snapshot) for i in order]
         ranked.sort(key=lambda r: r[:3])
-        best = [r for r in ranked if r[0] == ranked[0][0]]
-        return [snapshot.finding(row) for _, _, row, snapshot in best[:limit]]
+        return [snapshot.finding(row) for least, _, row, snapshot in ranked[:limit] if least == ranked[0][0]]
+
+    def _alike(self, snapshot: Snapshot, watch: str) -> Alike:
+        """The labels of a watch's series; read anew only when series came or went."""
+        rows = snapshot.rows_of(watch)
+        known = self._read.get((snapshot.step, watch))
+        if known is None or known[0] is not rows or known[1] is not snapshot.keys:
+            there = [(row, key) for row in rows if (key := snapshot.keys[row]) is not None]
+            known = rows, snapshot.keys, alike([row for row, _ in there], [key for _, key in there])
+            self._read[snapshot.step, watch] = known
+        return known[2]
 
     def top(self, limit: int) -> list[Finding]:
         """The most anomalous series now."""

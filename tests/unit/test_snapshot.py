@@ -146,3 +146,12 @@ def test_engines_that_are_no_more_are_forgotten() -> None:
     assert len(of.snapshots) == 1
     of.retire([15.0])
     assert of.top(5) == of.breaches(5) == of.near(labels_of({"alertname": "DiskFull"}), 5) == []
+
+
+def test_a_series_that_came_since_is_found() -> None:
+    w = watch("w", alertnames=("A",))
+    e, of, old, new = engine(w), Known(), key(pod="old"), key(pod="new")
+    of.publish(ticked(e, lambda _: {"w": vector({old: 1.0})}, 2))
+    assert found(of, alertname="A", pod="new") == [{"pod": "old"}]  # the least unlike
+    of.publish(ticked(e, lambda _: {"w": vector({old: 1.0, new: 1.0})}, 1, e.at + 15))
+    assert found(of, alertname="A", pod="new") == [{"pod": "new"}]
