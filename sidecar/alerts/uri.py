@@ -19,6 +19,8 @@ def is_request_uri(text: str) -> bool:
 
     >>> is_request_uri("http://prom:9090/graph?g0.expr=up"), is_request_uri("graph"), is_request_uri("/a%zz")
     (True, False, False)
+    >>> is_request_uri("//host:port/path"), is_request_uri("http://host:port/path")
+    (True, False)
     """
     if text == "*":
         return True
@@ -29,7 +31,7 @@ def is_request_uri(text: str) -> bool:
     rest = rest.partition("?")[0]
     if not rest.startswith("/"):
         return scheme is not None
-    if rest.startswith("//") and (scheme or not rest.startswith("///")):
+    if scheme and rest.startswith("//"):  # without a scheme it is a path, whatever it looks like
         authority, slash, path = rest[2:].partition("/")
         user, at, host = authority.rpartition("@")
         if at and not (_USER.fullmatch(user) and not _BAD_ESCAPE.search(user)):

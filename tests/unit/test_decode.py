@@ -105,6 +105,28 @@ def test_rubbish_is_refused_never_a_crash(rubbish: bytes, at: int) -> None:
             assert decode.matrix(body, 0, 30, 15).values.shape[0] == 3
 
 
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from(["+Inf", "1", "NaN", "x", ""]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["metric", "value", "values", "a"]), inner, max_size=3)
+    ),
+    max_leaves=10,
+)
+
+
+@given(st.sampled_from(["vector", "matrix", "scalar", "string"]), anything, st.integers(1, 40))
+def test_what_prometheus_would_never_say_is_refused_too(kind: str, result: object, size: int) -> None:
+    """A proxy or an engine that is not quite compatible: whatever JSON it answers, never a crash."""
+    before, decode.PIECE = decode.PIECE, size
+    try:
+        for decoded in (decode.vector, lambda body: decode.matrix(body, 0, 30, 15)):
+            with contextlib.suppress(NotAnAnswer):
+                decoded(answer(kind, result))
+    finally:
+        decode.PIECE = before
+
+
 def test_pretty_printed_answers() -> None:
     result = [{"metric": {"a": "b"}, "value": [1, "+Inf"]}]
     body = json.dumps({"status": "success", "data": {"resultType": "vector", "result": result}}, indent=2)

@@ -107,8 +107,14 @@ def test_times(text: str, seconds: float) -> None:
     assert instant(text) == pytest.approx(seconds, abs=1e-6)
 
 
+times = st.from_regex(
+    r"-?[0-9]{1,5}-[0-9]{1,2}-[0-9]{1,2}([T ][0-9:]{0,9}([.,][0-9]{0,12})?(Z|[+-][0-9:]{0,6})?)?"
+)
+urls = st.from_regex(
+    r"([a-z]{0,5}:)?/{0,3}[\[\]a-z0-9:@%. \x01é-]{0,12}(/[%a-z0-9 ]{0,5})?([?#].{0,3})?", fullmatch=True
+)
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | times | urls,
     lambda inner: (
         st.lists(inner, max_size=3)
         | st.dictionaries(
@@ -139,6 +145,14 @@ def test_fuzz_only_documented_answers(body: bytes) -> None:
     again = read(encode(decoded.alerts))
     assert again.alerts == decoded.alerts
     assert again.answer.status == 200
+
+
+@given(st.data(), st.binary(max_size=3))
+def test_fuzz_damaged_batches(data: st.DataObject, rubbish: bytes) -> None:
+    """What a broken sender or proxy makes of a good batch: read, or refused in documented words."""
+    batch = encode([Alert((("alertname", "é"),), {"x": "\n"}, "2025-11-25T01:00:00Z", None, "http://p/")] * 2)
+    at, cut = data.draw(st.integers(0, len(batch))), data.draw(st.integers(0, len(batch)))
+    test_fuzz_only_documented_answers.hypothesis.inner_test(batch[:at] + rubbish + batch[cut:])
 
 
 @given(st.text(max_size=40))
