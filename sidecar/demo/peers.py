@@ -183,7 +183,7 @@ class Stack:
         )
 
     async def alertmanager(self, config: Text = NO_RECEIVER, *flags: str, port: int | None = None) -> Peer:
-        """Start an Alertmanager that is no cluster."""
+        """Start an Alertmanager; it is no cluster unless a flag says so."""
         folder, port = self._place("alertmanager"), port or free_port()
         text = config if isinstance(config, str) else config(f"127.0.0.1:{port}")
         (folder / "alertmanager.yml").write_text(text, encoding="utf-8")
@@ -192,7 +192,7 @@ class Stack:
             f"--config.file={folder}/alertmanager.yml",
             f"--web.listen-address=127.0.0.1:{port}",
             f"--storage.path={folder}/data",
-            "--cluster.listen-address=",
+            *(() if any(flag.startswith("--cluster.") for flag in flags) else ("--cluster.listen-address=",)),
             *flags,
         ]
         return await self._start(
