@@ -24,6 +24,10 @@ LIMIT = 10_000
 SEND_WITHIN = 5.0
 """Seconds for one POST."""
 
+CONFIRM_AFTER = 1.0
+"""Seconds after which what was taken after a failed POST is said again. An Alertmanager that hung reads all that
+piled up at once and in any order, so that what was given up as failed may have been stored after what is newer."""
+
 BACKOFF = (0.25, 10.0)
 """Seconds to wait after the first failure, and at most."""
 
@@ -79,6 +83,8 @@ class Lane:
         self.name = downstream.name
         self._downstream = downstream
         self._items: dict[Labels, _Item] = {}
+        self._unsure = False
+        self._to_confirm: dict[Labels, Message] = {}
         self._work = asyncio.Event()
         self._urgent = asyncio.Event()
         self._idle = asyncio.Event()
@@ -94,6 +100,7 @@ class Lane:
         With a ticket somebody waits, so it is tried at once even if the last try has just failed.
         """
         for message in messages:
+            self._to_confirm.pop(message.alert.labels, None)
             old = self._items.pop(message.alert.labels, None)
             tickets = (*(old.tickets if old else ()), *((ticket,) if ticket else ()))
             self._items[message.alert.labels] = _Item(message, tickets)
@@ -105,6 +112,7 @@ class Lane:
 
     def forget(self, labels: Labels) -> None:
         """Something newer is known about this alert: what waits here must not be said any more."""
+        self._to_confirm.pop(labels, None)
         item = self._items.pop(labels, None)
         if item is not None:
             item.settle("a newer message came")
@@ -130,6 +138,7 @@ class Lane:
                 if not delay:  # once an outage, not once a try
                     log.warning("alerts not taken alertmanager=%s error=%s", self.name, failed)
                 self._count["failed"].inc(len(batch))
+                self._unsure = True
                 for labels, item in batch:
                     item.settle(str(failed))
                     if self._items.get(labels) is item:
@@ -143,8 +152,13 @@ class Lane:
                     self._settle(*batch[0], refused)
                 delay = 0.0
             else:
+                if self._unsure:
+                    self._confirm_later(
+                        [item.message for labels, item in batch if self._items.get(labels) is item]
+                    )
                 for labels, item in batch:
                     self._settle(labels, item, None)
+                self._unsure = self._unsure and bool(self._items)
                 delay = 0.0
 
     async def _send(self, alerts: Sequence[Alert]) -> None:
@@ -167,6 +181,19 @@ class Lane:
                 return  # the next round tells what is left
             else:
                 self._settle(labels, item, None)
+
+    def _confirm_later(self, messages: Sequence[Message]) -> None:
+        """Say these again in a while, unless something newer is to be said by then."""
+        self._to_confirm |= {message.alert.labels: message for message in messages}
+        loop = asyncio.get_running_loop()
+
+        def confirm() -> None:
+            still = [
+                m for m in messages if self._to_confirm.get(m.alert.labels) is m and m.expires > loop.time()
+            ]
+            self.put(still)
+
+        loop.call_later(CONFIRM_AFTER, confirm)
 
     def _settle(self, labels: Labels, item: _Item, refused: Rejected | None) -> None:
         item.settle(None if refused is None else str(refused))

@@ -93,6 +93,7 @@ def sample(telemetry: Telemetry, name: str, **labels: str) -> float:
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(relay, "TEE_DELAY", 0.05)
     monkeypatch.setattr(lane, "BACKOFF", (0.02, 0.05))
+    monkeypatch.setattr(lane, "CONFIRM_AFTER", 0.2)
 
 
 # ----------------------------------------------------------------------- tee
@@ -394,6 +395,38 @@ async def test_what_came_can_be_looked_up_by_fingerprint() -> None:
         assert it.alert(fingerprint(alert().labels)) == (alert(), True)
         await it.receive([alert(ends_at=RESOLVED)], NOW)
         assert it.alert(fingerprint(alert().labels)) == (alert(ends_at=RESOLVED), False)
+
+
+async def test_what_was_given_up_but_stored_late_does_not_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A POST that hangs longer than we wait may still be read, after the one that overtook it."""
+    monkeypatch.setattr(lane, "SEND_WITHIN", 0.05)
+    peer = Peer()
+
+    async def hang(alerts: Sequence[Alert]) -> None:
+        peer.answer = None
+        asyncio.get_running_loop().call_later(0.15, peer.batches.append, list(alerts))
+        await asyncio.sleep(60)
+
+    peer.answer = hang
+    async with running("inline", peer, enrich=lambda a, n: {}) as (it, _):
+        assert not (await it.receive([alert()], NOW)).taken
+        assert (await it.receive([alert(ends_at=RESOLVED)], NOW)).taken
+        await until(lambda: len(peer.got) == 3)
+        assert peer.words() == [(RESOLVED, ""), (FIRING, ""), (RESOLVED, "")]
+        await asyncio.sleep(0.25)
+    assert len(peer.got) == 3  # once is enough
+
+
+async def test_what_is_newer_is_not_undone_by_saying_again() -> None:
+    peer = Peer()
+    peer.answer = refuse("down")
+    async with running("inline", peer, enrich=lambda a, n: {}) as (it, _):
+        await it.receive([alert()], NOW)
+        peer.answer = None
+        await until(lambda: peer.got)
+        await it.receive([alert(ends_at=RESOLVED)], NOW)
+        await asyncio.sleep(0.3)
+    assert peer.words() == [(FIRING, ""), (RESOLVED, "")]
 
 
 async def test_inline_without_alertmanagers_takes_nothing() -> None:
