@@ -35,6 +35,11 @@ check: .venv/.dev ## format, lint, types, import order, every test
 bench: .venv/.all ## speed against peers
 	$(BIN)/python -m tests.bench $(ARGS)
 
+.PHONY: soak
+soak: .venv/.dev ## break what is on the way of an alert, each for 30 s under load in both modes
+	$(BIN)/python -m sidecar.demo.binaries >/dev/null
+	$(BIN)/python -m tests.soak $(ARGS)
+
 .PHONY: quality
 quality: .venv/.all ## accuracy against peers; DATA=folder (default ../shared/data)
 	$(BIN)/python -m tests.quality --data $(DATA) $(ARGS)

@@ -31,8 +31,6 @@ LATE = 4.0
 """Seconds after which an alert that fires in Prometheus must be at an Alertmanager that nothing is wrong with."""
 SURE = 1.2
 """Seconds for which an alert must be away before it counts as lost: the two are not asked at one instant."""
-FORGOTTEN = 3.5
-"""Seconds since an alert fired after which its coming back is a revival."""
 
 
 @dataclass
@@ -70,6 +68,8 @@ class _Seen:
 
     shown: float | None = None
     away: float | None = None
+    back: bool = False
+    """It was away, is there again, and did not fire in Prometheus a moment ago."""
 
 
 @dataclass
@@ -83,7 +83,6 @@ class Watchman:
     wrong: list[str] = field(default_factory=list)
     looks: int = 0
     _since: dict[Name, float] = field(default_factory=dict)
-    _last: dict[Name, float] = field(default_factory=dict)
     _seen: dict[tuple[str, Name], _Seen] = field(default_factory=dict)
     _pids: dict[str, int] = field(default_factory=dict)
 
@@ -114,7 +113,6 @@ class Watchman:
         now = time.monotonic()
         firing = {named(a["labels"]) for a in answer["data"]["alerts"] if a["state"] == "firing"}
         self._since = {name: self._since.get(name, now) for name in firing}
-        self._last |= dict.fromkeys(firing, now)
         return firing
 
     def _compare(self, world: World, i: int, am: Peer, shown: set[Name]) -> None:
@@ -124,13 +122,14 @@ class Watchman:
             self._seen = {key: seen for key, seen in self._seen.items() if key[0] != am.url}
         for name in shown | self._since.keys():
             seen = self._seen.setdefault((am.url, name), _Seen())
+            since = self._since.get(name)
             if name in shown:
-                if seen.away is not None and now - self._last.get(name, 0.0) > FORGOTTEN:
+                if seen.back and since is None:  # it may have fired between the two questions, but not twice
                     self._say(f"{where}: {name} came back to life")
+                seen.back = since is None and seen.away is not None
                 seen.shown, seen.away = now, None
                 continue
-            seen.away = seen.away or now
-            since = self._since.get(name)
+            seen.away, seen.back = seen.away or now, False
             if since is None or now - seen.away < SURE:
                 continue
             if seen.shown is not None and seen.shown > since + SURE:
@@ -285,8 +284,8 @@ async def one_of_three(stack: Stack, exits: AsyncExitStack, mode: str) -> World:
 
 
 async def slow(stack: Stack, exits: AsyncExitStack, mode: str) -> World:
-    """The diagnosis takes longer than it may."""
-    return await _diagnosing(stack, exits, mode, "diagnosis slow", lambda: time.sleep(3))
+    """The diagnosis takes so long that its words come late, or after its deadline."""
+    return await _diagnosing(stack, exits, mode, "diagnosis slow", lambda: time.sleep(0.08))
 
 
 async def throwing(stack: Stack, exits: AsyncExitStack, mode: str) -> World:
@@ -440,12 +439,12 @@ MODES = ("inline", "tee")
 
 @asynccontextmanager
 async def toggling(alarm: Alarms, many: int) -> AsyncIterator[None]:
-    """Alarms that go on and off every other evaluation, while the block runs."""
+    """Alarms that go on and off at every evaluation, while the block runs."""
 
     async def turn() -> None:
         for step in range(1_000_000):
             alarm.set("Flapping", range(many), step % 2 == 0)
-            await asyncio.sleep(4)
+            await asyncio.sleep(2)
 
     task = asyncio.create_task(turn())
     try:
