@@ -11,12 +11,13 @@ import aiohttp
 import msgspec
 import yarl
 
-from sidecar.adapters.http import Client, HttpConfig, reason, url_problem
+from sidecar.adapters.http import Client, reason
+from sidecar.adapters.http_config import HttpConfig, url_problem
 from sidecar.alerts import wire
 from sidecar.alerts.identity import fingerprint
 from sidecar.signals.selectors import Matcher
 from sidecar.signals.trust import Silence
-from sidecar.types import Alert, ConfigError, Labels, Rejected, Section, Unavailable
+from sidecar.types import Alert, Labels, Rejected, Section, Unavailable
 
 T = TypeVar("T")
 _OPS = {(True, False): "=", (False, False): "!=", (True, True): "=~", (False, True): "!~"}
@@ -169,14 +170,13 @@ class Alertmanager:
         self, method: str, path_qs: str, headers: Mapping[str, str], body: bytes
     ) -> tuple[int, Mapping[str, str], bytes]:
         try:
-            request = self._client.request(method, path_qs, data=body or None, headers=dict(headers))
-            async with request as response:
+            async with self._client.request(method, path_qs, data=body or None, headers=headers) as response:
                 return response.status, response.headers, await response.read()
         except TimeoutError:
             raise Unavailable(f"{self.name} did not answer within {TIMEOUT:g} s") from None
         except aiohttp.ClientError as error:
             raise Unavailable(f"{self.name} cannot be asked: {reason(error)}") from None
-        except ConfigError as error:  # a secret's file cannot be read now
+        except Unavailable as error:  # a secret's file cannot be read now, or no token is given
             raise Unavailable(f"{self.name} cannot be asked: {error}") from None
 
 

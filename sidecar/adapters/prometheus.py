@@ -14,7 +14,8 @@ import yarl
 
 from sidecar.adapters import decode
 from sidecar.adapters.budget import Budget
-from sidecar.adapters.http import Client, HttpConfig, lowered, reason, url_problem
+from sidecar.adapters.http import Client, lowered, reason
+from sidecar.adapters.http_config import HttpConfig, url_problem
 from sidecar.signals.frame import Matrix, Vector
 from sidecar.signals.watches import Rule, RuleGroup
 from sidecar.telemetry import Telemetry
@@ -241,7 +242,7 @@ class Prometheus:
         method = "GET" if form is None else "POST"
         try:
             with self._telemetry.query_duration.labels(kind).time():
-                async with peer.request(method, path, data=form, headers=headers, timeout=within) as response:
+                async with peer.request(method, path, data=form, headers=headers, within=within) as response:
                     parts = [part async for part in response.content.iter_any()]
             body = await asyncio.to_thread(b"".join, parts)  # 26 MB would hold the loop for 14 ms
         except TimeoutError:

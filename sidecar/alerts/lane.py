@@ -167,6 +167,11 @@ class Lane:
                 await self._downstream.send(alerts)
         except TimeoutError:
             raise Unavailable(f"no answer within {SEND_WITHIN:g} s") from None
+        except (Unavailable, Rejected):
+            raise
+        except Exception as error:  # one lane must end neither the others nor Promantis
+            log.exception("cannot send alertmanager=%s", self.name)
+            raise Unavailable(f"cannot send: {type(error).__name__}") from error
 
     async def _one_by_one(self, batch: Sequence[tuple[Labels, _Item]]) -> None:
         """One alert must not take the others with it: Alertmanager refuses some batches as a whole."""

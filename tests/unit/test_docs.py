@@ -21,7 +21,7 @@ import yaml
 import sidecar.commands
 import sidecar.web
 from sidecar.__main__ import COMMANDS
-from sidecar.adapters.http import HttpConfig
+from sidecar.adapters.http_config import HttpConfig
 from sidecar.alerts import narrate
 from sidecar.alerts.relay import AlertsConfig
 from sidecar.config import Config, presets

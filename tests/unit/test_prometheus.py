@@ -12,7 +12,8 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from sidecar.adapters.budget import Budget
-from sidecar.adapters.http import Authorization, BasicAuth, Client, HttpConfig, TlsConfig
+from sidecar.adapters.http import Client
+from sidecar.adapters.http_config import Authorization, BasicAuth, HttpConfig, TlsConfig
 from sidecar.adapters.prometheus import Prometheus, PrometheusConfig
 from sidecar.telemetry import Telemetry
 from sidecar.types import ConfigError, Instant, Rejected, Unavailable
@@ -232,7 +233,7 @@ def test_config_problems() -> None:
     assert problems(history_url="ftp://x") == [("history_url", url)]
     assert problems(max_queries_per_second=0) == [("max_queries_per_second", "must be greater than 0")]
     both = HttpConfig(basic_auth=BasicAuth(username="a"), bearer_token_file="t")
-    assert problems(http=both) == [("http", "at most one of basic_auth, authorization and bearer_token_file")]
+    assert problems(http=both) == [("http", "at most one of basic_auth and bearer_token_file")]
 
 
 async def test_budget_serves_live_before_history() -> None:

@@ -429,6 +429,19 @@ async def test_what_is_newer_is_not_undone_by_saying_again() -> None:
     assert peer.words() == [(FIRING, ""), (RESOLVED, "")]
 
 
+async def test_a_lane_that_meets_the_unforeseen_goes_on() -> None:
+    odd, good = Peer("odd"), Peer("good")
+
+    def fail(_: Sequence[Alert]) -> None:
+        odd.answer = None
+        raise OSError("unforeseen")
+
+    odd.answer = fail
+    async with running("inline", odd, good) as (it, _):
+        assert (await it.receive([alert()], NOW)).taken
+        await until(lambda: odd.words() and good.words())
+
+
 async def test_inline_without_alertmanagers_takes_nothing() -> None:
     async with running("inline") as (it, _):
         assert await it.receive([alert()], NOW) == (False, "no Alertmanager is configured")
