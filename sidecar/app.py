@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 from aiohttp.web import RouteDef
 
-from sidecar.adapters.alertmanager import Alertmanager
+from sidecar.adapters.fleet import Fleet
 from sidecar.adapters.journal import SqliteJournal
 from sidecar.adapters.prometheus import Prometheus
 from sidecar.adapters.state import StateFiles
@@ -84,7 +84,7 @@ class App:
         self.telemetry = Telemetry()
         self.known = Known(Joint())
         self.prometheus = Prometheus(config.prometheus, self.telemetry)
-        self.alertmanagers = [Alertmanager(one) for one in config.alertmanagers]
+        self.alertmanagers = Fleet(config.alertmanagers)
         self.targets = Targets()
         self.watcher = Watcher(
             self.prometheus, StateFiles(storage / "state"), self.known, config.learning, self.telemetry, clock
@@ -122,12 +122,10 @@ class App:
         """Serve; `started` is told the port once requests are answered."""
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self.journal.close)
-            for close in (
-                self.prometheus.close,
-                self.targets.close,
-                *(am.close for am in self.alertmanagers),
-            ):
+            for close in (self.prometheus.close, self.targets.close, self.alertmanagers.close):
                 stack.push_async_callback(close)
+            await self.alertmanagers.look()
+            self.relay.adopt(self.alertmanagers)
             await self.runner.start()
             facts = [fact for fact in await self.journal.facts() if fact.kind == "feedback"]
             self.feedback.restore((fact.at, fact.who, fact.data) for fact in facts)
@@ -140,6 +138,7 @@ class App:
             self._adopt(config, calendar(config))
             async with asyncio.TaskGroup() as group:
                 work = (
+                    self.alertmanagers.run(lambda: self.relay.adopt(self.alertmanagers)),
                     self.watcher.run(),
                     self.trainer.run(),
                     self.outside.run(),

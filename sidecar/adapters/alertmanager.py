@@ -11,6 +11,7 @@ import aiohttp
 import msgspec
 import yarl
 
+from sidecar.adapters.found import DnsSd, FileSd
 from sidecar.adapters.http import Client, reason
 from sidecar.adapters.http_config import HttpConfig, url_problem
 from sidecar.alerts import wire
@@ -41,15 +42,26 @@ _FILTERS = 8
 
 
 class AlertmanagerConfig(Section, frozen=True, kw_only=True):
-    """One Alertmanager."""
+    """One Alertmanager by its url, or all that are found in files or in DNS."""
 
-    url: str
+    url: str | None = None
+    file_sd: FileSd | None = None
+    dns: DnsSd | None = None
+    scheme: str = "http"
+    path_prefix: str = ""
     http: HttpConfig = HttpConfig()
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """The url, and what http says."""
-        if words := url_problem(self.url):
+        """The url or where to look, and what http says."""
+        if sum(way is not None for way in (self.url, self.file_sd, self.dns)) != 1:
+            yield "", "needs one of url, file_sd and dns"
+        if self.url is not None and (words := url_problem(self.url)):
             yield "url", words
+        if self.scheme not in ("http", "https"):
+            yield "scheme", f"unknown scheme {self.scheme!r} (http or https)"
+        for name, way in (("file_sd", self.file_sd), ("dns", self.dns)):
+            for where, words in () if way is None else way.problems():
+                yield f"{name}.{where}", words
         for where, words in self.http.problems():
             yield ("http." + where).rstrip("."), words
 
@@ -95,7 +107,12 @@ class Alertmanager:
     """One Alertmanager. Raises Unavailable when it may be asked again, Rejected when not."""
 
     def __init__(self, config: AlertmanagerConfig) -> None:
-        self._client = Client(config.url, config.http, TIMEOUT)
+        self._client = Client(config.url or "", config.http, TIMEOUT)
+
+    @property
+    def url(self) -> str:
+        """Where it is, without credentials."""
+        return self._client.url
 
     @property
     def name(self) -> str:

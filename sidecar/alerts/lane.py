@@ -82,6 +82,7 @@ class Lane:
     def __init__(self, downstream: Downstream, telemetry: Telemetry) -> None:
         self.name = downstream.name
         self._downstream = downstream
+        self._telemetry = telemetry
         self._items: dict[Labels, _Item] = {}
         self._unsure = False
         self._to_confirm: dict[Labels, Message] = {}
@@ -117,6 +118,16 @@ class Lane:
         if item is not None:
             item.settle("a newer message came")
             self._changed()
+
+    def close(self) -> None:
+        """There is no such Alertmanager any more: what waits for it is void, and so are its metrics."""
+        for labels in list(self._items):
+            self._drop(labels, "dropped", "it is no Alertmanager of ours any more")
+        self._to_confirm.clear()
+        self._changed()
+        self._telemetry.lane_alerts.remove(self.name)
+        for outcome in OUTCOMES:
+            self._telemetry.alerts_forwarded.remove(self.name, outcome)
 
     async def idle(self) -> None:
         """Wait until nothing waits here."""

@@ -105,13 +105,34 @@ class Relay:
         self._inline = config.mode == "inline"
         self._enrich = enrich
         self._telemetry = telemetry
-        self._lanes = [Lane(downstream, telemetry) for downstream in downstreams]
+        self._lanes: tuple[Lane, ...] = ()
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._group: asyncio.TaskGroup | None = None
         self._generations = Generations(2 * LIMIT)
         self._pending: dict[Labels, _Pending] = {}
         self._work = asyncio.Event()
         self._quiet = asyncio.Event()
         self._quiet.set()
         self._stop = asyncio.Event()
+        self.adopt(downstreams)
+
+    def adopt(self, downstreams: Sequence[Downstream]) -> None:
+        """Send to these from now on: who stays keeps what waits for it."""
+        known = {lane.name: lane for lane in self._lanes}
+        names = {downstream.name: downstream for downstream in downstreams}
+        self._lanes = tuple(known.get(name) or Lane(one, self._telemetry) for name, one in names.items())
+        for name, lane in known.items():
+            if name not in names:
+                if name in self._tasks:
+                    self._tasks.pop(name).cancel()
+                lane.close()
+        self._start()
+
+    def _start(self) -> None:
+        if self._group is not None:
+            for lane in self._lanes:
+                if lane.name not in self._tasks:
+                    self._tasks[lane.name] = self._group.create_task(lane.run())
 
     async def receive(self, alerts: Sequence[Alert], now: Instant) -> Outcome:
         """Take a batch; in `inline` mode return when an Alertmanager has it, or none took it in time."""
@@ -147,15 +168,17 @@ class Relay:
         """Enrich and send until `stop()` or cancelled."""
         with Aside(self._enrich, self._telemetry) as aside:
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(lane.run()) for lane in self._lanes]
-                tasks.append(group.create_task(self._enrich_forever(aside)))
+                self._group = group
+                self._start()
+                enriching = group.create_task(self._enrich_forever(aside))
                 await self._stop.wait()
                 try:
                     async with asyncio.timeout(DRAIN_WITHIN):
                         await self._drained()
                 except TimeoutError:
                     log.warning("stopped before every Alertmanager had everything")
-                for task in tasks:
+                self._group = None
+                for task in (enriching, *self._tasks.values()):
                     task.cancel()
 
     # ------------------------------------------------------------------- in

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from sidecar.adapters.alertmanager import AlertmanagerConfig
 from sidecar.adapters.prometheus import Prometheus, shorten
 from sidecar.app import planned
 from sidecar.commands.flags import add_config_flags, config_from
@@ -57,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
 def summary(config: Config, file: str | None) -> list[str]:
     """What the config says, in a few lines."""
     presets = config.presets if isinstance(config.presets, str) else ", ".join(config.presets) or "none"
-    alertmanagers = ", ".join(peer.url for peer in config.alertmanagers) or "none"
+    alertmanagers = ", ".join(_where(peer) for peer in config.alertmanagers) or "none"
     return [
         f"config          {file or 'defaults, no file'}: no mistakes found",
         f"prometheus      {Prometheus(config.prometheus, Telemetry()).url}",
@@ -65,6 +66,13 @@ def summary(config: Config, file: str | None) -> list[str]:
         f"watches         {len(config.watches)} configured; presets: {presets}; every {config.interval}",
         f"remedies        {len(config.remedies)}",
     ]
+
+
+def _where(peer: AlertmanagerConfig) -> str:
+    """The url, or where it is looked for."""
+    if peer.file_sd is not None:
+        return "those in " + ", ".join(peer.file_sd.files)
+    return peer.url or "those of " + ", ".join(peer.dns.names if peer.dns else ())
 
 
 async def costs(prometheus: Prometheus, telemetry: Telemetry, watches: Sequence[Watch]) -> list[Cost]:

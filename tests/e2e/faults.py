@@ -108,7 +108,8 @@ class Watchman:
     async def _firing(self, session: aiohttp.ClientSession) -> set[Name] | None:
         answer = await _json(session, f"{self.prometheus}/api/v1/alerts")
         if answer is None:
-            self._since.clear()  # a Prometheus that starts again fires anew
+            self._since.clear()  # a Prometheus that starts again fires anew, and nobody saw what it said last
+            self._seen.clear()
             return None
         now = time.monotonic()
         firing = {named(a["labels"]) for a in answer["data"]["alerts"] if a["state"] == "firing"}

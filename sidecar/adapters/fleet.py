@@ -1,0 +1,112 @@
+"""All Alertmanagers as they are now: those that the config names, and those that are found."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, overload
+
+import msgspec
+
+from sidecar.adapters.alertmanager import Alertmanager, AlertmanagerConfig
+from sidecar.adapters.found import in_dns, in_files
+from sidecar.types import PromantisError
+
+if TYPE_CHECKING:
+    from dns.asyncresolver import Resolver
+
+log = logging.getLogger(__name__)
+
+
+class Fleet(Sequence[Alertmanager]):
+    """A list that changes while `run()` runs; whoever holds it sees what is there now. `close()` ends it."""
+
+    def __init__(self, configs: Sequence[AlertmanagerConfig], resolver: Resolver | None = None) -> None:
+        """Files are read at once: ConfigError when one is wrong."""
+        self._resolver = resolver
+        self._known: dict[str, Alertmanager] = {}
+        self._of: dict[int, dict[str, AlertmanagerConfig]] = {}
+        """By number of the entry: what it stands for, by url."""
+        self._searched = [(i, config) for i, config in enumerate(configs) if config.url is None]
+        self._said: dict[int, str] = {}
+        for i, config in enumerate(configs):
+            targets = in_files(config.file_sd) if config.file_sd else set[str]()
+            self._of[i] = {config.url: config} if config.url is not None else _at(config, targets)
+        self._swap()
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def __iter__(self) -> Iterator[Alertmanager]:
+        return iter(tuple(self._known.values()))
+
+    @overload
+    def __getitem__(self, index: int) -> Alertmanager: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Alertmanager]: ...
+    def __getitem__(self, index: int | slice) -> Alertmanager | Sequence[Alertmanager]:
+        return tuple(self._known.values())[index]
+
+    async def close(self) -> None:
+        """End all sessions."""
+        for alertmanager in self:
+            await alertmanager.close()
+
+    async def run(self, changed: Callable[[], None]) -> None:
+        """Look again and again; `changed` is told when there are others."""
+        async with asyncio.TaskGroup() as group:
+            for i, config in self._searched:
+                group.create_task(self._search(i, config, changed))
+
+    async def look(self) -> None:
+        """Look once everywhere; what cannot be found out now is for `run()`."""
+        await asyncio.gather(*(self._look(i, config) for i, config in self._searched))
+
+    async def _search(self, i: int, config: AlertmanagerConfig, changed: Callable[[], None]) -> None:
+        every = (config.file_sd or config.dns).refresh_interval  # type: ignore[union-attr]
+        while True:
+            await asyncio.sleep(every)
+            gone = await self._look(i, config)
+            if gone is not None:
+                changed()
+                for alertmanager in gone:
+                    await alertmanager.close()
+
+    async def _look(self, i: int, config: AlertmanagerConfig) -> list[Alertmanager] | None:
+        """Who is gone; None when nothing changed, or when nobody can tell: then all stays as it was."""
+        try:
+            if config.dns is not None:
+                targets = await in_dns(config.dns, self._resolver)
+            else:
+                assert config.file_sd is not None
+                targets = await asyncio.to_thread(in_files, config.file_sd)
+            found = _at(config, targets)
+            if found.keys() == self._of[i].keys():
+                return None
+            self._of[i] = found
+            gone = self._swap()
+        except PromantisError as error:
+            if self._said.get(i) != str(error):
+                log.warning("alertmanagers[%d]: cannot be looked up, all stays as it was: %s", i, error)
+            self._said[i] = str(error)
+            return None
+        self._said.pop(i, None)
+        log.info("alertmanagers[%d]: %s", i, ", ".join(sorted(found)) or "none is there")
+        return gone
+
+    def _swap(self) -> list[Alertmanager]:
+        """Keep who stays, make who is new; who is gone."""
+        wanted = {url: config for found in self._of.values() for url, config in found.items()}
+        kept = {url: one for url, one in self._known.items() if url in wanted}
+        gone = [one for url, one in self._known.items() if url not in wanted]
+        made = {url: Alertmanager(config) for url, config in wanted.items() if url not in kept}
+        self._known = {url: (kept.get(url) or made[url]) for url in wanted}
+        return gone
+
+
+def _at(config: AlertmanagerConfig, targets: set[str]) -> dict[str, AlertmanagerConfig]:
+    """The config of each target, in an order that does not depend on who was found first."""
+    prefix = config.path_prefix.strip("/")
+    urls = [f"{config.scheme}://{target}/{prefix}".rstrip("/") for target in sorted(targets)]
+    return {url: msgspec.structs.replace(config, url=url, file_sd=None, dns=None) for url in urls}
