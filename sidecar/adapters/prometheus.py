@@ -86,6 +86,18 @@ class _Alerts(msgspec.Struct):
     data: _AlertList
 
 
+class _Alertmanager(msgspec.Struct):
+    url: str
+
+
+class _ActiveAlertmanagers(msgspec.Struct):
+    active: list[_Alertmanager] = msgspec.field(name="activeAlertmanagers", default_factory=list)
+
+
+class _Alertmanagers(msgspec.Struct):
+    data: _ActiveAlertmanagers
+
+
 class _Names(msgspec.Struct):
     data: list[str]
 
@@ -181,6 +193,13 @@ class Prometheus:
         body = await self._ask(self._live, "alerts", path, what)
         answer = self._decoded(self._live, what, lambda: msgspec.json.decode(body, type=_Alerts))
         return [labels_of(alert.labels) for alert in answer.data.alerts if alert.state == "firing"]
+
+    async def alertmanagers(self) -> list[str]:
+        """Urls of what it sends its alerts to now."""
+        what, path = "alertmanagers", "/api/v1/alertmanagers"
+        body = await self._ask(self._live, "alertmanagers", path, what)
+        answer = self._decoded(self._live, what, lambda: msgspec.json.decode(body, type=_Alertmanagers))
+        return [one.url.removesuffix("/api/v2/alerts") for one in answer.data.active]
 
     async def metric_names(self) -> frozenset[str]:
         """Names of the metrics of the last hour."""

@@ -11,15 +11,17 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from sidecar.adapters.alertmanager import AlertmanagerConfig
+from sidecar.adapters.fleet import Fleet
 from sidecar.adapters.prometheus import Prometheus, shorten
 from sidecar.app import planned
 from sidecar.commands.flags import add_config_flags, config_from
+from sidecar.commands.way import contradictions
 from sidecar.config import Config
 from sidecar.signals.expose import DETAILS, PER_LINE, SCORES
 from sidecar.signals.promql import ITS_OWN
 from sidecar.signals.watches import Plan, Watch
 from sidecar.telemetry import Telemetry
-from sidecar.types import Instant, Labels, PromantisError
+from sidecar.types import Instant, Labels, PromantisError, Rejected
 
 PER_SERIES = sum(len(family.columns) for family in (*SCORES, *DETAILS))
 MOST = 10
@@ -154,6 +156,18 @@ def _table(title: str, costs: Sequence[Cost]) -> list[str]:
     return ["", f"{title}:", *("  " + line.rstrip() for line in lines)]
 
 
+async def _way(config: Config, prometheus: Prometheus) -> Sequence[str]:
+    """Whether Prometheus sends its alerts where `alerts.mode` wants them."""
+    fleet = Fleet(config.alertmanagers)
+    await fleet.look()
+    await fleet.close()
+    try:
+        theirs = await prometheus.alertmanagers()
+    except Rejected:  # not Prometheus itself, but something with its query API
+        return []
+    return await contradictions(config.alerts.mode, config.web.listen, [one.url for one in fleet], theirs)
+
+
 async def _live(config: Config) -> int:
     telemetry = Telemetry()
     prometheus = Prometheus(config.prometheus, telemetry)
@@ -161,6 +175,7 @@ async def _live(config: Config) -> int:
         labels: Labels = await prometheus.external_labels()
         found = await planned(prometheus, config)
         lines, problems = bill(config, found, await costs(prometheus, telemetry, found.watches))
+        problems += await _way(config, prometheus)
     except PromantisError as error:
         print(f"promantis: {error}", file=sys.stderr)
         return 1

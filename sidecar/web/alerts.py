@@ -49,7 +49,12 @@ class Upstream(Protocol):
 
 
 def routes(relay: Receiver, upstreams: Sequence[Upstream], telemetry: Telemetry) -> list[web.RouteDef]:
-    """Everything below /api/v2, and the farewell of /api/v1/alerts."""
+    """Everything below /api/v2, and the farewell of /api/v1/alerts.
+
+    What is not ours is asked of the first Alertmanager that answers; one that did not is asked last.
+    """
+
+    failed: set[str] = set()
 
     @needs(Role.FEEDBACK, local=True)
     async def post_alerts(request: web.Request) -> web.Response:
@@ -86,15 +91,20 @@ def routes(relay: Receiver, upstreams: Sequence[Upstream], telemetry: Telemetry)
         if ".." in request.path.split("/"):  # below /api/v2 only: /api/v2/../../-/reload is not
             return _json(404, {"code": 404, "message": f"path {request.path} was not found"})
         body, failures = await _body(request), []
-        for upstream in upstreams:
+        for upstream in sorted(upstreams, key=lambda one: one.name in failed):
             try:
                 status, headers, answer = await upstream.passthrough(
                     request.method, request.raw_path, request.headers, body
                 )
-            except Unavailable as failed:
-                failures.append(str(failed))
-            else:
-                return web.Response(status=status, headers=headers, body=answer)
+            except Unavailable as failure:
+                failed.add(upstream.name)
+                failures.append(str(failure))
+                continue
+            failed.discard(upstream.name)
+            if status >= 500 and request.method in ("GET", "HEAD"):
+                failures.append(f"{upstream.name} answered {status}")
+                continue
+            return web.Response(status=status, headers=headers, body=answer)
         words = "; ".join(failures) or "no Alertmanager is configured"
         return _json(502, f"no Alertmanager answered: {words}")
 

@@ -8,9 +8,11 @@ import time
 from collections.abc import Mapping
 
 import pytest
+import yarl
+from aiohttp import web
 
 from sidecar.adapters.alertmanager import Alertmanager, AlertmanagerConfig
-from sidecar.demo.peers import Binaries
+from sidecar.demo.peers import Binaries, Peer
 from sidecar.types import Alert, Instant, Rejected, Unavailable, labels_of
 from tests.e2e.alerting import (
     WORDS,
@@ -20,6 +22,7 @@ from tests.e2e.alerting import (
     message,
     notifying,
     post,
+    serving,
     stamp,
     until,
     webhook,
@@ -125,6 +128,42 @@ async def test_no_alertmanager_answers(alertmanager: Start) -> None:
     am.kill()
     async with alert_path("inline", am) as side:
         with pytest.raises(AssertionError, match=f"no Alertmanager answered: {am.listen} cannot be asked: "):
+            await get(side.url)
+
+
+async def test_questions_go_past_one_that_hangs(alertmanager: Start) -> None:
+    hung, good = await alertmanager(), await alertmanager()
+    async with alert_path("inline", hung, good) as side:
+        assert await post(side.url, [message("A")]) == 200
+        hung.signal(signal.SIGSTOP)
+        try:
+            assert await get(side.url)  # after its 5 seconds
+            begin = time.monotonic()
+            for _ in range(3):
+                assert await alert_at(side.url, "A")
+            assert time.monotonic() - begin < 2
+        finally:
+            hung.signal(signal.SIGCONT)
+
+
+async def test_questions_go_past_one_that_is_busy(alertmanager: Start) -> None:
+    """Alertmanager answers 503 to more questions at once than it allows."""
+
+    async def busy(request: web.Request) -> web.Response:
+        return web.Response(status=503 if request.method == "GET" else 200)
+
+    app, am = web.Application(), await alertmanager()
+    app.add_routes([web.route("*", "/{path:.*}", busy)])
+    async with (
+        serving(app) as url,
+        alert_path("inline", Peer("", [], am.folder, yarl.URL(url).port or 0, ""), am) as side,
+    ):
+        assert await post(side.url, [message("A")]) == 200
+        await until(lambda: alert_at(side.url, "A"))
+        am.kill()
+        with pytest.raises(
+            AssertionError, match=r"no Alertmanager answered: .* answered 503; .* cannot be asked"
+        ):
             await get(side.url)
 
 
