@@ -81,6 +81,8 @@ class Lane:
 
     def __init__(self, downstream: Downstream, telemetry: Telemetry) -> None:
         self.name = downstream.name
+        self.failing = False
+        """Whether the last POST failed."""
         self._downstream = downstream
         self._telemetry = telemetry
         self._items: dict[Labels, _Item] = {}
@@ -145,11 +147,12 @@ class Lane:
             self._urgent.clear()
             try:
                 await self._send([item.message.alert for _, item in batch])
+                self.failing = False
             except Unavailable as failed:
                 if not delay:  # once an outage, not once a try
                     log.warning("alerts not taken alertmanager=%s error=%s", self.name, failed)
                 self._count["failed"].inc(len(batch))
-                self._unsure = True
+                self._unsure = self.failing = True
                 for labels, item in batch:
                     item.settle(str(failed))
                     if self._items.get(labels) is item:
@@ -157,6 +160,7 @@ class Lane:
                 delay = min(max(BACKOFF[0], 2 * delay), BACKOFF[1])
                 await self._pause(delay * random.uniform(0.5, 1.0))
             except Rejected as refused:
+                self.failing = False
                 if len(batch) > 1:
                     await self._one_by_one(batch)
                 else:

@@ -27,6 +27,10 @@ TEE_DELAY = 0.25
 ANSWER_WITHIN = 5.0
 """Seconds until Prometheus gets its answer in `inline` mode; Prometheus itself gives up after 10."""
 
+ANSWER_FAILING_WITHIN = 0.2
+"""The same while no Alertmanager works: what is told is kept anyway, and each batch that waits keeps Prometheus
+from sending the newer ones, so that afterwards it would play back all that had happened meanwhile."""
+
 RESOLVED_FOR = 900.0
 """Seconds that a resolved alert is worth sending: as long as Prometheus itself sends it again."""
 
@@ -204,8 +208,9 @@ class Relay:
             ticket = Ticket(pending.alert.labels for pending in batch)
             lane.put(messages, ticket)
             waits[lane.name] = ticket.done
-        failures, left = dict.fromkeys(waits, f"no answer within {ANSWER_WITHIN:g} s"), set(waits.values())
-        until = asyncio.get_running_loop().time() + ANSWER_WITHIN
+        within = ANSWER_FAILING_WITHIN if all(lane.failing for lane in self._lanes) else ANSWER_WITHIN
+        failures, left = dict.fromkeys(waits, f"no answer within {within:g} s"), set(waits.values())
+        until = asyncio.get_running_loop().time() + within
         while left:
             timeout = until - asyncio.get_running_loop().time()
             done, left = await asyncio.wait(left, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)

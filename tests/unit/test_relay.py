@@ -290,6 +290,26 @@ async def test_inline_answers_in_time_when_all_hang(monkeypatch: pytest.MonkeyPa
         assert await it.receive([alert()], NOW) == (False, "am: no answer within 0.1 s")
 
 
+async def test_inline_does_not_keep_prometheus_waiting_for_one_that_hangs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The first batch waits; the next ones are kept and answered, until the Alertmanager goes on."""
+    monkeypatch.setattr(lane, "SEND_WITHIN", 0.3)
+    monkeypatch.setattr(relay, "ANSWER_FAILING_WITHIN", 0.01)
+    peer, go_on = Peer(), asyncio.Event()
+    peer.answer = lambda _: go_on.wait()
+    async with running("inline", peer, enrich=lambda a, n: {}) as (it, _):
+        assert not (await it.receive([alert()], NOW)).taken
+        begin = time.monotonic()
+        for name in "BCDE":
+            assert await it.receive([alert(name)], NOW) == (False, "am: no answer within 0.01 s")
+        assert time.monotonic() - begin < 0.25
+        go_on.set()
+        await until(lambda: {a.label("alertname") for a in peer.got} == set("ABCDE"))
+        peer.answer = None
+        assert (await it.receive([alert("F")], NOW)).taken
+
+
 async def test_a_message_that_expired_is_not_sent_any_more() -> None:
     peer = Peer()
     peer.answer = refuse("down")
