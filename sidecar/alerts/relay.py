@@ -253,12 +253,15 @@ class Relay:
         messages = []
         for pending in batch:
             labels = pending.alert.labels
-            words = found[labels] if labels in found else self._generations.known(labels)
+            known = self._generations.known(labels)
+            words = found.get(labels, known)
             if pending.expires <= now or not self._generations.newest(labels, pending.generation):
                 continue
             if words:
                 self._generations.enriched(labels, pending.generation, words)
                 self._telemetry.alerts_enriched.inc()
+                if self._inline and words == known:
+                    continue  # it was said with the message itself
             elif self._inline or not pending.resolved:
                 continue  # Alertmanager has it already
             # a resolved copy is sent without words too: it ends what an earlier copy may have kept alive

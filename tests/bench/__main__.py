@@ -1,11 +1,11 @@
-"""`python -m tests.bench [tick|decode|metrics|memory|loop ...]`: print one table; all parts by default."""
+"""`python -m tests.bench [tick|decode|metrics|memory|loop|alerts ...]`: print one table; all parts by default."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
 
-from tests.bench import loop, memory, speed
+from tests.bench import alerts, loop, memory, speed
 from tests.bench.table import Row, show
 
 PARTS: dict[str, Callable[[], list[Row]]] = {
@@ -14,6 +14,7 @@ PARTS: dict[str, Callable[[], list[Row]]] = {
     "metrics": lambda: [speed.exposition(100_000)],
     "memory": lambda: [*memory.rows(1_000, 100.0), *memory.rows(100_000, 500.0)],
     "loop": lambda: loop.rows(100_000),
+    "alerts": lambda: alerts.rows(100_000),
 }
 
 

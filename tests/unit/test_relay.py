@@ -224,6 +224,16 @@ async def test_inline_sends_raw_first_and_the_words_after_and_then_always() -> N
         assert peer.words()[1:3] == [(FIRING, "known"), ("2025-11-25T01:05:15.000Z", "known")]
 
 
+async def test_inline_says_the_same_only_once() -> None:
+    peer = Peer()
+    async with running("inline", peer) as (it, telemetry):
+        for i in range(4):
+            await it.receive([alert(ends_at=f"2025-11-25T01:0{4 + i}:00.000Z")], NOW)
+            await until(lambda i=i: sample(telemetry, "alerts_enriched_total") == i + 1)  # type: ignore[misc]
+        await asyncio.sleep(0.05)
+    assert [words for _, words in peer.words()] == ["", "known", "known", "known", "known"]
+
+
 async def test_inline_words_of_firing_are_not_said_of_resolved() -> None:
     peer = Peer()
     async with running(

@@ -1,0 +1,258 @@
+"""Alerts through Promantis against straight into the same Alertmanager, while 100k series tick.
+
+Promantis is the real process, inline before a real Alertmanager; its Prometheus is a fake that answers prepared bytes.
+Alerts are posted by threads over plain sockets, so that the one who measures costs little of the machine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import http.client
+import json
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from sidecar.demo.binaries import find
+from sidecar.demo.peers import Peer, Stack
+from tests.bench import fleet
+from tests.bench.table import Row
+
+ALERTS = 1000
+BATCH = 64
+CONNECTIONS = 4
+ROUNDS = 3
+SECONDS = 4.0
+STEP = 3.0
+ENRICHED_WITHIN = 10.0
+SHARE = 0.4
+ADDED = 5.0
+
+
+def rows(series: int) -> list[Row]:
+    """Time to enrich a thousand at once, the rate of steady re-sends, and the latency added below half of it."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Stack(find(), Path(folder)) as stack,
+        _fake(series) as prometheus,
+    ):
+        am, side = asyncio.run(_started(stack, prometheus))
+        while _sample(side, "promantis_series") < series:
+            time.sleep(0.5)
+        bodies = _bodies(series)
+        enriched = _enriched(am, side, bodies)
+        direct, through = _rates(am, side, bodies)
+        pace = through / 2.5  # "below half"
+        late = _latencies(am, side, bodies, pace)
+        ticks = _sample(side, "promantis_tick_duration_seconds_count")
+    assert ticks > 5, "nothing ticked"
+    note = f"{ticks:.0f} ticks of {series // 1000}k series meanwhile"
+    rate = f"{through / direct:.0%}"
+    added = {q: (late["side"][q] - late["am"][q]) * 1e3 for q in late["am"]}
+    return [
+        Row.below(f"{ALERTS:,} alerts at once enriched", enriched, "s", ENRICHED_WITHIN, note),
+        Row(
+            "steady re-sends inline",
+            f"{through:,.0f} alerts/s",
+            f"straight into Alertmanager {direct:,.0f}",
+            rate,
+            f">= {SHARE:.0%}",
+            through / direct >= SHARE,
+        ),
+        Row(
+            f"latency added at {pace:,.0f} alerts/s, p50",
+            f"{added[50]:.1f} ms",
+            _plain(late, 50),
+            "",
+            "",
+            None,
+        ),
+        Row.below(f"latency added at {pace:,.0f} alerts/s, p99", added[99], "ms", ADDED, _plain(late, 99)),
+    ]
+
+
+def _plain(late: dict[str, dict[int, float]], q: int) -> str:
+    return f"{late['side'][q] * 1e3:.1f} - {late['am'][q] * 1e3:.1f} ms a batch of {BATCH}"
+
+
+# --------------------------------------------------------------------------- who takes part
+
+
+@contextlib.contextmanager
+def _fake(series: int) -> Iterator[str]:
+    """The url of a Prometheus that has one rule, and 100k series for it."""
+    command = [sys.executable, "-c", f"from tests.bench import alerts; alerts.fake({series})"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            yield f"http://127.0.0.1:{int(process.stdout.readline())}"
+        finally:
+            process.kill()
+
+
+def fake(series: int) -> None:
+    """Serve for ever."""
+    asyncio.run(_serve(series))
+
+
+async def _serve(series: int) -> None:
+    from aiohttp import web
+
+    keys, feed = fleet.keys(series), fleet.values(series)
+    bodies = [fleet.body(keys, next(feed), fleet.START) for _ in range(4)]
+    rule = {
+        **{"type": "alerting", "name": "TooManyRequests", "query": f"{fleet.WATCH.query} > 90"},
+        **{"duration": 300, "labels": {"severity": "page"}},
+    }
+    group = {"name": "g", "file": "f", "interval": STEP, "rules": [rule]}
+    served = 0
+
+    async def query(_: web.Request) -> web.Response:
+        nonlocal served
+        served += 1
+        return web.Response(body=bodies[served % len(bodies)], content_type="application/json")
+
+    def said(data: Any) -> Any:
+        async def handler(_: web.Request) -> web.Response:
+            return web.json_response({"status": "success", "data": data})
+
+        return handler
+
+    app = web.Application()
+    app.add_routes(
+        [
+            web.post("/api/v1/query", query),
+            web.post("/api/v1/query_range", said({"resultType": "matrix", "result": []})),
+            web.get("/api/v1/rules", said({"groups": [group]})),
+            web.get("/api/v1/alerts", said({"alerts": []})),
+            web.get("/api/v1/status/config", said({"yaml": ""})),
+            web.get("/api/v1/label/__name__/values", said([])),
+        ]
+    )
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    print(runner.addresses[0][1], flush=True)
+    await asyncio.Event().wait()
+
+
+async def _started(stack: Stack, prometheus: str) -> tuple[Peer, Peer]:
+    am = await stack.alertmanager()
+    config = (
+        f"prometheus: {{url: '{prometheus}'}}\nalertmanagers: [{{url: '{am.url}'}}]\npresets: none\n"
+        f"interval: {STEP:g}s\nalerts: {{mode: inline, external_url: 'https://promantis.example.org'}}\n"
+    )
+    return am, await stack.promantis(config, within=120.0)
+
+
+def _sample(side: Peer, name: str) -> float:
+    connection = http.client.HTTPConnection(side.listen, timeout=30)
+    connection.request("GET", "/metrics")
+    lines = connection.getresponse().read().decode().splitlines()
+    connection.close()
+    return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith((name + " ", name + "{")))
+
+
+# --------------------------------------------------------------------------- what is measured
+
+
+def _bodies(series: int) -> list[bytes]:
+    """A thousand alerts as Prometheus sends them, in batches."""
+    now = datetime.now(UTC)
+    start, end = (f"{at:%Y-%m-%dT%H:%M:%S}.632Z" for at in (now, now + timedelta(hours=1)))
+    alerts = [
+        {
+            "annotations": {
+                "summary": f"too many requests at {i}",
+                "runbook": "https://runbooks.example.org/requests",
+            },
+            "endsAt": end,
+            "startsAt": start,
+            "generatorURL": "http://prometheus:9090/graph?g0.expr=rate%28http_requests_total%5B5m%5D%29&g0.tab=1",
+            "labels": {"alertname": "TooManyRequests", "severity": "page", **json.loads(key)},
+        }
+        for i, key in enumerate(fleet.keys(series)[:ALERTS])
+    ]
+    return [json.dumps(alerts[i : i + BATCH]).encode() for i in range(0, ALERTS, BATCH)]
+
+
+def _post(connection: http.client.HTTPConnection, body: bytes) -> None:
+    connection.request("POST", "/api/v2/alerts", body, {"Content-Type": "application/json"})
+    answer = connection.getresponse()
+    answer.read()
+    assert answer.status == 200, answer.status
+
+
+def _enriched(am: Peer, side: Peer, bodies: list[bytes]) -> float:
+    """Seconds from the first post until Alertmanager shows words on every alert."""
+    connection = http.client.HTTPConnection(side.listen, timeout=30)
+    shown = http.client.HTTPConnection(am.listen, timeout=30)
+    began = time.perf_counter()
+    for body in bodies:
+        _post(connection, body)
+    while True:
+        shown.request("GET", "/api/v2/alerts")
+        alerts = json.loads(shown.getresponse().read())
+        if len(alerts) == ALERTS and all("promantis_url" in alert["annotations"] for alert in alerts):
+            return time.perf_counter() - began
+        assert time.perf_counter() - began < 60, "never enriched"
+        time.sleep(0.1)
+
+
+class _Done(NamedTuple):
+    batches: int
+    seconds: list[float]
+
+
+def _posting(listen: str, bodies: list[bytes], seconds: float, pace: float | None) -> list[_Done]:
+    """Post over some connections at once for a while; at a pace, time counts from when a batch was due."""
+    done: list[_Done] = []
+
+    def work(number: int) -> None:
+        connection = http.client.HTTPConnection(listen, timeout=30)
+        began = time.perf_counter() + (number / CONNECTIONS / pace if pace else 0.0)
+        spent: list[float] = []
+        while (now := time.perf_counter()) < began + seconds:
+            due = began + len(spent) * CONNECTIONS / pace if pace else now
+            if due > now:
+                time.sleep(due - now)
+            _post(connection, bodies[(number + len(spent) * CONNECTIONS) % len(bodies)])
+            spent.append(time.perf_counter() - due)
+        done.append(_Done(len(spent), spent))
+        connection.close()
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(CONNECTIONS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return done
+
+
+def _rates(am: Peer, side: Peer, bodies: list[bytes]) -> tuple[float, float]:
+    """Alerts per second straight and through, in turns so that a busy machine slows both."""
+    taken = {am.listen: 0, side.listen: 0}
+    for _ in range(ROUNDS):
+        for listen in taken:
+            taken[listen] += sum(one.batches for one in _posting(listen, bodies, SECONDS, None))
+    straight, through = (count * ALERTS / len(bodies) / SECONDS / ROUNDS for count in taken.values())
+    return straight, through
+
+
+def _latencies(am: Peer, side: Peer, bodies: list[bytes], alerts: float) -> dict[str, dict[int, float]]:
+    """Quantiles of seconds a batch at a steady pace, straight and through, in turns."""
+    pace = alerts / (ALERTS / len(bodies))
+    spent: dict[str, list[float]] = {"am": [], "side": []}
+    for _ in range(2 * ROUNDS):
+        for name, listen in (("am", am.listen), ("side", side.listen)):
+            spent[name] += [s for one in _posting(listen, bodies, SECONDS, pace) for s in one.seconds]
+    return {name: {q: float(np.percentile(times, q)) for q in (50, 99)} for name, times in spent.items()}
