@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import hypothesis.strategies as st
 import msgspec
+import pytest
 from hypothesis import event, given, settings
 
 from sidecar.remedy import flow
@@ -16,6 +18,8 @@ from sidecar.remedy.policy import RemedyConfig, VerifyConfig, plan
 from sidecar.types import Duration, Instant, Rejected
 from tests.unit.desk import AUTO, POLICY, Desk
 
+LIVES = int(os.environ.get("PROMANTIS_TEST_LIVES", "2000"))
+"""How many lives are lived; more by hand: PROMANTIS_TEST_LIVES=50000."""
 OTHER = msgspec.structs.replace(POLICY, verify=VerifyConfig(query="up"), cooldown=Duration(0))
 
 
@@ -161,8 +165,9 @@ TURNS = st.one_of(
 )
 
 
+@pytest.mark.timeout(max(60, LIVES // 10))
 @given(st.booleans(), st.booleans(), st.lists(TURNS, min_size=10, max_size=40))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=LIVES, deadline=None)
 def test_never_what_nobody_allowed(
     auto: bool, approved: bool, turns: list[tuple[str, dict[str, Any]]]
 ) -> None:
