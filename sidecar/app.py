@@ -20,8 +20,10 @@ from sidecar.adapters.state import StateFiles
 from sidecar.adapters.targets import KillSwitch, Targets
 from sidecar.alerts.enrich import Enricher
 from sidecar.alerts.relay import Relay
-from sidecar.config import Config, calendar, presets
+from sidecar.config import Config, calendar, freezes, presets
+from sidecar.remedy.actions.words import World
 from sidecar.remedy.case import Draft
+from sidecar.remedy.eyes import Eyes
 from sidecar.remedy.policy import Policies
 from sidecar.remedy.runner import Runner
 from sidecar.signals.calendar import Planned
@@ -36,7 +38,7 @@ from sidecar.signals.trainer import Trainer
 from sidecar.signals.watcher import Watcher
 from sidecar.signals.watches import Plan, Skipped, from_config, from_rules, plan
 from sidecar.telemetry import Telemetry
-from sidecar.types import Alert, ConfigError, Instant, JsonObject, PromantisError, Rejected
+from sidecar.types import Alert, ConfigError, Instant, JsonObject, Labels, PromantisError, Rejected
 from sidecar.web import alerts as web_alerts
 from sidecar.web import auth, cases, pages, server
 from sidecar.web import feedback as web_feedback
@@ -76,6 +78,7 @@ class App:
         """Build everything and touch nothing but the storage folder; ConfigError when that is impossible."""
         self._load = load
         self.config = config = load()
+        self._freezes = freezes(config)
         self._url = f"http://{config.web.listen}"
         self._skipped: tuple[Skipped, ...] = ()
         self._follow = asyncio.Event()
@@ -93,14 +96,16 @@ class App:
         self.watcher.follower = self.trainer.ticked
         self.relay = Relay(config.alerts, self.alertmanagers, self._enrich, self.telemetry)
         self.journal = SqliteJournal(storage / "journal.db")
+        switch = KillSwitch(storage)
+        world = World(self.targets, stopped=switch)
         self.runner = Runner(
-            config.remedies,
+            Policies(config.remedies),
+            config.guard,
             journal=self.journal,
-            evidence=self.prometheus,
-            alertmanagers=self.alertmanagers,
-            http=self.targets,
+            eyes=Eyes(self.prometheus, self.alertmanagers, world, switch, self._frozen, clock),
+            world=world,
+            kill=switch.set,
             confidence=self.known.confidence,
-            killed=KillSwitch(storage),
             telemetry=self.telemetry,
             clock=clock,
         )
@@ -163,7 +168,7 @@ class App:
         """Read the config again; everything is checked before anything is swapped, else the old one stays."""
         try:
             fresh = self._load()
-            events = calendar(fresh)
+            events, frozen = calendar(fresh), freezes(fresh)
             for section in FIXED:
                 if getattr(fresh, section) != getattr(self.config, section):
                     raise ConfigError(section, "changed, but is read at start only: restart Promantis")
@@ -173,7 +178,8 @@ class App:
             self.telemetry.reload_successful.set(0)
             log.error("config not reloaded: %s", error)
             raise
-        self.runner.reload(Policies(fresh.remedies))
+        self._freezes = frozen
+        self.runner.reload(Policies(fresh.remedies), fresh.guard)
         self._adopt(fresh, events)
         self._follow.set()
         log.info("config reloaded")
@@ -194,6 +200,9 @@ class App:
     async def _note(self, kind: str, data: JsonObject) -> None:
         """A fact of no case."""
         await self.journal.append(clock(), [Draft(kind, None, "system", data)])
+
+    def _frozen(self, labels: Labels, now: Instant) -> str:
+        return self._freezes(labels, now)
 
     def _enrich(self, alert: Alert, now: Instant) -> Mapping[str, str]:
         return self._enricher(alert, now)

@@ -105,6 +105,9 @@ class Telemetry:
         self.webhooks = counter("webhooks_received_total", "Webhooks received from Alertmanager.")
         self.cases = gauge("cases", "Cases by stage.", "stage")
         self.actions = counter("actions_total", "Actions by outcome.", "policy", "action", "outcome")
+        self.storm = gauge("storm", "Whether too much happens at once for anything to act alone.")
+        self.killswitch = gauge("kill_switch", "Whether the kill switch forbids every action.")
+        self.breaker_open = gauge("breaker_open", "Whether the policy failed too often to act now.", "policy")
         self.refusals = counter(
             "refusals_total", "Remedies that were not proposed or not done, by reason.", "reason"
         )

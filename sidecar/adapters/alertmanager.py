@@ -70,6 +70,7 @@ class _Status(msgspec.Struct):
 class _Alert(msgspec.Struct):
     fingerprint: str
     status: _Status
+    labels: dict[str, str] = {}
 
 
 class _SilenceMatcher(msgspec.Struct):
@@ -132,6 +133,14 @@ class Alertmanager:
                     "suppressed" if quiet else "active", alert.status.silenced_by, alert.status.inhibited_by
                 )
         return AlertState("absent")
+
+    async def firing(self, matcher: str) -> list[str]:
+        """Names of the alerts that fit the matcher, fire, and are neither silenced nor inhibited."""
+        quiet = [("silenced", "false"), ("inhibited", "false"), ("active", "true")]
+        query = yarl.URL.build(query=[("filter", matcher), *quiet])
+        body = await self._got(f"/api/v2/alerts?{query.raw_query_string}")
+        found = self._decoded(body, list[_Alert])
+        return sorted(a.labels.get("alertname", "an alert") for a in found if a.status.state == "active")
 
     async def silences(self) -> list[Silence]:
         """The silences that are on, or will be."""

@@ -60,3 +60,13 @@ class KillSwitch:
         except OSError:
             return True
         return True
+
+    def set(self, on: bool) -> None:
+        """Switch it; Unavailable when the file cannot be made or removed."""
+        try:
+            if on:
+                self._path.touch()
+            else:
+                self._path.unlink(missing_ok=True)
+        except OSError as error:
+            raise Unavailable(f"{self._path} cannot be changed: {error.strerror}") from None

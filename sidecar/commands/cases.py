@@ -21,6 +21,8 @@ def run(args: argparse.Namespace) -> int:
     server = talk.Server(args)
 
     def work() -> None:
+        if server.ask("GET", "/api/v1/killswitch")["on"]:
+            print("the kill switch is on: nothing is done")
         if args.id:
             print("\n".join(_details(server.ask("GET", talk.path_of(args.id)))))
         else:

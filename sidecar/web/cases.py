@@ -47,6 +47,13 @@ class ApproveBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     plan_hash: str
 
 
+class KillBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Off with everything, or on again."""
+
+    on: bool
+    reason: str = ""
+
+
 class DenyBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Why not."""
 
@@ -93,7 +100,20 @@ def routes(runner: Runner, telemetry: Telemetry) -> list[web.RouteDef]:
         body = read(await request.read() or b"{}", DenyBody)
         return json(_case(await runner.deny(request.match_info["id"], request[PERSON].name, body.reason)))
 
+    async def switch(_: web.Request) -> web.Response:
+        return json({"on": runner.killed, "storm": runner.stormy})
+
+    @needs(Role.APPROVE)
+    async def kill(request: web.Request) -> web.Response:
+        body, person = read(await request.read(), KillBody), request[PERSON]
+        if not body.on and person.role < Role.ADMIN:  # who may stop need not be who may start again
+            raise Problem(403, f"{person.name} may switch it on; off needs admin", "Authorization")
+        await runner.kill(body.on, person.name, body.reason)
+        return json({"on": runner.killed, "storm": runner.stormy})
+
     return [
+        web.get("/api/v1/killswitch", switch),
+        web.post("/api/v1/killswitch", kill),
         web.post("/api/v1/webhook", webhook),
         web.get("/api/v1/cases", cases),
         web.get("/api/v1/cases/{id}", case),
@@ -136,7 +156,7 @@ def _seconds(time: datetime | None) -> float:
 def _case(case: Case, facts: Iterable[Fact] = ()) -> JsonObject:
     """A case as people and programs read it."""
     view: JsonObject = msgspec.to_builtins(case)
-    for hidden in ("holding_since", "deadline", "to_undo"):
+    for hidden in ("holding_since", "deadline", "to_undo", "harm_before", "saved", "policy_hash"):
         del view[hidden]
     view["labels"] = dict(case.labels)
     view["expires_at"] = case.expires_at or None

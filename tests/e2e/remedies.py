@@ -16,6 +16,9 @@ from sidecar.adapters.alertmanager import Alertmanager
 from sidecar.adapters.journal import SqliteJournal
 from sidecar.adapters.prometheus import Prometheus
 from sidecar.adapters.targets import KillSwitch, Targets
+from sidecar.remedy.actions.words import World
+from sidecar.remedy.eyes import Eyes
+from sidecar.remedy.policy import Policies
 from sidecar.remedy.runner import Runner
 from sidecar.telemetry import Telemetry
 from sidecar.types import Instant
@@ -44,14 +47,16 @@ async def site(path: Path) -> AsyncIterator[Site]:
     prometheus = Prometheus(cfg.prometheus, telemetry)
     alertmanagers = [Alertmanager(one) for one in cfg.alertmanagers]
     targets = Targets()
+    switch = KillSwitch(Path(cfg.storage.path))
+    world = World(targets, stopped=switch)
     runner = Runner(
-        cfg.remedies,
+        Policies(cfg.remedies),
+        cfg.guard,
         journal=journal,
-        evidence=prometheus,
-        alertmanagers=alertmanagers,
-        http=targets,
+        eyes=Eyes(prometheus, alertmanagers, world, switch, config.freezes(cfg), clock),
+        world=world,
+        kill=switch.set,
         confidence=lambda labels: 0.9,
-        killed=KillSwitch(Path(cfg.storage.path)),
         telemetry=telemetry,
         clock=clock,
         tick=0.3,

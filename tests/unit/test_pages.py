@@ -92,6 +92,9 @@ class World:
             raise Rejected("this alert is not known", 404)
         self.done.append((verdict, fingerprint, who))
 
+    killed = False
+    stormy = ""
+
     def cases(self) -> Sequence[JsonObject]:
         return self.listed
 

@@ -17,6 +17,10 @@ from sidecar.adapters.journal import SqliteJournal
 from sidecar.adapters.targets import KillSwitch, Targets
 from sidecar.alerts.identity import fingerprint
 from sidecar.commands import cases as cases_command
+from sidecar.remedy.actions.words import World
+from sidecar.remedy.eyes import Eyes
+from sidecar.remedy.guard import GuardConfig
+from sidecar.remedy.policy import Policies
 from sidecar.remedy.runner import Runner
 from sidecar.telemetry import Telemetry
 from sidecar.types import Instant, Labels, Unavailable, labels_of
@@ -35,6 +39,9 @@ class Down:
     async def state(self, labels: Labels) -> Any:
         raise Unavailable("down")
 
+    async def firing(self, matcher: str) -> Any:
+        raise Unavailable("down")
+
 
 class Site(NamedTuple):
     client: TestClient[Any, Any]
@@ -51,14 +58,16 @@ class Site(NamedTuple):
 @pytest.fixture
 async def site(tmp_path: Path) -> AsyncIterator[Site]:
     journal, telemetry, targets = SqliteJournal(tmp_path / "journal.db"), Telemetry(), Targets()
+    down, switch = Down(), KillSwitch(tmp_path)
+    world = World(targets, stopped=switch)
     runner = Runner(
-        [POLICY],
+        Policies([POLICY]),
+        GuardConfig(),
         journal=journal,
-        evidence=Down(),
-        alertmanagers=[Down()],
-        http=targets,
+        eyes=Eyes(down, [down], world, switch, lambda labels, now: "", lambda: Instant(1000.0)),
+        world=world,
+        kill=switch.set,
         confidence=lambda labels: None,
-        killed=KillSwitch(tmp_path),
         telemetry=telemetry,
         clock=lambda: Instant(1000.0),
         tick=0.05,
