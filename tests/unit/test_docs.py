@@ -54,7 +54,10 @@ def keys(
     for field in msgspec.structs.fields(kind):
         inner, many = _section(field.type)
         key = path + field.encode_name
-        default = getattr(given, field.name) if given is not None else _default(field)
+        default = _default(field)
+        if given is not None:
+            default = getattr(given, field.name)
+            default = list(default) if isinstance(default, tuple) else default
         if inner is not None and inner not in stop:
             inside = default if isinstance(default, msgspec.Struct) else None
             yield from keys(inner, stop, key + ("[]." if many else "."), inside)
