@@ -15,6 +15,7 @@ from aiohttp.web import RouteDef
 
 from sidecar.adapters.alertmanager import Alertmanager
 from sidecar.adapters.journal import SqliteJournal
+from sidecar.adapters.kubernetes import Cluster, own_namespace
 from sidecar.adapters.prometheus import Prometheus
 from sidecar.adapters.state import StateFiles
 from sidecar.adapters.targets import KillSwitch, Targets
@@ -24,7 +25,9 @@ from sidecar.config import Config, calendar, freezes, presets
 from sidecar.remedy.actions.words import World
 from sidecar.remedy.case import Draft
 from sidecar.remedy.eyes import Eyes
+from sidecar.remedy.guard import GuardConfig
 from sidecar.remedy.policy import Policies
+from sidecar.remedy.rights import needed, words
 from sidecar.remedy.runner import Runner
 from sidecar.signals.calendar import Planned
 from sidecar.signals.expose import Exposition
@@ -49,7 +52,7 @@ log = logging.getLogger(__name__)
 
 FOLLOW = 60.0  # seconds between looks at the user's alerting rules
 RETRY = 5.0
-FIXED = ("prometheus", "alertmanagers", "learning", "storage", "web")
+FIXED = ("prometheus", "alertmanagers", "learning", "kubernetes", "storage", "web")
 """Sections that are read at start only."""
 SOURCES = ("rule", "preset", "config")
 """Where a watch comes from."""
@@ -69,6 +72,13 @@ async def planned(prometheus: Prometheus, config: Config) -> Plan:
     names = await prometheus.metric_names() if wanted else frozenset[str]()
     ready_made = chosen(config.presets, presets(), names, interval, tz)
     return plan(from_config(config.watches, interval, tz=tz), watches, ready_made, skipped)
+
+
+def _guarding(config: Config) -> GuardConfig:
+    """The guardrails; the namespace that Promantis itself lives in is protected too."""
+    own = own_namespace() if config.kubernetes else ""
+    spaces = (*config.guard.protected_namespaces, *([own] if own else []))
+    return msgspec.structs.replace(config.guard, protected_namespaces=spaces)
 
 
 class App:
@@ -97,10 +107,11 @@ class App:
         self.relay = Relay(config.alerts, self.alertmanagers, self._enrich, self.telemetry)
         self.journal = SqliteJournal(storage / "journal.db")
         switch = KillSwitch(storage)
-        world = World(self.targets, stopped=switch)
+        self.cluster = Cluster(config.kubernetes) if config.kubernetes else None
+        world = World(self.targets, self.cluster, next(iter(self.alertmanagers), None), switch)
         self.runner = Runner(
             Policies(config.remedies),
-            config.guard,
+            _guarding(config),
             journal=self.journal,
             eyes=Eyes(self.prometheus, self.alertmanagers, world, switch, self._frozen, clock),
             world=world,
@@ -133,6 +144,9 @@ class App:
                 *(am.close for am in self.alertmanagers),
             ):
                 stack.push_async_callback(close)
+            if self.cluster:
+                stack.push_async_callback(self.cluster.close)
+                await self._ask_rights(self.cluster)
             await self.runner.start()
             facts = [fact for fact in await self.journal.facts() if fact.kind == "feedback"]
             self.feedback.restore((fact.at, fact.who, fact.data) for fact in facts)
@@ -179,7 +193,7 @@ class App:
             log.error("config not reloaded: %s", error)
             raise
         self._freezes = frozen
-        self.runner.reload(Policies(fresh.remedies), fresh.guard)
+        self.runner.reload(Policies(fresh.remedies), _guarding(fresh))
         self._adopt(fresh, events)
         self._follow.set()
         log.info("config reloaded")
@@ -200,6 +214,22 @@ class App:
     async def _note(self, kind: str, data: JsonObject) -> None:
         """A fact of no case."""
         await self.journal.append(clock(), [Draft(kind, None, "system", data)])
+
+    async def _ask_rights(self, cluster: Cluster) -> None:
+        """Say which rights are missing, each in words; what needs them will be refused, not tried."""
+        missing = 0
+        for right in needed(self.config.remedies):
+            for verb in right.verbs:
+                try:
+                    if not await cluster.allowed(right, verb):
+                        missing += 1
+                        log.error(
+                            "cluster: %s (promantis check --rbac prints what is needed)", words(right, verb)
+                        )
+                except PromantisError as error:
+                    log.warning("cluster cannot say what is allowed reason=%s", error)
+                    return
+        self.telemetry.rights_missing.set(missing)
 
     def _frozen(self, labels: Labels, now: Instant) -> str:
         return self._freezes(labels, now)

@@ -13,6 +13,7 @@ import yaml
 
 from sidecar.adapters import events
 from sidecar.adapters.alertmanager import AlertmanagerConfig
+from sidecar.adapters.kubernetes import KubernetesConfig
 from sidecar.adapters.prometheus import PrometheusConfig
 from sidecar.alerts.relay import AlertsConfig
 from sidecar.remedy.actions import TYPES as ACTION_TYPES
@@ -54,6 +55,7 @@ class Config(Section, frozen=True, kw_only=True):
     remedies: tuple[RemedyConfig, ...] = ()
     guard: GuardConfig = GuardConfig()
     freezes: tuple[EventConfig, ...] = ()
+    kubernetes: KubernetesConfig | None = None
     storage: StorageConfig = StorageConfig()
     web: WebConfig = WebConfig()
 
@@ -69,6 +71,12 @@ class Config(Section, frozen=True, kw_only=True):
         for i, preset in enumerate(() if isinstance(self.presets, str) else self.presets):
             if preset not in known:
                 yield f"presets[{i}]", f"{preset!r} is not one of {', '.join(known)}"
+        for i, remedy in enumerate(self.remedies if self.kubernetes is None else ()):
+            if remedy.action.rights() or any(one.action.rights() for one in remedy.then):
+                yield (
+                    f"remedies[{i}].action",
+                    "needs a cluster: write `kubernetes: {kubeconfig: FILE}`, or {} in one",
+                )
         for section, entries in (
             ("watches", self.watches),
             ("events", self.events),
@@ -145,6 +153,7 @@ def check(config: Config, name: str = "promantis.yml") -> None:
         "remedies",
         "guard",
         "freezes",
+        "kubernetes",
         "web",
     ):
         value = getattr(config, section) or ()

@@ -107,6 +107,9 @@ class Telemetry:
         self.actions = counter("actions_total", "Actions by outcome.", "policy", "action", "outcome")
         self.storm = gauge("storm", "Whether too much happens at once for anything to act alone.")
         self.killswitch = gauge("kill_switch", "Whether the kill switch forbids every action.")
+        self.rights_missing = gauge(
+            "rights_missing", "Rights in the cluster that actions need and do not have."
+        )
         self.breaker_open = gauge("breaker_open", "Whether the policy failed too often to act now.", "policy")
         self.refusals = counter(
             "refusals_total", "Remedies that were not proposed or not done, by reason.", "reason"

@@ -15,6 +15,7 @@ from yarl import URL
 from sidecar import config
 from sidecar.remedy import matchers, templates
 from sidecar.remedy import policy as policy_module
+from sidecar.remedy.actions import TYPES
 from sidecar.remedy.actions.http import HttpAction
 from sidecar.remedy.past import Ended
 from sidecar.remedy.policy import (
@@ -85,7 +86,7 @@ GOOD = {
 @pytest.mark.parametrize(
     ("place", "value", "words"),
     [
-        ("action.type", "shell", "action.type: unknown type 'shell' (known: http)"),
+        ("action.type", "shell", f"action.type: unknown type 'shell' (known: {', '.join(TYPES)})"),
         ("action.methd", "POST", "action: unknown key `methd`"),
         (
             "action.method",

@@ -134,7 +134,7 @@ class Kubernetes(Protocol):
         """Evict exactly the pod with this uid; TooMany while a budget forbids it."""
         ...
 
-    async def event(self, about: JsonObject, reason: str, words: str) -> None:
+    async def event(self, ref: Ref, obj: JsonObject, reason: str, words: str) -> None:
         """Leave an Event on the object; never fails."""
         ...
 
@@ -162,6 +162,10 @@ class World(NamedTuple):
     kubernetes: Kubernetes | None = None
     silences: Silences | None = None
     stopped: Callable[[], bool] = lambda: False
+    pause: float = 2.0
+    """Seconds between two looks of what waits."""
+    patience: float = 120.0
+    """Seconds that an outage is waited out."""
 
     @property
     def cluster(self) -> Kubernetes:
