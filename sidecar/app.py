@@ -98,7 +98,7 @@ class App:
         self.known = Known(Joint())
         self.prometheus = Prometheus(config.prometheus, self.telemetry)
         self.alertmanagers = [Alertmanager(one) for one in config.alertmanagers]
-        self.targets = Targets()
+        self.targets = Targets(lambda: self.config.guard.allow_private)
         self.watcher = Watcher(
             self.prometheus, StateFiles(storage / "state"), self.known, config.learning, self.telemetry, clock
         )
@@ -243,7 +243,7 @@ class App:
                 self.known, lambda: self._exposition, self.watcher, self._not_watched, self.telemetry, clock
             ),
             *web_alerts.routes(self.relay, self.alertmanagers, self.telemetry),
-            *cases.routes(self.runner, self.telemetry),
+            *cases.routes(self.runner, self.journal, self.telemetry),
             *web_feedback.routes(self.feedback, self._about, clock),
             *pages.routes(self.known, self, self.runner, Sessions(doors, self.config.alerts.external_url)),
         ]

@@ -6,6 +6,8 @@ not delay. Cool-downs and rates count by what is acted on: two policies that lea
 
 from __future__ import annotations
 
+import ipaddress
+import re
 from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
@@ -20,6 +22,7 @@ from sidecar.remedy.policy import Refusal, RemedyConfig, condition_refusal
 from sidecar.remedy.storm import StormConfig
 from sidecar.types import Duration, Instant, Section
 
+_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\[?[0-9A-Fa-f:]+\]?")
 AlertState = Literal["active", "suppressed", "absent"]
 WAITS = ("alertmanager_unknown", "condition_unknown", "target_unknown")
 """Refusals that may pass by themselves: an approved case waits for them until it expires."""
@@ -58,6 +61,7 @@ class GuardConfig(Section, frozen=True, kw_only=True):
     max_targets: int = 3
     max_share: float = 0.34
     block_while: tuple[str, ...] = ()
+    allow_private: tuple[str, ...] = ()
     hands_off: Duration = Duration(900)
     after_undo: Duration = Duration(7200)
     storm: StormConfig = StormConfig()
@@ -76,6 +80,12 @@ class GuardConfig(Section, frozen=True, kw_only=True):
                 matchers.parse(text)
             except ValueError as error:
                 yield f"block_while[{i}]", str(error)
+        for i, text in enumerate(self.allow_private):
+            try:
+                if not _HOST.fullmatch(text):
+                    ipaddress.ip_network(text)
+            except ValueError:
+                yield f"allow_private[{i}]", f"{text!r} is neither a host nor a network such as 10.0.0.0/8"
         for section in ("storm", "breaker"):
             for place, words in getattr(self, section).problems():
                 yield f"{section}.{place}", words

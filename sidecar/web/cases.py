@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Literal, Protocol
 
 import msgspec
 from aiohttp import web
@@ -60,7 +60,15 @@ class DenyBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reason: str = ""
 
 
-def routes(runner: Runner, telemetry: Telemetry) -> list[web.RouteDef]:
+class Lines(Protocol):
+    """The journal."""
+
+    async def lines(self, since: int = 0) -> list[bytes]:
+        """Facts with a seq above `since` as lines of JSON."""
+        ...
+
+
+def routes(runner: Runner, journal: Lines, telemetry: Telemetry) -> list[web.RouteDef]:
     """The routes of remedies."""
 
     @needs(Role.FEEDBACK, local=True)
@@ -100,6 +108,16 @@ def routes(runner: Runner, telemetry: Telemetry) -> list[web.RouteDef]:
         body = read(await request.read() or b"{}", DenyBody)
         return json(_case(await runner.deny(request.match_info["id"], request[PERSON].name, body.reason)))
 
+    @needs(Role.VIEW)
+    async def export(request: web.Request) -> web.Response:
+        since = request.query.get("since", "0")
+        if not since.isdecimal():
+            raise Problem(400, f"not a number: {since!r}", "since")
+        lines = await journal.lines(int(since))
+        return web.Response(
+            body=b"".join(line + b"\n" for line in lines), content_type="application/x-ndjson"
+        )
+
     async def switch(_: web.Request) -> web.Response:
         return json({"on": runner.killed, "storm": runner.stormy})
 
@@ -112,6 +130,7 @@ def routes(runner: Runner, telemetry: Telemetry) -> list[web.RouteDef]:
         return json({"on": runner.killed, "storm": runner.stormy})
 
     return [
+        web.get("/api/v1/journal", export),
         web.get("/api/v1/killswitch", switch),
         web.post("/api/v1/killswitch", kill),
         web.post("/api/v1/webhook", webhook),

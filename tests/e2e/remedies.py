@@ -46,7 +46,7 @@ async def site(path: Path) -> AsyncIterator[Site]:
     journal = SqliteJournal(Path(cfg.storage.path) / "journal.db")
     prometheus = Prometheus(cfg.prometheus, telemetry)
     alertmanagers = [Alertmanager(one) for one in cfg.alertmanagers]
-    targets = Targets()
+    targets = Targets(lambda: cfg.guard.allow_private)
     switch = KillSwitch(Path(cfg.storage.path))
     world = World(targets, stopped=switch)
     runner = Runner(
@@ -66,7 +66,7 @@ async def site(path: Path) -> AsyncIterator[Site]:
 
     async def reload() -> None: ...
 
-    app = server.build(routes(runner, telemetry), checks, telemetry, list, reload)
+    app = server.build(routes(runner, journal, telemetry), checks, telemetry, list, reload)
     listening, _ = await server.serve(app, cfg.web)
     task = asyncio.create_task(runner.run())
     try:

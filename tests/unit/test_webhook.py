@@ -57,7 +57,7 @@ class Site(NamedTuple):
 
 @pytest.fixture
 async def site(tmp_path: Path) -> AsyncIterator[Site]:
-    journal, telemetry, targets = SqliteJournal(tmp_path / "journal.db"), Telemetry(), Targets()
+    journal, telemetry, targets = SqliteJournal(tmp_path / "journal.db"), Telemetry(), Targets(list)
     down, switch = Down(), KillSwitch(tmp_path)
     world = World(targets, stopped=switch)
     runner = Runner(
@@ -77,7 +77,7 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
     async def reload() -> None: ...
 
     app = server.build(
-        routes(runner, telemetry), auth.load(None, tmp_path, "127.0.0.1:1"), telemetry, list, reload
+        routes(runner, journal, telemetry), auth.load(None, tmp_path, "127.0.0.1:1"), telemetry, list, reload
     )
     async with TestClient(TestServer(app)) as client:
         yield Site(client, journal, runner, telemetry)
