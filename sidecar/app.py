@@ -84,8 +84,11 @@ def _guarding(config: Config) -> GuardConfig:
 class App:
     """One Promantis; several can live in one process. `run()` serves until `stop()` or cancelled."""
 
-    def __init__(self, load: Callable[[], Config]) -> None:
-        """Build everything and touch nothing but the storage folder; ConfigError when that is impossible."""
+    def __init__(self, load: Callable[[], Config], leads: Callable[[], bool] = lambda: True) -> None:
+        """Build everything and touch nothing but the storage folder; ConfigError when that is impossible.
+
+        `leads`: whether this replica is the one that may act; asked before every step of every action.
+        """
         self._load = load
         self.config = config = load()
         self._freezes = freezes(config)
@@ -108,12 +111,13 @@ class App:
         self.journal = SqliteJournal(storage / "journal.db")
         switch = KillSwitch(storage)
         self.cluster = Cluster(config.kubernetes) if config.kubernetes else None
-        world = World(self.targets, self.cluster, next(iter(self.alertmanagers), None), switch)
+        silences = next(iter(self.alertmanagers), None)
+        world = World(self.targets, self.cluster, silences, lambda: switch() or not leads())
         self.runner = Runner(
             Policies(config.remedies),
             _guarding(config),
             journal=self.journal,
-            eyes=Eyes(self.prometheus, self.alertmanagers, world, switch, self._frozen, clock),
+            eyes=Eyes(self.prometheus, self.alertmanagers, world, switch, self._frozen, clock, leads),
             world=world,
             kill=switch.set,
             confidence=self.known.confidence,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -73,7 +72,6 @@ class Cluster:
         self._config = config
         self._client: ApiClient | None = None
         self._opening = asyncio.Lock()
-        self.instance = f"{os.uname().nodename}-{os.getpid()}"
 
     async def get(self, ref: Ref) -> JsonObject:
         """One object."""

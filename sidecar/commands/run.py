@@ -9,9 +9,11 @@ import gc
 import logging
 import signal
 import sys
+from collections.abc import Callable
 
 from sidecar import __version__
 from sidecar.app import App
+from sidecar.commands import leadership
 from sidecar.commands.flags import add_config_flags, config_from, start_logging
 from sidecar.types import ConfigError
 
@@ -41,7 +43,26 @@ def let_the_loop_run() -> None:
 
 
 async def _serve(args: argparse.Namespace) -> None:
-    app = App(lambda: config_from(args))
+    config = config_from(args)
+    if config.kubernetes is None or config.kubernetes.lease is None:
+        await _run(args, lambda: True)
+        return
+    async with leadership.led(config, config.kubernetes) as lease:
+        running = asyncio.create_task(_run(args, lease.held))
+        keeping = asyncio.create_task(lease.keep())
+        await asyncio.wait((running, keeping), return_when=asyncio.FIRST_COMPLETED)
+        if keeping.done() and not running.done():
+            running.cancel()  # at once: whatever is under way is looked up by who leads now
+        keeping.cancel()
+        await asyncio.gather(keeping, return_exceptions=True)
+        try:
+            await running
+        except asyncio.CancelledError:
+            raise ConfigError("kubernetes.lease", "was lost: another replica leads now") from None
+
+
+async def _run(args: argparse.Namespace, leads: Callable[[], bool]) -> None:
+    app = App(lambda: config_from(args), leads)
     log.info("promantis %s starts, prometheus=%s", __version__, app.prometheus.url)
     loop = asyncio.get_running_loop()
     reloads: set[asyncio.Task[None]] = set()

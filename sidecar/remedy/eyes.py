@@ -56,8 +56,10 @@ class Eyes:
         killed: Callable[[], bool],
         frozen: Callable[[Labels, Instant], str],
         clock: Callable[[], Instant],
+        leads: Callable[[], bool] = lambda: True,
     ) -> None:
         """`frozen` names the freeze that is on for an alert with these labels, or is empty."""
+        self.leads = leads
         self._evidence = evidence
         self._alertmanagers = alertmanagers
         self._world = world

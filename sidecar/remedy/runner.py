@@ -94,7 +94,7 @@ class Runner:
             while True:
                 self._wake.clear()
                 self._spawn(tasks, WEATHER)
-                for case in [case for case in self._book.cases.values() if case.open]:
+                for case in [case for case in self._book.cases.values() if case.open and self._eyes.leads()]:
                     self._spawn(tasks, case.id)
                 for key in self._due():
                     self._spawn(tasks, key)
@@ -214,6 +214,8 @@ class Runner:
     async def _step(self, id: str, event: events.Event) -> tuple[events.Effect, ...]:
         """One turn, with its facts in the journal before anything else may happen."""
         async with self._lock:
+            if not self._eyes.leads():
+                raise Unavailable("another replica leads now")
             old, now = self._book.cases.get(id), self._clock()
             name = event.policy if isinstance(event, events.Judged) else old.policy if old else ""
             policy = self._policies.by_name.get(name)

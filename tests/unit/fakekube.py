@@ -105,6 +105,7 @@ class FakeKube:
                 old = self._there(key)
                 if body["metadata"].get("resourceVersion") != old["metadata"]["resourceVersion"]:
                     raise Refused(409, "Conflict", _conflict(key))
+                self._valid(key, body)
                 self._store(key, body, "test", old)
                 return self.objects[key]
             case "DELETE", None:
@@ -166,6 +167,9 @@ class FakeKube:
         return self.objects[key]
 
     def _valid(self, key: Key, obj: Json) -> None:
+        if key[1] == "leases" and obj["spec"].get("holderIdentity") == "":
+            what = f'Lease.coordination.k8s.io "{key[3]}" is invalid: spec.holderIdentity: must not be empty'
+            raise Refused(422, "Invalid", what)
         replicas = obj.get("spec", {}).get("replicas", 0)
         if not isinstance(replicas, int) or replicas < 0:
             what = f'"{key[3]}" is invalid: spec.replicas: Invalid value: {replicas}'
