@@ -17,7 +17,7 @@ from sidecar.remedy import breaker, matchers
 from sidecar.remedy.actions.words import Plan
 from sidecar.remedy.breaker import BreakerConfig
 from sidecar.remedy.case import Case
-from sidecar.remedy.past import Past
+from sidecar.remedy.past import Intent, Past
 from sidecar.remedy.policy import Refusal, RemedyConfig, condition_refusal
 from sidecar.remedy.storm import StormConfig
 from sidecar.types import Duration, Instant, Section
@@ -140,7 +140,7 @@ def checks(
         ),
         Check("freeze", frozen(look)),
         Check("block", blocked(look)),
-        Check("once", once((case.fingerprint, case.episode, case.target), past)),
+        Check("once", once((case.fingerprint, case.episode, case.target), case.policy, past)),
     ]
     if policy is not None and plan is not None:
         key = (case.fingerprint, case.episode)
@@ -171,7 +171,7 @@ def at_proposal(
         or (_state(look.alert) if look.alert else None)
         or frozen(look)
         or (blocked(look) if look.blocking is not None else None)
-        or once(key, past)
+        or once(key, policy.name, past)
         or cooldown(known, policy, past, now, (fingerprint, episode))
         or left_alone(known, policy, past, rules, now, (fingerprint, episode))
         or rates(policy.name, known, "", past, rules, now)
@@ -201,10 +201,13 @@ def blocked(look: Look) -> Refusal | None:
     return Refusal("blocked", f"{look.blocking} fires") if look.blocking else None
 
 
-def once(key: tuple[str, int, str], past: Past) -> Refusal | None:
-    """At most once per (fingerprint, episode, action), whichever policy did it."""
-    if any((intent.fingerprint, intent.episode, intent.target) == key for intent in past.intents):
-        return Refusal("repeated", f"{key[2]} was already done for this episode")
+def once(key: tuple[str, int, str], policy: str, past: Past) -> Refusal | None:
+    """At most once per (fingerprint, episode, action), whichever policy did it; an alternative is another action."""
+    fingerprint, episode, target = key
+    for one in past.intents:
+        same = (one.fingerprint, one.episode, one.target) == key
+        if same and not _own_try(one, policy, (fingerprint, episode)):
+            return Refusal("repeated", f"{target} was already done for this episode")
     return None
 
 
@@ -212,7 +215,7 @@ def cooldown(
     object: str, policy: RemedyConfig, past: Past, now: Instant, key: tuple[str, int]
 ) -> Refusal | None:
     """Whether anything was done to the object too short a time ago; its own first try does not count."""
-    others = [i.at for i in past.intents if i.object == object and not _own_try(i, policy, key)]
+    others = [i.at for i in past.intents if i.object == object and not _own_try(i, policy.name, key)]
     last = max(others, default=None)
     if last is None or now - last >= policy.cooldown:
         return None
@@ -223,7 +226,7 @@ def left_alone(
     object: str, policy: RemedyConfig, past: Past, rules: GuardConfig, now: Instant, key: tuple[str, int]
 ) -> Refusal | None:
     """Whether something was undone on the object lately; the next alternative of the same policy may try."""
-    if any(i.object == object and _own_try(i, policy, key) for i in past.intents):
+    if any(i.object == object and _own_try(i, policy.name, key) for i in past.intents):
         return None
     last = max((at for at, name in past.undone if name == object), default=None)
     if last is None or now - last >= rules.after_undo:
@@ -233,10 +236,10 @@ def left_alone(
     )
 
 
-def _own_try(intent: object, policy: RemedyConfig, key: tuple[str, int]) -> bool:
+def _own_try(intent: Intent, policy: str, key: tuple[str, int]) -> bool:
     """Whether it was an earlier alternative of the same policy for the same episode."""
-    fingerprint, episode, name = (getattr(intent, n) for n in ("fingerprint", "episode", "policy"))
-    return (fingerprint, episode) == key and name != policy.name and family(name) == family(policy.name)
+    same = (intent.fingerprint, intent.episode) == key and family(intent.policy) == family(policy)
+    return same and intent.policy != policy
 
 
 def family(policy: str) -> str:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from sidecar import config
 from sidecar.adapters.alertmanager import Alertmanager
 from sidecar.adapters.journal import SqliteJournal
+from sidecar.adapters.kubernetes import Cluster
 from sidecar.adapters.prometheus import Prometheus
 from sidecar.adapters.targets import KillSwitch, Targets
 from sidecar.remedy.actions.words import World
@@ -48,7 +49,8 @@ async def site(path: Path) -> AsyncIterator[Site]:
     alertmanagers = [Alertmanager(one) for one in cfg.alertmanagers]
     targets = Targets(lambda: cfg.guard.allow_private)
     switch = KillSwitch(Path(cfg.storage.path))
-    world = World(targets, stopped=switch)
+    cluster = Cluster(cfg.kubernetes) if cfg.kubernetes else None
+    world = World(targets, cluster, next(iter(alertmanagers), None), switch, pause=0.1, patience=40.0)
     runner = Runner(
         Policies(cfg.remedies),
         cfg.guard,
@@ -76,7 +78,7 @@ async def site(path: Path) -> AsyncIterator[Site]:
         with contextlib.suppress(asyncio.CancelledError):
             await task
         await listening.cleanup()
-        for peer in (prometheus, *alertmanagers, targets, journal):
+        for peer in (prometheus, *alertmanagers, targets, journal, *([cluster] if cluster else [])):
             await peer.close()
 
 

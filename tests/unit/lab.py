@@ -24,11 +24,12 @@ from tests.e2e.alerting import serving
 from tests.unit.fakekube import FakeKube
 
 REAL = os.environ.get("PROMANTIS_TEST_KUBECONFIG", "")
+HOLD = -1
 WAIT = 30.0 if REAL else 2.0
 
 
 class Fault(NamedTuple):
-    """What befalls a request: an answer instead of the real one, or with status 0 no answer at all."""
+    """What befalls a request: an answer instead of the real one, with status 0 none, with HOLD silence."""
 
     method: str
     path: str
@@ -38,6 +39,8 @@ class Fault(NamedTuple):
     """The request is passed on first: what is lost is its answer."""
     down: bool = False
     """From then on nobody answers."""
+    real: bool = False
+    """Dry runs are spared."""
 
 
 class Proxy:
@@ -49,6 +52,7 @@ class Proxy:
         self.faults: list[Fault] = []
         """Each is met once, in order."""
         self.down = False
+        self.held = 0
         self.writes: list[tuple[str, str]] = []
         """Method and path of what was passed on and changed something, without Events."""
         self.app = web.Application()
@@ -56,29 +60,31 @@ class Proxy:
 
     async def _pass(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
-        fault = next(
-            (f for f in self.faults if f.method == request.method and re.search(f.path, request.path)), None
-        )
+        dry = "dryRun" in request.path_qs or b'"dryRun"' in body
+        fits = (f for f in self.faults if f.method == request.method and not (dry and f.real))
+        fault = next((f for f in fits if re.search(f.path, request.path)), None)
         if fault is not None:
             self.faults.remove(fault)
-            self.down = self.down or fault.down
-        if self.down or (fault and not fault.after):
-            return self._fail(request, fault)
+        down, self.down = self.down, self.down or (fault is not None and fault.down)
+        if down or (fault and not fault.after):
+            return await self._fail(request, fault)
         headers = {"Content-Type": request.headers.get("Content-Type", "application/json")}
         async with self.session.request(
             request.method, self.upstream + request.path_qs, data=body, headers=headers
         ) as answer:
             content = await answer.read()
-            dry = "dryRun" in request.path_qs or b'"dryRun"' in body
             meta = request.path.endswith(("/events", "reviews", "/leases")) or "/leases/" in request.path
             if request.method != "GET" and answer.status < 300 and not dry and not meta:
                 self.writes.append((request.method, request.path))
             if fault is not None:
-                return self._fail(request, fault)
+                return await self._fail(request, fault)
             kept = {k: v for k, v in answer.headers.items() if k in ("Content-Type", "Retry-After")}
             return web.Response(status=answer.status, body=content, headers=kept)
 
-    def _fail(self, request: web.Request, fault: Fault | None) -> web.StreamResponse:
+    async def _fail(self, request: web.Request, fault: Fault | None) -> web.StreamResponse:
+        if fault is not None and fault.status == HOLD:
+            self.held += 1
+            await asyncio.sleep(60)
         if fault is None or fault.status == 0:
             assert request.transport is not None
             request.transport.abort()
