@@ -14,6 +14,8 @@ from sidecar.remedy.templates import Unfit
 from sidecar.types import Alert, Instant, Labels, Rejected, Unavailable
 
 log = logging.getLogger(__name__)
+AT_ONCE = 4
+"""Questions to Alertmanager at a time: it refuses more than eight from all who ask."""
 
 
 class Evidence(Protocol):
@@ -66,6 +68,7 @@ class Eyes:
         self.killed = killed
         self._frozen = frozen
         self._clock = clock
+        self._turns = asyncio.Semaphore(AT_ONCE)
 
     async def look(
         self, alert: Alert, policy: RemedyConfig | None, rules: GuardConfig, *, closely: bool
@@ -138,7 +141,8 @@ class Eyes:
 
     async def _state_at(self, alertmanager: AlertStates, labels: Labels) -> AlertState | None:
         try:
-            return (await alertmanager.state(labels)).state
+            async with self._turns:
+                return (await alertmanager.state(labels)).state
         except (Unavailable, Rejected) as error:
             log.warning("Alertmanager cannot say how an alert stands reason=%s", error)
             return None
