@@ -155,7 +155,8 @@ class App:
             facts = [fact for fact in await self.journal.facts() if fact.kind == "feedback"]
             self.feedback.restore((fact.at, fact.who, fact.data) for fact in facts)
             config = self.config
-            doors = auth.load(config.web.tokens_file, config.storage.path, config.web.listen)
+            web = config.web
+            doors = auth.load(web.tokens_file, config.storage.path, web.listen, web.proxy)
             app = server.build(self._routes(doors), doors, self.telemetry, self.watcher.missing, self.reload)
             served, port = await server.serve(app, config.web)
             stack.push_async_callback(served.cleanup)

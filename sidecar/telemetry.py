@@ -111,6 +111,12 @@ class Telemetry:
             "rights_missing", "Rights in the cluster that actions need and do not have."
         )
         self.breaker_open = gauge("breaker_open", "Whether the policy failed too often to act now.", "policy")
+        self.odds = gauge(
+            "policy_success_rate",
+            "How often the policy helps: expected, and what 19 of 20 lie above.",
+            "policy",
+            "stat",
+        )
         self.refusals = counter(
             "refusals_total", "Remedies that were not proposed or not done, by reason.", "reason"
         )

@@ -49,6 +49,11 @@ def _details(case: dict[str, Any]) -> list[str]:
     lines += [f"policy  {case['policy']}", f"target  {case['target']}"]
     lines.append("alert   " + ", ".join(f"{k}={v}" for k, v in case["labels"].items()))
     lines += [f"why     {why}" for why in case["why"]]
+    odds = case["odds"]
+    if tried := odds["helped"] + odds["did_not"]:
+        lines.append(
+            f"odds    helped {odds['helped']} of {tried} times, above {odds['lower']:.0%} 19 times of 20"
+        )
     lines += ["plan    " + case["plan_hash"], talk.show_plan(case["plan"])] if case["plan"] else []
     for check in case["guard"]:
         lines.append(

@@ -17,6 +17,7 @@ from sidecar.remedy.case import STAGES, Book, Case, Draft, Episode, Fact, Notice
 from sidecar.remedy.eyes import Eyes
 from sidecar.remedy.flow import Journal
 from sidecar.remedy.guard import AlertState, GuardConfig
+from sidecar.remedy.past import Odds, odds
 from sidecar.remedy.policy import REASONS, Policies, propose
 from sidecar.remedy.storm import Storm
 from sidecar.remedy.templates import Unfit
@@ -189,6 +190,10 @@ class Runner:
             raise Rejected("there is no such case", 404)
         return self._book.cases[id], tuple(self._book.facts[id])
 
+    def odds(self, policy: str) -> Odds:
+        """How often a policy helped so far."""
+        return odds(one for one in self._book.ended.values() if one.policy == policy)
+
     def preview(self, alert: Alert) -> str:
         """What a policy would do, for the promantis_remedy annotation; empty when none fits."""
         return self._policies.preview(alert)
@@ -279,6 +284,9 @@ class Runner:
         for name in self._policies.by_name:
             opened = breaker.state(name, past, self._rules.breaker, now) != "closed"
             self._telemetry.breaker_open.labels(name).set(opened)
+            found = odds(past.of(name))
+            self._telemetry.odds.labels(name, "mean").set(found.mean)
+            self._telemetry.odds.labels(name, "lower").set(found.lower)
 
     # ----------------------------------------------------------------- one episode
 

@@ -12,6 +12,7 @@ from aiohttp import web
 
 from sidecar.alerts.identity import fingerprint
 from sidecar.remedy.case import Case, Fact, Notice
+from sidecar.remedy.past import Odds
 from sidecar.remedy.runner import Runner
 from sidecar.telemetry import Telemetry
 from sidecar.types import Alert, JsonObject, labels_of
@@ -88,25 +89,29 @@ def routes(runner: Runner, journal: Lines, telemetry: Telemetry) -> list[web.Rou
         return json({"stored": len(good)})
 
     async def cases(_: web.Request) -> web.Response:
-        return json([_case(case) for case in runner.cases()])
+        return json([_case(case, runner.odds(case.policy)) for case in runner.cases()])
 
     async def case(request: web.Request) -> web.Response:
-        return json(_case(*runner.case(request.match_info["id"])))
+        found, facts = runner.case(request.match_info["id"])
+        return json(_case(found, runner.odds(found.policy), facts))
 
     @needs(Role.APPROVE)
     async def plan(request: web.Request) -> web.Response:
-        return json(_case(await runner.plan(request.match_info["id"], request[PERSON].name)))
+        done = await runner.plan(request.match_info["id"], request[PERSON].name)
+        return json(_case(done, runner.odds(done.policy)))
 
     @needs(Role.APPROVE)
     async def approve(request: web.Request) -> web.Response:
         body = read(await request.read(), ApproveBody)
         id = request.match_info["id"]
-        return json(_case(await runner.approve(id, request[PERSON].name, body.plan_hash)))
+        done = await runner.approve(id, request[PERSON].name, body.plan_hash)
+        return json(_case(done, runner.odds(done.policy)))
 
     @needs(Role.APPROVE)
     async def deny(request: web.Request) -> web.Response:
         body = read(await request.read() or b"{}", DenyBody)
-        return json(_case(await runner.deny(request.match_info["id"], request[PERSON].name, body.reason)))
+        done = await runner.deny(request.match_info["id"], request[PERSON].name, body.reason)
+        return json(_case(done, runner.odds(done.policy)))
 
     @needs(Role.VIEW)
     async def export(request: web.Request) -> web.Response:
@@ -172,13 +177,15 @@ def _seconds(time: datetime | None) -> float:
     return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
 
 
-def _case(case: Case, facts: Iterable[Fact] = ()) -> JsonObject:
+def _case(case: Case, odds: Odds, facts: Iterable[Fact] = ()) -> JsonObject:
     """A case as people and programs read it."""
     view: JsonObject = msgspec.to_builtins(case)
     for hidden in ("holding_since", "deadline", "to_undo", "harm_before", "saved", "policy_hash"):
         del view[hidden]
     view["labels"] = dict(case.labels)
     view["expires_at"] = case.expires_at or None
+    rates = {"mean": round(odds.mean, 3), "lower": round(odds.lower, 3)}
+    view["odds"] = {"helped": odds.good, "did_not": odds.bad, **rates}
     if facts:
         view["facts"] = [
             {"at": f.at, "kind": f.kind, "who": f.who, "words": f.data.get("words", "")} for f in facts

@@ -72,6 +72,22 @@ class Alerts(Protocol):
         """Take in that an alert was real, or not; Rejected with 404 when it is not known."""
 
 
+class Odds(Protocol):
+    """How often something helped."""
+
+    @property
+    def good(self) -> int:
+        """Times that it helped."""
+
+    @property
+    def bad(self) -> int:
+        """Times that it did not."""
+
+    @property
+    def lower(self) -> float:
+        """What its success rate is above, 19 times of 20."""
+
+
 class Cases(Protocol):
     """The cases. Each act raises Rejected with 404 or 409 when it does not fit."""
 
@@ -82,6 +98,9 @@ class Cases(Protocol):
     @property
     def stormy(self) -> str:
         """Why nothing acts alone now."""
+
+    def odds(self, policy: str, /) -> Odds:
+        """How often a policy helped so far."""
 
     def cases(self) -> Sequence[object]:
         """All of them: what `GET /api/v1/cases` gives, or the structs behind it."""
@@ -229,7 +248,10 @@ class _Pages:
         """The newest first, labels as a mapping."""
         cases = [msgspec.to_builtins(case) for case in self._cases.cases()]
         cases.sort(key=lambda case: -case["since"])
-        return [case | {"labels": dict(case["labels"])} for case in cases]
+        return [
+            case | {"labels": dict(case["labels"]), "odds": self._cases.odds(case["policy"])}
+            for case in cases
+        ]
 
     def _case_of(self, fingerprint: str, case: str) -> str:
         if any((c["id"], c["fingerprint"]) == (case, fingerprint) for c in self._listed()):

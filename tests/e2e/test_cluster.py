@@ -67,7 +67,7 @@ class Story:
 
     def config(self, *policies: dict[str, Any], **guard: Any) -> Path:
         """A config with these policies; what was just made is not left alone for it."""
-        base = {"cooldown": "1s", "verify": {"query": "shop_errors < 0.1", "within": "12s"}}
+        base = {"cooldown": "0s", "verify": {"query": "shop_errors < 0.1", "within": "12s"}}
         remedies_ = [
             {"name": f"p{i}", **base, "match": ["severity=page"], **one} for i, one in enumerate(policies)
         ]
