@@ -111,6 +111,9 @@ class Telemetry:
             "rights_missing", "Rights in the cluster that actions need and do not have."
         )
         self.breaker_open = gauge("breaker_open", "Whether the policy failed too often to act now.", "policy")
+        self.exhausted = counter(
+            "remedies_exhausted_total", "Cases that did not help, with nothing else to try.", "policy"
+        )
         self.odds = gauge(
             "policy_success_rate",
             "How often the policy helps: expected, and what 19 of 20 lie above.",

@@ -252,6 +252,8 @@ class Book:
         self.ended: dict[str, Ended] = {}
         """By case: what came of it."""
         self.undone: list[tuple[Instant, str]] = []
+        self.by_labels: dict[Labels, str] = {}
+        """The fingerprint of an alert that has had an episode."""
         self.firing = 0
         """Episodes that are open."""
         self._busy: dict[str, str] = {}
@@ -264,6 +266,7 @@ class Book:
             labels, annotations = labels_of(fact.data["labels"]), fact.data["annotations"]
             alert = Alert(labels, annotations, fact.data.get("starts_at"))
             key = fact.data["fingerprint"]
+            self.by_labels[labels] = key
             self.firing += not (key in self.episodes and self.episodes[key].open)
             self.episodes[key] = Episode(key, fact.data["number"], alert, fact.data["starts"], True)
         elif fact.kind == "episode.ended":

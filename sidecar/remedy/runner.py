@@ -16,7 +16,7 @@ from sidecar.remedy.actions.words import Job, Outcome, World
 from sidecar.remedy.case import STAGES, Book, Case, Draft, Episode, Fact, Notice, case_id, ended, heard
 from sidecar.remedy.eyes import Eyes
 from sidecar.remedy.flow import Journal
-from sidecar.remedy.guard import AlertState, GuardConfig
+from sidecar.remedy.guard import AlertState, GuardConfig, family
 from sidecar.remedy.past import Odds, odds
 from sidecar.remedy.policy import REASONS, Policies, propose
 from sidecar.remedy.storm import Storm
@@ -195,8 +195,16 @@ class Runner:
         return odds(one for one in self._book.ended.values() if one.policy == policy)
 
     def preview(self, alert: Alert) -> str:
-        """What a policy would do, for the promantis_remedy annotation; empty when none fits."""
+        """What a policy would do, or that none is left; for the promantis_remedy annotation."""
+        for case in self._book.cases_of(self._book.by_labels.get(alert.labels, "")):
+            if self._exhausted(case):
+                return f"{case.policy}: {case.words}; a person is needed"
         return self._policies.preview(alert)
+
+    def _exhausted(self, case: Case) -> bool:
+        """It did not help, nothing else is to be tried, and the alert fires: somebody must be told."""
+        over = case.stage in ("failed", "undone", "unknown") and not case.resolved
+        return over and not (case.escalates and case.policy in self._policies.before.values())
 
     # ----------------------------------------------------------------- one case
 
@@ -282,6 +290,7 @@ class Runner:
     def _watch_breakers(self) -> None:
         past, now = self._book.past(), self._clock()
         for name in self._policies.by_name:
+            self._telemetry.exhausted.labels(family(name))
             opened = breaker.state(name, past, self._rules.breaker, now) != "closed"
             self._telemetry.breaker_open.labels(name).set(opened)
             found = odds(past.of(name))
@@ -361,6 +370,9 @@ class Runner:
             if new and (old is None or old.stage != new.stage):
                 self._telemetry.cases.labels(new.stage).inc()
             self._count(fact, new)
+            if new and (old is None or old.stage != new.stage) and self._exhausted(new):
+                self._telemetry.exhausted.labels(family(new.policy)).inc()
+                log.warning("a person is needed case=%s policy=%s: %s", new.id, new.policy, new.words)
             if new and new.escalates:
                 self._judged.pop(new.fingerprint, None)  # the next alternative has its turn now
             about = new.labels if new else fact.data.get("labels", {})
