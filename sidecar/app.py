@@ -121,6 +121,7 @@ class App:
             world=world,
             kill=switch.set,
             confidence=self.known.confidence,
+            probability=self.known.probability,
             telemetry=self.telemetry,
             clock=clock,
         )

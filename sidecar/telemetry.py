@@ -114,6 +114,11 @@ class Telemetry:
         self.exhausted = counter(
             "remedies_exhausted_total", "Cases that did not help, with nothing else to try.", "policy"
         )
+        self.trials = gauge(
+            "policy_trials",
+            "Episodes that were acted on or held back as control, by whether they ended in time.",
+            *("policy", "group", "ended"),
+        )
         self.odds = gauge(
             "policy_success_rate",
             "How often the policy helps: expected, and what 19 of 20 lie above.",

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from sidecar.remedy.effect import Trial
 from sidecar.remedy.past import Ended, Intent, Past
 from sidecar.types import Alert, Instant, JsonObject, Labels, labels_of
 
@@ -251,6 +252,8 @@ class Book:
         self.intents: list[Intent] = []
         self.ended: dict[str, Ended] = {}
         """By case: what came of it."""
+        self.trials: dict[str, Trial] = {}
+        """By case: acted on, or held back."""
         self.undone: list[tuple[Instant, str]] = []
         self.by_labels: dict[Labels, str] = {}
         """The fingerprint of an alert that has had an episode."""
@@ -275,6 +278,8 @@ class Book:
             self.episodes[key] = msgspec.structs.replace(self.episodes[key], open=False)
             for case in self.cases_of(key):
                 self.cases[case.id] = msgspec.structs.replace(case, resolved=True)
+                if case.id in self.trials:
+                    self.trials[case.id] = self.trials[case.id]._replace(ended=fact.at)
         elif fact.case is not None and (now := fold(self.cases.get(fact.case), fact, fact.at)):
             if now.id not in self.cases:
                 self._by_episode.setdefault((now.fingerprint, now.episode), []).append(now.id)
@@ -287,7 +292,10 @@ class Book:
         if fact.kind == "intent":
             key = (case.target, case.object, case.namespace, case.fingerprint, case.episode)
             self.intents.append(Intent(fact.at, case.policy, *key))
-        elif fact.kind == "undo.done":
+        control = fact.kind == "case.refused" and case.reason == "held_back"
+        if (control or fact.kind == "intent") and "within" in fact.data:
+            self.trials[case.id] = Trial(case.policy, not control, fact.at, fact.data["within"])
+        if fact.kind == "undo.done":
             self.undone.append((fact.at, case.object))
         good = fact.kind == "verify.passed"
         lost = fact.kind == "action.failed" and bool(fact.data.get("unclear"))

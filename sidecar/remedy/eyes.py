@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from sidecar.remedy.actions.words import World
+from sidecar.remedy.actions.words import TooMany, World
 from sidecar.remedy.guard import AlertState, GuardConfig, Look, Planned
 from sidecar.remedy.policy import Refusal, RemedyConfig, plan_hash, unfit
 from sidecar.remedy.templates import Unfit
@@ -107,6 +107,19 @@ class Eyes:
             plan = await policy.action.plan(alert, self._world)
         except Unfit as error:
             return unfit(error)
+        except TooMany as error:
+            log.warning("target is busy policy=%s reason=%s", policy.name, error)
+            return None
+        except (
+            LookupError,
+            TypeError,
+            ValueError,
+            AttributeError,
+        ):  # an object of a shape that nobody foresaw
+            log.exception("no plan can be made policy=%s", policy.name)
+            return Refusal(
+                "target", "the target is not of the shape that was expected; the log has the details"
+            )
         except Rejected as error:
             if error.status in (401, 403):
                 return Refusal("not_allowed", str(error))

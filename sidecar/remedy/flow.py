@@ -17,6 +17,7 @@ import msgspec
 from sidecar.remedy import guard
 from sidecar.remedy.actions.words import Job, Outcome
 from sidecar.remedy.case import Case, Draft, Fact, fold
+from sidecar.remedy.effect import held_back
 from sidecar.remedy.events import (
     Answered,
     Apply,
@@ -138,7 +139,11 @@ def _judged(
     verdict = event.verdict
     if isinstance(verdict, Proposal):
         key = (event.fingerprint, event.episode, verdict.target)
-        verdict = guard.at_proposal(key, policy, event.look, past, rules, now) or verdict
+        verdict = (
+            guard.at_proposal(key, policy, event.look, past, rules, now)
+            or _held_back(event, policy)
+            or verdict
+        )
     about: JsonObject = {
         "fingerprint": event.fingerprint,
         "episode": event.episode,
@@ -149,10 +154,17 @@ def _judged(
     if isinstance(verdict, Refusal):
         if case is not None and case.reason == verdict.reason:
             return []
-        about |= {"reason": verdict.reason, "words": verdict.words}
+        about |= {"reason": verdict.reason, "words": verdict.words, "within": float(policy.verify.within)}
         return [Draft("case.refused", event.case, "system", about)]
     about |= {"target": verdict.target, "why": list(verdict.why), "expires_at": now + verdict.expires}
     return [Draft("case.proposed", event.case, "system", about)]
+
+
+def _held_back(event: Judged, policy: RemedyConfig) -> Refusal | None:
+    """A share is left to itself, to see what happens without the remedy."""
+    if not held_back(policy.experiment, event.case, event.alert.label("severity")):
+        return None
+    return Refusal("held_back", f"held back at random as control, as are {policy.experiment:.0%}")
 
 
 def _may_try_again(case: Case, now: Instant, policy: RemedyConfig) -> bool:
@@ -249,6 +261,7 @@ def _act(
         "target": case.target,
         "plan_hash": case.plan_hash,
         "harm": look.harm is True,
+        "within": float(policy.verify.within),
     }
     return [_draft(case, "intent", intent)], Apply(policy.action, _job(case))
 

@@ -26,7 +26,7 @@ _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\[?[0-9A-Fa-f:]+\]?
 AlertState = Literal["active", "suppressed", "absent"]
 WAITS = ("alertmanager_unknown", "condition_unknown", "target_unknown")
 """Refusals that may pass by themselves: an approved case waits for them until it expires."""
-FINAL = ("rate_policy", "rate_target", "rate_namespace", "rate_total", "protected", "dry_run")
+FINAL = ("rate_policy", "rate_target", "rate_namespace", "rate_total", "protected", "dry_run", "held_back")
 """Refusals for the rest of the episode: a limit does not delay."""
 
 

@@ -69,6 +69,7 @@ class RemedyConfig(Section, frozen=True, kw_only=True):
     match: tuple[str, ...]
     when: str | None = None
     min_confidence: float = 0.0
+    min_probability: float = 0.0
     action: Action
     approval: str = "manual"
     earned: EarnedConfig = EarnedConfig()
@@ -76,6 +77,7 @@ class RemedyConfig(Section, frozen=True, kw_only=True):
     then: tuple[Alternative, ...] = ()
     cooldown: Duration = Duration(1800)
     expires: Duration = Duration(3600)
+    experiment: float = 0.0
 
     def problems(self) -> Iterator[tuple[str, str]]:
         if not self.name or "/" in self.name:
@@ -87,8 +89,9 @@ class RemedyConfig(Section, frozen=True, kw_only=True):
                 matchers.parse(text)
             except ValueError as error:
                 yield f"match[{i}]", str(error)
-        if not 0 <= self.min_confidence <= 1:
-            yield "min_confidence", "must lie between 0 and 1"
+        for name in ("min_confidence", "min_probability", "experiment"):
+            if not 0 <= getattr(self, name) <= (0.5 if name == "experiment" else 1):
+                yield name, f"must lie between 0 and {'0.5' if name == 'experiment' else '1'}"
         if self.approval not in APPROVALS:
             yield "approval", f"unknown approval {self.approval!r} (one of {', '.join(APPROVALS)})"
         for place, words in self.earned.problems():
@@ -112,7 +115,16 @@ REASONS = (
     *("kill_switch", "expired", "plan_changed", "policy_gone", "resolved", "suppressed", "frozen", "blocked"),
     *("alertmanager_unknown", "target_unknown", "repeated", "cooldown", "after_undo", "busy", "targets"),
     *("rate_policy", "rate_target", "rate_namespace", "rate_total", "share", "protected", "hands_off"),
-    *("breaker", "storm", "already_fine", "dry_run", "not_allowed"),
+    *(
+        "probability_unknown",
+        "probability_low",
+        "held_back",
+        "breaker",
+        "storm",
+        "already_fine",
+        "dry_run",
+        "not_allowed",
+    ),
 )
 """Every reason of a refusal."""
 
@@ -193,11 +205,16 @@ def record(policy: RemedyConfig, ended: Sequence[Ended]) -> Odds:
 
 
 def propose(
-    policy: RemedyConfig, alert: Alert, confidence: float | None, condition: bool | None
+    policy: RemedyConfig,
+    alert: Alert,
+    confidence: float | None,
+    condition: bool | None,
+    probability: float | None = None,
 ) -> Proposal | Refusal:
     """Judge one matching policy. What is not known (None) refuses: it fails closed.
 
-    `confidence` is that of the alert's series, `condition` the outcome of `when`.
+    `confidence` is that of the alert's series, `probability` that of a breach within the hour, `condition` the
+    outcome of `when`.
     """
     why = [f"{alert.label('alertname') or 'the alert'} matches {', '.join(policy.match)}"]
     if policy.min_confidence > 0:
@@ -207,6 +224,13 @@ def propose(
             words = f"confidence {confidence:.2f} is below {policy.min_confidence:g}"
             return Refusal("confidence_low", words)
         why.append(f"confidence {confidence:.2f} is at least {policy.min_confidence:g}")
+    if policy.min_probability > 0:
+        if probability is None:
+            return Refusal("probability_unknown", "no limit of the alert's series is forecast")
+        if probability < policy.min_probability:
+            words = f"probability {probability:.2f} is below {policy.min_probability:g}"
+            return Refusal("probability_low", words)
+        why.append(f"probability {probability:.2f} is at least {policy.min_probability:g}")
     if policy.when is not None:
         if refusal := condition_refusal(policy.when, condition):
             return refusal

@@ -10,15 +10,16 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 
-from sidecar.remedy import breaker, events, flow, storm
+from sidecar.remedy import events, flow, numbers, storm
 from sidecar.remedy.actions import Action
 from sidecar.remedy.actions.words import Job, Outcome, World
-from sidecar.remedy.case import STAGES, Book, Case, Draft, Episode, Fact, Notice, case_id, ended, heard
+from sidecar.remedy.case import Book, Case, Draft, Episode, Fact, Notice, case_id, ended, heard
+from sidecar.remedy.effect import Effect, effect
 from sidecar.remedy.eyes import Eyes
 from sidecar.remedy.flow import Journal
 from sidecar.remedy.guard import AlertState, GuardConfig, family
 from sidecar.remedy.past import Odds, odds
-from sidecar.remedy.policy import REASONS, Policies, propose
+from sidecar.remedy.policy import Policies, propose
 from sidecar.remedy.storm import Storm
 from sidecar.remedy.templates import Unfit
 from sidecar.telemetry import Telemetry
@@ -49,6 +50,7 @@ class Runner:
         world: World,
         kill: Callable[[bool], None],
         confidence: Callable[[Labels], float | None],
+        probability: Callable[[Labels], float | None] = lambda labels: None,
         telemetry: Telemetry,
         clock: Callable[[], Instant],
         tick: float = TICK,
@@ -60,6 +62,7 @@ class Runner:
         self._world = world
         self._kill = kill
         self._confidence = confidence
+        self._probability = probability
         self._telemetry = telemetry
         self._clock = clock
         self._tick = tick
@@ -77,15 +80,11 @@ class Runner:
 
     async def start(self) -> None:
         """Read the journal back. Unavailable when it cannot be read."""
-        for stage in STAGES:
-            self._telemetry.cases.labels(stage).set(0)
-        for reason in REASONS:
-            self._telemetry.refusals.labels(reason)
         for fact in await self._journal.facts():
             self._book.add(fact)
-        self._watch_breakers()
+        self._publish()
+        numbers.start(self._telemetry, self._book.cases.values())
         for case in list(self._book.cases.values()):
-            self._telemetry.cases.labels(case.stage).inc()
             if case.open:
                 await self._step(case.id, events.Restarted())
 
@@ -108,7 +107,7 @@ class Runner:
     def reload(self, policies: Policies, rules: GuardConfig) -> None:
         """Use other policies from now on; what was planned under the old ones is planned anew if they differ."""
         self._policies, self._rules = policies, rules
-        self._watch_breakers()
+        self._publish()
         self._judged.clear()
         self._wake.set()
 
@@ -144,9 +143,9 @@ class Runner:
 
     async def plan(self, id: str, who: str) -> Case:
         """Make the plan of a case. Rejected (404, 409) when there is no such case or it does not fit."""
-        for effect in await self._step(id, events.PlanWanted(who)):
-            if isinstance(effect, events.MakePlan):
-                made = await self._perform(effect, self._book.cases[id])
+        for wanted in await self._step(id, events.PlanWanted(who)):
+            if isinstance(wanted, events.MakePlan):
+                made = await self._perform(wanted, self._book.cases[id])
                 if made is None:
                     raise Unavailable("the target does not answer: no plan can be made now")
                 await self._step(id, made)
@@ -193,6 +192,10 @@ class Runner:
     def odds(self, policy: str) -> Odds:
         """How often a policy helped so far."""
         return odds(one for one in self._book.ended.values() if one.policy == policy)
+
+    def effect(self, policy: str) -> Effect:
+        """How often alerts end in time with a policy, and without it."""
+        return effect((t for t in self._book.trials.values() if t.policy == policy), self._clock())
 
     def preview(self, alert: Alert) -> str:
         """What a policy would do, or that none is left; for the promantis_remedy annotation."""
@@ -287,15 +290,8 @@ class Runner:
         if bool(before.words) != bool(self._storm.words):
             log.warning("storm %s", self._storm.words or "is over")
 
-    def _watch_breakers(self) -> None:
-        past, now = self._book.past(), self._clock()
-        for name in self._policies.by_name:
-            self._telemetry.exhausted.labels(family(name))
-            opened = breaker.state(name, past, self._rules.breaker, now) != "closed"
-            self._telemetry.breaker_open.labels(name).set(opened)
-            found = odds(past.of(name))
-            self._telemetry.odds.labels(name, "mean").set(found.mean)
-            self._telemetry.odds.labels(name, "lower").set(found.lower)
+    def _publish(self) -> None:
+        numbers.publish(self._telemetry, self._policies, self._book, self._rules.breaker, self._clock())
 
     # ----------------------------------------------------------------- one episode
 
@@ -325,7 +321,8 @@ class Runner:
             if (case is None or case.stage == "refused") and self._turn_of(policy.name, episode):
                 confidence = self._confidence(episode.alert.labels) if policy.min_confidence > 0 else None
                 look = await self._eyes.look(episode.alert, policy, self._rules, closely=False)
-                verdict = propose(policy, episode.alert, confidence, look.condition)
+                probability = self._probability(episode.alert.labels) if policy.min_probability > 0 else None
+                verdict = propose(policy, episode.alert, confidence, look.condition, probability)
                 alert, number = episode.alert, episode.number
                 judged = events.Judged(id, key, number, alert, policy.name, verdict, look)
                 await self._step(id, judged)
@@ -365,11 +362,9 @@ class Runner:
             old = self._book.cases.get(fact.case or "")
             self._book.add(fact)
             new = self._book.cases.get(fact.case or "")
-            if old and new and old.stage != new.stage:
-                self._telemetry.cases.labels(old.stage).dec()
-            if new and (old is None or old.stage != new.stage):
-                self._telemetry.cases.labels(new.stage).inc()
-            self._count(fact, new)
+            numbers.count(self._telemetry, self._policies, fact, old, new)
+            if fact.kind.partition(".")[0] in ("action", "verify", "undo"):
+                self._publish()
             if new and (old is None or old.stage != new.stage) and self._exhausted(new):
                 self._telemetry.exhausted.labels(family(new.policy)).inc()
                 log.warning("a person is needed case=%s policy=%s: %s", new.id, new.policy, new.words)
@@ -378,19 +373,6 @@ class Runner:
             about = new.labels if new else fact.data.get("labels", {})
             words = "; ".join(filter(None, (dict(about).get("alertname"), fact.data.get("words"))))
             log.info("%s case=%s who=%s: %s", fact.kind, fact.case or "-", fact.who, words)
-
-    def _count(self, fact: Fact, case: Case | None) -> None:
-        if fact.kind == "case.refused":
-            self._telemetry.refusals.labels(fact.data["reason"]).inc()
-        part, _, outcome = fact.kind.partition(".")
-        if case and part in ("action", "undo") and outcome != "intent":
-            outcome = "unclear" if fact.data.get("unclear") else outcome
-            policy = self._policies.by_name.get(case.policy)
-            name = policy.action.__struct_config__.tag if policy else "gone"
-            name = str(name) if part == "action" else f"{name} undo"
-            self._telemetry.actions.labels(case.policy, name, outcome).inc()
-        if case and part in ("action", "verify", "undo"):
-            self._watch_breakers()
 
 
 async def _done(work: Coroutine[None, None, Outcome]) -> Outcome:
@@ -403,3 +385,6 @@ async def _done(work: Coroutine[None, None, Outcome]) -> Outcome:
         return Outcome("failed", str(error))
     except PromantisError as error:
         return Outcome("unclear", str(error))
+    except (LookupError, TypeError, ValueError, AttributeError):  # an object of a shape that nobody foresaw
+        log.exception("an action failed")
+        return Outcome("unclear", "the target is not of the shape that was expected; the log has the details")

@@ -12,7 +12,6 @@ from aiohttp import web
 
 from sidecar.alerts.identity import fingerprint
 from sidecar.remedy.case import Case, Fact, Notice
-from sidecar.remedy.past import Odds
 from sidecar.remedy.runner import Runner
 from sidecar.telemetry import Telemetry
 from sidecar.types import Alert, JsonObject, labels_of
@@ -89,29 +88,29 @@ def routes(runner: Runner, journal: Lines, telemetry: Telemetry) -> list[web.Rou
         return json({"stored": len(good)})
 
     async def cases(_: web.Request) -> web.Response:
-        return json([_case(case, runner.odds(case.policy)) for case in runner.cases()])
+        return json([_case(case, runner) for case in runner.cases()])
 
     async def case(request: web.Request) -> web.Response:
         found, facts = runner.case(request.match_info["id"])
-        return json(_case(found, runner.odds(found.policy), facts))
+        return json(_case(found, runner, facts))
 
     @needs(Role.APPROVE)
     async def plan(request: web.Request) -> web.Response:
         done = await runner.plan(request.match_info["id"], request[PERSON].name)
-        return json(_case(done, runner.odds(done.policy)))
+        return json(_case(done, runner))
 
     @needs(Role.APPROVE)
     async def approve(request: web.Request) -> web.Response:
         body = read(await request.read(), ApproveBody)
         id = request.match_info["id"]
         done = await runner.approve(id, request[PERSON].name, body.plan_hash)
-        return json(_case(done, runner.odds(done.policy)))
+        return json(_case(done, runner))
 
     @needs(Role.APPROVE)
     async def deny(request: web.Request) -> web.Response:
         body = read(await request.read() or b"{}", DenyBody)
         done = await runner.deny(request.match_info["id"], request[PERSON].name, body.reason)
-        return json(_case(done, runner.odds(done.policy)))
+        return json(_case(done, runner))
 
     @needs(Role.VIEW)
     async def export(request: web.Request) -> web.Response:
@@ -177,15 +176,22 @@ def _seconds(time: datetime | None) -> float:
     return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
 
 
-def _case(case: Case, odds: Odds, facts: Iterable[Fact] = ()) -> JsonObject:
+def _case(case: Case, runner: Runner, facts: Iterable[Fact] = ()) -> JsonObject:
     """A case as people and programs read it."""
     view: JsonObject = msgspec.to_builtins(case)
     for hidden in ("holding_since", "deadline", "to_undo", "harm_before", "saved", "policy_hash"):
         del view[hidden]
     view["labels"] = dict(case.labels)
     view["expires_at"] = case.expires_at or None
+    odds, effect = runner.odds(case.policy), runner.effect(case.policy)
     rates = {"mean": round(odds.mean, 3), "lower": round(odds.lower, 3)}
     view["odds"] = {"helped": odds.good, "did_not": odds.bad, **rates}
+    view["effect"] = {
+        "with": [effect.treated.good, effect.treated.good + effect.treated.bad],
+        "without": [effect.control.good, effect.control.good + effect.control.bad],
+        "difference": effect.difference,
+        "interval": effect.interval,
+    }
     if facts:
         view["facts"] = [
             {"at": f.at, "kind": f.kind, "who": f.who, "words": f.data.get("words", "")} for f in facts

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from sidecar.remedy.effect import effect
 from sidecar.remedy.events import (
     Apply,
     Approve,
@@ -18,7 +19,7 @@ from sidecar.remedy.events import (
     TakeBack,
     Tick,
 )
-from sidecar.remedy.guard import Look
+from sidecar.remedy.guard import GuardConfig, Look, Rate, Rates
 from sidecar.remedy.policy import Proposal, VerifyConfig, propose
 from sidecar.types import Duration, Instant, Rejected
 from tests.unit.desk import ALERT, AUTO, FINE, POLICY, Desk, answered
@@ -284,3 +285,33 @@ def test_a_proposal_says_why() -> None:
     assert verdict == Proposal(
         "bigger-pool", "POST http://shop/db", ('PoolExhaustion matches alertname="PoolExhaustion"',), 1000.0
     )
+
+
+def test_a_share_is_held_back_and_says_what_happens_without() -> None:
+    desk = Desk(msgspec.structs.replace(AUTO, experiment=0.5))
+    often = Rate(count=99, within=Duration(1))
+    desk.rules = GuardConfig(rates=Rates(policy=often, target=often, namespace=often, total=often))
+    for n in range(60):
+        desk.now = Instant(desk.now + 1000)
+        desk.hear(str(n), firing=True)
+        id = desk.judge(str(n))
+        if desk.stage(id) != "refused":
+            desk.step(id, Tick())
+            (call,) = desk.step(id, desk.look())
+            assert isinstance(call, Apply)
+            desk.step(id, answered(200))
+        else:
+            assert desk.book.cases[id].reason == "held_back"
+            assert desk.step(id, Tick()) == []
+        treated = desk.stage(id) == "verifying"
+        desk.now = Instant(desk.now + (50 if treated or n % 3 == 0 else 150))
+        desk.hear(str(n), firing=False)
+        desk.step(id, Observed(True, False))
+        desk.now = Instant(desk.now + 20)
+        desk.step(id, Observed(True, False))
+    found = effect(desk.book.trials.values(), desk.now)
+    assert found.treated.bad == 0
+    assert found.treated.good + found.control.good + found.control.bad == 60
+    assert 15 <= found.treated.good <= 45
+    assert found.interval is not None
+    assert found.interval[0] > 0.2, "it helps beyond what ends by itself"
