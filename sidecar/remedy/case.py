@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from sidecar.remedy.effect import Trial
-from sidecar.remedy.past import Ended, Intent, Past
+from sidecar.remedy.past import Busy, Ended, Intent, Past
 from sidecar.types import Alert, Instant, JsonObject, Labels, labels_of
 
 STAGES = (
@@ -81,6 +81,9 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     undo_intent: bool = False
     harm_before: bool = False
     """The harm to watch for was there before: it counts only after it was seen to end."""
+    group: str = ""
+    """Of whose members the action takes some: the pods of a workload, or the nodes."""
+    takes: int = 0
     resolved: bool = False
     """The episode is over."""
     holding_since: Instant | None = None
@@ -136,6 +139,7 @@ def fold(case: Case | None, fact: Draft | Fact, at: Instant) -> Case | None:
         case "intent":
             harm = bool(data.get("harm"))
             change |= {"intent_at": at, "guard": tuple(data.get("guard", ())), "harm_before": harm}
+            change |= {"group": data.get("group", ""), "takes": data.get("takes", 0)}
         case "action.done":
             change |= {"acted_at": at, "deadline": data["deadline"]}
         case "action.failed" if data.get("unclear"):
@@ -259,8 +263,7 @@ class Book:
         """The fingerprint of an alert that has had an episode."""
         self.firing = 0
         """Episodes that are open."""
-        self._busy: dict[str, str] = {}
-        """By case: the object that is acted on or verified."""
+        self._busy: dict[str, Busy] = {}
         self._by_episode: dict[tuple[str, int], list[str]] = {}
 
     def add(self, fact: Fact) -> None:
@@ -304,15 +307,13 @@ class Book:
 
     def past(self, storm: str = "") -> Past:
         """What the guard counts."""
-        return Past(
-            self.intents, tuple(self.ended.values()), self.undone, frozenset(self._busy.values()), storm
-        )
+        return Past(self.intents, tuple(self.ended.values()), self.undone, tuple(self._busy.values()), storm)
 
     def put(self, case: Case) -> None:
         """Keep what is known of a case, journalled or only seen."""
         self.cases[case.id] = case
         if case.stage in ("acting", "verifying"):
-            self._busy[case.id] = case.object
+            self._busy[case.id] = Busy(case.object, case.group, case.takes)
         else:
             self._busy.pop(case.id, None)
 

@@ -256,13 +256,15 @@ def _act(
             return [_draft(case, "case.refused", {**refusal._asdict(), "guard": shown})], None
     if refusals or policy is None:
         return [], None
-    intent = {
+    intent: JsonObject = {
         "guard": shown,
         "target": case.target,
         "plan_hash": case.plan_hash,
         "harm": look.harm is True,
         "within": float(policy.verify.within),
     }
+    if isinstance(look.plan, Planned):
+        intent |= {"group": look.plan.plan.around.group, "takes": look.plan.plan.around.takes}
     return [_draft(case, "intent", intent)], Apply(policy.action, _job(case))
 
 

@@ -149,8 +149,8 @@ def checks(
             Check("after undo", left_alone(plan.object, policy, past, rules, now, key)),
             Check("rates", rates(policy.name, plan.object, plan.namespace, past, rules, now)),
             Check("targets", _targets(plan, past, rules)),
-            Check("share", _share(plan, rules)),
-            Check("protected", protected(plan.namespace, rules) or _protected(plan)),
+            Check("share", _share(plan, past, rules)),
+            Check("protected", _protected(plan, rules)),
             Check("hands off", _hands_off(plan, rules, now)),
             Check("breaker", breaker.refusal(policy.name, past, rules.breaker, now)),
             Check("storm", Refusal("storm", past.storm) if past.storm and case.auto else None),
@@ -286,19 +286,16 @@ def _too_often(name: str, words: str) -> Refusal:
             return Refusal("rate_total", words)
 
 
-def protected(namespace: str, rules: GuardConfig) -> Refusal | None:
-    """Whether nothing in the namespace may be touched."""
-    if namespace in rules.protected_namespaces:
-        return Refusal("protected", f"namespace {namespace} is protected")
-    return None
-
-
-def _protected(plan: Plan) -> Refusal | None:
+def _protected(plan: Plan, rules: GuardConfig) -> Refusal | None:
+    """Whether the object, or a namespace that is touched, must be left alone."""
+    for namespace in (plan.namespace, *plan.around.namespaces):
+        if namespace in rules.protected_namespaces:
+            return Refusal("protected", f"namespace {namespace} is protected")
     return Refusal("protected", plan.around.protected) if plan.around.protected else None
 
 
 def _targets(plan: Plan, past: Past, rules: GuardConfig) -> Refusal | None:
-    if plan.object in past.busy:
+    if any(one.object == plan.object for one in past.busy):
         return Refusal("busy", f"{plan.object} is being acted on already")
     if len(past.busy) < rules.max_targets:
         return None
@@ -306,13 +303,14 @@ def _targets(plan: Plan, past: Past, rules: GuardConfig) -> Refusal | None:
     return Refusal("targets", words)
 
 
-def _share(plan: Plan, rules: GuardConfig) -> Refusal | None:
-    """One at a time is always allowed; a share is rounded down."""
+def _share(plan: Plan, past: Past, rules: GuardConfig) -> Refusal | None:
+    """One at a time is always allowed; a share is rounded down. What others took since the look counts too."""
     seen = plan.around
     allowed = max(1, int(rules.max_share * seen.members))
-    if seen.takes == 0 or seen.down + seen.takes <= allowed:
+    down = seen.down + sum(one.takes for one in past.busy if one.group == seen.group)
+    if seen.takes == 0 or down + seen.takes <= allowed:
         return None
-    words = f"{seen.down} of {seen.members} {seen.group} are down already and {seen.takes} would be taken"
+    words = f"{down} of {seen.members} {seen.group} are down or taken already and {seen.takes} would be taken"
     return Refusal("share", f"{words}, at most {allowed}")
 
 

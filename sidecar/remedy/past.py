@@ -35,6 +35,14 @@ class Ended(NamedTuple):
     """A person had approved it."""
 
 
+class Busy(NamedTuple):
+    """An object that is acted on or verified now, and what that takes of its group."""
+
+    object: str
+    group: str = ""
+    takes: int = 0
+
+
 class Past(NamedTuple):
     """All that the guard counts."""
 
@@ -43,8 +51,8 @@ class Past(NamedTuple):
     """In order; one for each case at most."""
     undone: Sequence[tuple[Instant, str]] = ()
     """When which object was put back."""
-    busy: frozenset[str] = frozenset()
-    """Objects that are acted on or verified now."""
+    busy: Sequence[Busy] = ()
+    """What is acted on or verified now."""
     storm: str = ""
     """Why nothing acts alone now; empty: it is calm."""
 

@@ -14,7 +14,7 @@ from sidecar.remedy.actions.words import Around, Plan
 from sidecar.remedy.breaker import BreakerConfig
 from sidecar.remedy.events import Approve, PlanWanted, Tick
 from sidecar.remedy.guard import GuardConfig, Look, Planned, Rate, Rates
-from sidecar.remedy.past import Ended, Intent, Past
+from sidecar.remedy.past import Busy, Ended, Intent, Past
 from sidecar.remedy.policy import REASONS, RemedyConfig
 from sidecar.types import ConfigError, Instant, labels_of
 from tests.unit.desk import POLICY, Desk
@@ -108,10 +108,10 @@ def test_what_a_limit_refuses_is_not_merely_put_off() -> None:
 
 
 def test_targets_at_once() -> None:
-    busy = Past(busy=frozenset({"a", "b", "c"}))
+    busy = Past(busy=[Busy("a"), Busy("b"), Busy("c")])
     assert refused(plan(), busy) == {"targets": "3 targets are acted on or verified now, at most 3"}
     assert refused(plan(), busy, max_targets=4) == {}
-    same = Past(busy=frozenset({"pod shop/api-1"}))
+    same = Past(busy=[Busy("pod shop/api-1")])
     assert refused(plan(), same) == {"targets": "pod shop/api-1 is being acted on already"}
 
 
@@ -127,8 +127,22 @@ def test_a_share_of_a_workload(members: int, down: int, takes: int, share: float
     found = refused(made, max_share=share)
     assert list(found) == ([] if ok else ["share"])
     if not ok:
-        words = f"{down} of {members} {POOL} are down already and {takes} would be taken, at most "
+        words = f"{down} of {members} {POOL} are down or taken already and {takes} would be taken, at most "
         assert found["share"] == f"{words}{max(1, int(share * members))}"
+
+
+def test_what_others_took_since_the_look_counts_too() -> None:
+    made = plan(group=POOL, members=5, down=0, takes=1)
+    assert refused(made) == {}
+    other = Past(busy=[Busy("pod shop/api-2", POOL, 1)])
+    words = f"1 of 5 {POOL} are down or taken already and 1 would be taken, at most 1"
+    assert refused(made, other) == {"share": words}
+    assert refused(made, Past(busy=[Busy("pod shop/web-1", "pods of deployment shop/web", 1)])) == {}
+
+
+def test_a_namespace_that_is_touched_is_protected_too() -> None:
+    found = refused(plan(namespaces=("shop", "kube-system")))
+    assert found == {"protected": "namespace kube-system is protected"}
 
 
 def test_what_a_person_changed_lately_is_left_alone() -> None:

@@ -222,6 +222,12 @@ async def test_drain(lab: Lab) -> None:
     assert [line for line in plan.diff if line.startswith("evicts pod") and lab.namespace in line] == [
         f"evicts pod {lab.namespace}/{pod['metadata']['name']}" for pod in here
     ]
+    assert lab.namespace in plan.around.namespaces
+    await lab.edit(
+        "Pod", here[0]["metadata"]["name"], {"metadata": {"annotations": {"promantis.io/protect": "1"}}}
+    )
+    plan, _ = await lab.plan(action)
+    assert plan.around.protected.endswith("has the annotation promantis.io/protect")
     _, outcome = await lab.do(action)
     assert outcome == ("done", "drained node node-1")
     await lab.until(lambda: lab.ready("api", 6))

@@ -11,7 +11,7 @@ import msgspec
 from sidecar.remedy.actions import edits
 from sidecar.remedy.actions.base import Editing
 from sidecar.remedy.actions.edits import Edit, field
-from sidecar.remedy.actions.objects import around, around_node, word
+from sidecar.remedy.actions.objects import around, around_node, protection, word
 from sidecar.remedy.actions.pods import POD, kept
 from sidecar.remedy.actions.words import Job, Kubernetes, Outcome, Plan, Right, TooMany, World
 from sidecar.remedy.templates import Unfit
@@ -96,8 +96,17 @@ class Drain(_OnNode, frozen=True, kw_only=True, tag_field="type", tag="drain"):
             if (why := kept(pod)).startswith("has no"):
                 raise Unfit(f"pod {_name(pod)} {why}")
         seen = await around_node(cluster, node, ref, takes=1)
+        going = [pod for pod in pods if not kept(pod)]
+        marked = (
+            protection(pod, POD.ref(pod["metadata"]["namespace"], pod["metadata"]["name"])) for pod in going
+        )
+        seen = msgspec.structs.replace(
+            seen,
+            protected=seen.protected or next(filter(None, marked), ""),
+            namespaces=tuple(sorted({pod["metadata"]["namespace"] for pod in going})),
+        )
         plan = edits.plan(self.target(alert), self.target(alert), [change], seen)
-        evicts = tuple(f"evicts pod {_name(pod)}" for pod in pods if not kept(pod))
+        evicts = tuple(f"evicts pod {_name(pod)}" for pod in going)
         saved = {**plan.saved, "node": ref.name, "deadline": float(self.deadline)}
         return msgspec.structs.replace(
             plan, undo=None, no_undo=self.no_undo, diff=plan.diff + evicts, saved=saved

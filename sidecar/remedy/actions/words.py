@@ -51,6 +51,8 @@ class Around(msgspec.Struct, frozen=True, kw_only=True):
     changed_at: Instant | None = None
     """When somebody who is not a controller changed it last, as far as is known."""
     changed_by: str = ""
+    namespaces: tuple[str, ...] = ()
+    """Namespaces that are touched besides the target's own."""
     group: str = ""
     """What a share is counted of: nodes, or the pods of a workload."""
     members: int = 0
