@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -81,15 +81,26 @@ def _guarding(config: Config) -> GuardConfig:
     return msgspec.structs.replace(config.guard, protected_namespaces=spaces)
 
 
+PARTS = ("signals", "alerts", "remedies")
+"""What one process may be for, so that the parts need not share one identity."""
+
+
 class App:
     """One Promantis; several can live in one process. `run()` serves until `stop()` or cancelled."""
 
-    def __init__(self, load: Callable[[], Config], leads: Callable[[], bool] = lambda: True) -> None:
+    def __init__(
+        self,
+        load: Callable[[], Config],
+        leads: Callable[[], bool] = lambda: True,
+        parts: Collection[str] = PARTS,
+    ) -> None:
         """Build everything and touch nothing but the storage folder; ConfigError when that is impossible.
 
-        `leads`: whether this replica is the one that may act; asked before every step of every action.
+        `leads`: whether this replica is the one that may act; asked before every step of every action. `parts`:
+        what of PARTS this process is for.
         """
         self._load = load
+        self._parts = parts
         self.config = config = load()
         self._freezes = freezes(config)
         self._url = f"http://{config.web.listen}"
@@ -110,11 +121,11 @@ class App:
         self.relay = Relay(config.alerts, self.alertmanagers, self._enrich, self.telemetry)
         self.journal = SqliteJournal(storage / "journal.db")
         switch = KillSwitch(storage)
-        self.cluster = Cluster(config.kubernetes) if config.kubernetes else None
+        self.cluster = Cluster(config.kubernetes) if config.kubernetes and "remedies" in parts else None
         silences = next(iter(self.alertmanagers), None)
         world = World(self.targets, self.cluster, silences, lambda: switch() or not leads())
         self.runner = Runner(
-            Policies(config.remedies),
+            self._policies(config),
             _guarding(config),
             journal=self.journal,
             eyes=Eyes(self.prometheus, self.alertmanagers, world, switch, self._frozen, clock, leads),
@@ -158,21 +169,17 @@ class App:
             config = self.config
             web = config.web
             doors = auth.load(web.tokens_file, config.storage.path, web.listen, web.proxy)
-            app = server.build(self._routes(doors), doors, self.telemetry, self.watcher.missing, self.reload)
+            app = server.build(self._routes(doors), doors, self.telemetry, self.missing, self.reload)
             served, port = await server.serve(app, config.web)
             stack.push_async_callback(served.cleanup)
             self._url = f"http://{config.web.listen.rpartition(':')[0]}:{port}"
             self._adopt(config, calendar(config))
             async with asyncio.TaskGroup() as group:
-                work = (
-                    self.watcher.run(),
-                    self.trainer.run(),
-                    self.outside.run(),
-                    self.runner.run(),
-                    self._keep_following(),
-                )
-                tasks = [group.create_task(one) for one in work]
-                relay = group.create_task(self.relay.run())
+                signals = (self.watcher.run, self.trainer.run, self.outside.run, self._keep_following)
+                work = [*(signals if "signals" in self._parts else ())]
+                work += [self.runner.run] if "remedies" in self._parts else []
+                tasks = [group.create_task(one()) for one in work]
+                relay = group.create_task(self.relay.run())  # without a route to it, nothing comes
                 started(port)
                 await self._stop.wait()
                 self.relay.stop()
@@ -199,7 +206,7 @@ class App:
             log.error("config not reloaded: %s", error)
             raise
         self._freezes = frozen
-        self.runner.reload(Policies(fresh.remedies), _guarding(fresh))
+        self.runner.reload(self._policies(fresh), _guarding(fresh))
         self._adopt(fresh, events)
         self._follow.set()
         log.info("config reloaded")
@@ -248,11 +255,22 @@ class App:
             *web_signals.routes(
                 self.known, lambda: self._exposition, self.watcher, self._not_watched, self.telemetry, clock
             ),
-            *web_alerts.routes(self.relay, self.alertmanagers, self.telemetry),
-            *cases.routes(self.runner, self.journal, self.telemetry),
+            *(
+                web_alerts.routes(self.relay, self.alertmanagers, self.telemetry)
+                if "alerts" in self._parts
+                else ()
+            ),
+            *(cases.routes(self.runner, self.journal, self.telemetry) if "remedies" in self._parts else ()),
             *web_feedback.routes(self.feedback, self._about, clock),
             *pages.routes(self.known, self, self.runner, Sessions(doors, self.config.alerts.external_url)),
         ]
+
+    def missing(self) -> list[str]:
+        """What still has to happen before this process is ready."""
+        return self.watcher.missing() if "signals" in self._parts else []
+
+    def _policies(self, config: Config) -> Policies:
+        return Policies(config.remedies if "remedies" in self._parts else ())
 
     def _not_watched(self) -> Sequence[Skipped]:
         return self._skipped

@@ -81,13 +81,14 @@ class Eyes:
         async def nothing() -> None:
             return None
 
-        state, condition, blocking, fine, harm, plan = await asyncio.gather(
+        # The plan takes the longest, and what is asked after it is the newer: nothing is done on an old answer.
+        plan = await self.planned(policy, alert) if closely else None
+        state, condition, blocking, fine, harm = await asyncio.gather(
             self.state(alert.labels),
             self.true(policy.when) if policy.when else nothing(),
             self._blocking(rules.block_while),
             self.true(verify.query) if closely else nothing(),
             self.true(verify.harm) if closely and verify.harm else nothing(),
-            self.planned(policy, alert) if closely else nothing(),
         )
         now = self._clock()
         return Look(

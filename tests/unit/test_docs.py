@@ -24,7 +24,7 @@ from sidecar.__main__ import COMMANDS
 from sidecar.adapters.http import HttpConfig
 from sidecar.alerts import narrate
 from sidecar.alerts.relay import AlertsConfig
-from sidecar.config import Config, presets
+from sidecar.config import Config, parse, presets
 from sidecar.remedy.actions import CATALOGUE
 from sidecar.remedy.policy import Alternative
 from sidecar.signals import expose
@@ -93,6 +93,13 @@ def assert_defaults(rows: list[list[str]], code: dict[str, Any]) -> None:
 
 def test_config_keys_and_defaults() -> None:
     assert_defaults(table("Config"), dict(keys(Config, stop=(HttpConfig, Alternative, *CATALOGUE.values()))))
+
+
+def test_the_configs_that_it_shows_are_right() -> None:
+    shown = [text for text in re.findall(r"```yaml\n(.*?)```", README, flags=re.S) if "remedies:" in text]
+    assert len(shown) == 2
+    for text in shown:
+        parse(text)
 
 
 def test_http_keys_and_defaults() -> None:
