@@ -16,6 +16,8 @@ COMMANDS = {
     "cases": "list remediation cases",
     "approve": "approve a case",
     "deny": "deny a case",
+    "kill": "stop every action at once, or allow them again",
+    "journal": "prove the journal whole, or export it",
     "feedback": "say whether what was odd was real",
     "demo": "run the whole loop on real Prometheus and Alertmanager",
 }

@@ -6,8 +6,9 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -15,14 +16,19 @@ from aiohttp.web import RouteDef
 
 from sidecar.adapters.fleet import Fleet
 from sidecar.adapters.journal import SqliteJournal
+from sidecar.adapters.kubernetes import Cluster, own_namespace
 from sidecar.adapters.prometheus import Prometheus
 from sidecar.adapters.state import StateFiles
 from sidecar.adapters.targets import KillSwitch, Targets
 from sidecar.alerts.enrich import Enricher
 from sidecar.alerts.relay import Relay
-from sidecar.config import Config, calendar, presets
+from sidecar.config import Config, calendar, freezes, presets
+from sidecar.remedy.actions.words import World
 from sidecar.remedy.case import Draft
+from sidecar.remedy.eyes import Eyes
+from sidecar.remedy.guard import GuardConfig
 from sidecar.remedy.policy import Policies
+from sidecar.remedy.rights import needed, words
 from sidecar.remedy.runner import Runner
 from sidecar.signals.calendar import Planned
 from sidecar.signals.expose import Exposition
@@ -36,7 +42,7 @@ from sidecar.signals.trainer import Trainer
 from sidecar.signals.watcher import Watcher
 from sidecar.signals.watches import Plan, Skipped, from_config, from_rules, plan
 from sidecar.telemetry import Telemetry
-from sidecar.types import Alert, ConfigError, Instant, JsonObject, PromantisError, Rejected
+from sidecar.types import Alert, ConfigError, Instant, JsonObject, Labels, PromantisError, Rejected
 from sidecar.web import alerts as web_alerts
 from sidecar.web import auth, cases, pages, server
 from sidecar.web import feedback as web_feedback
@@ -47,7 +53,7 @@ log = logging.getLogger(__name__)
 
 FOLLOW = 60.0  # seconds between looks at the user's alerting rules
 RETRY = 5.0
-FIXED = ("prometheus", "alertmanagers", "learning", "storage", "web")
+FIXED = ("prometheus", "alertmanagers", "learning", "kubernetes", "storage", "web")
 """Sections that are read at start only."""
 SOURCES = ("rule", "preset", "config")
 """Where a watch comes from."""
@@ -69,13 +75,35 @@ async def planned(prometheus: Prometheus, config: Config) -> Plan:
     return plan(from_config(config.watches, interval, tz=tz), watches, ready_made, skipped)
 
 
+def _guarding(config: Config) -> GuardConfig:
+    """The guardrails; the namespace that Promantis itself lives in is protected too."""
+    own = own_namespace() if config.kubernetes else ""
+    spaces = (*config.guard.protected_namespaces, *([own] if own else []))
+    return msgspec.structs.replace(config.guard, protected_namespaces=spaces)
+
+
+PARTS = ("signals", "alerts", "remedies")
+"""What one process may be for, so that the parts need not share one identity."""
+
+
 class App:
     """One Promantis; several can live in one process. `run()` serves until `stop()` or cancelled."""
 
-    def __init__(self, load: Callable[[], Config]) -> None:
-        """Build everything and touch nothing but the storage folder; ConfigError when that is impossible."""
+    def __init__(
+        self,
+        load: Callable[[], Config],
+        leads: Callable[[], bool] = lambda: True,
+        parts: Collection[str] = PARTS,
+    ) -> None:
+        """Build everything and touch nothing but the storage folder; ConfigError when that is impossible.
+
+        `leads`: whether this replica is the one that may act; asked before every step of every action. `parts`:
+        what of PARTS this process is for.
+        """
         self._load = load
+        self._parts = parts
         self.config = config = load()
+        self._freezes = freezes(config)
         self._url = f"http://{config.web.listen}"
         self._skipped: tuple[Skipped, ...] = ()
         self._follow = asyncio.Event()
@@ -85,7 +113,7 @@ class App:
         self.known = Known(Joint())
         self.prometheus = Prometheus(config.prometheus, self.telemetry)
         self.alertmanagers = Fleet(config.alertmanagers)
-        self.targets = Targets()
+        self.targets = Targets(lambda: self.config.guard.allow_private)
         self.watcher = Watcher(
             self.prometheus, StateFiles(storage / "state"), self.known, config.learning, self.telemetry, clock
         )
@@ -93,14 +121,19 @@ class App:
         self.watcher.follower = self.trainer.ticked
         self.relay = Relay(config.alerts, self.alertmanagers, self._enrich, self.telemetry)
         self.journal = SqliteJournal(storage / "journal.db")
+        switch = KillSwitch(storage)
+        self.cluster = Cluster(config.kubernetes) if config.kubernetes and "remedies" in parts else None
+        silences = self.alertmanagers if config.alertmanagers else None
+        world = World(self.targets, self.cluster, silences, lambda: switch() or not leads())
         self.runner = Runner(
-            config.remedies,
+            self._policies(config),
+            _guarding(config),
             journal=self.journal,
-            evidence=self.prometheus,
-            alertmanagers=self.alertmanagers,
-            http=self.targets,
+            eyes=Eyes(self.prometheus, self.alertmanagers, world, switch, self._frozen, clock, leads),
+            world=world,
+            kill=switch.set,
             confidence=self.known.confidence,
-            killed=KillSwitch(storage),
+            probability=self.known.probability,
             telemetry=self.telemetry,
             clock=clock,
         )
@@ -126,27 +159,28 @@ class App:
                 stack.push_async_callback(close)
             await self.alertmanagers.look()
             self.relay.adopt(self.alertmanagers)
+            if self.cluster:
+                stack.push_async_callback(self.cluster.close)
+                await self._ask_rights(self.cluster)
             await self.runner.start()
             facts = [fact for fact in await self.journal.facts() if fact.kind == "feedback"]
             self.feedback.restore((fact.at, fact.who, fact.data) for fact in facts)
             config = self.config
-            doors = auth.load(config.web.tokens_file, config.storage.path, config.web.listen)
-            app = server.build(self._routes(doors), doors, self.telemetry, self.watcher.missing, self.reload)
+            web = config.web
+            doors = auth.load(web.tokens_file, config.storage.path, web.listen, web.proxy)
+            app = server.build(self._routes(doors), doors, self.telemetry, self.missing, self.reload)
             served, port = await server.serve(app, config.web)
             stack.push_async_callback(served.cleanup)
             self._url = f"http://{config.web.listen.rpartition(':')[0]}:{port}"
             self._adopt(config, calendar(config))
             async with asyncio.TaskGroup() as group:
-                work = (
-                    self.alertmanagers.run(lambda: self.relay.adopt(self.alertmanagers)),
-                    self.watcher.run(),
-                    self.trainer.run(),
-                    self.outside.run(),
-                    self.runner.run(),
-                    self._keep_following(),
-                )
-                tasks = [group.create_task(one) for one in work]
-                relay = group.create_task(self.relay.run())
+                signals = (self.watcher.run, self.trainer.run, self.outside.run, self._keep_following)
+                work = [*(signals if "signals" in self._parts else ())]
+                work += [self.runner.run] if "remedies" in self._parts else []
+                tasks = [group.create_task(one()) for one in work]
+                adopt = partial(self.relay.adopt, self.alertmanagers)
+                tasks.append(group.create_task(self.alertmanagers.run(adopt)))
+                relay = group.create_task(self.relay.run())  # without a route to it, nothing comes
                 started(port)
                 await self._stop.wait()
                 self.relay.stop()
@@ -162,7 +196,7 @@ class App:
         """Read the config again; everything is checked before anything is swapped, else the old one stays."""
         try:
             fresh = self._load()
-            events = calendar(fresh)
+            events, frozen = calendar(fresh), freezes(fresh)
             for section in FIXED:
                 if getattr(fresh, section) != getattr(self.config, section):
                     raise ConfigError(section, "changed, but is read at start only: restart Promantis")
@@ -172,7 +206,8 @@ class App:
             self.telemetry.reload_successful.set(0)
             log.error("config not reloaded: %s", error)
             raise
-        self.runner.reload(Policies(fresh.remedies))
+        self._freezes = frozen
+        self.runner.reload(self._policies(fresh), _guarding(fresh))
         self._adopt(fresh, events)
         self._follow.set()
         log.info("config reloaded")
@@ -194,6 +229,25 @@ class App:
         """A fact of no case."""
         await self.journal.append(clock(), [Draft(kind, None, "system", data)])
 
+    async def _ask_rights(self, cluster: Cluster) -> None:
+        """Say which rights are missing, each in words; what needs them will be refused, not tried."""
+        missing = 0
+        for right in needed(self.config.remedies):
+            for verb in right.verbs:
+                try:
+                    if not await cluster.allowed(right, verb):
+                        missing += 1
+                        log.error(
+                            "cluster: %s (promantis check --rbac prints what is needed)", words(right, verb)
+                        )
+                except PromantisError as error:
+                    log.warning("cluster cannot say what is allowed reason=%s", error)
+                    return
+        self.telemetry.rights_missing.set(missing)
+
+    def _frozen(self, labels: Labels, now: Instant) -> str:
+        return self._freezes(labels, now)
+
     def _enrich(self, alert: Alert, now: Instant) -> Mapping[str, str]:
         return self._enricher(alert, now)
 
@@ -202,11 +256,22 @@ class App:
             *web_signals.routes(
                 self.known, lambda: self._exposition, self.watcher, self._not_watched, self.telemetry, clock
             ),
-            *web_alerts.routes(self.relay, self.alertmanagers, self.telemetry),
-            *cases.routes(self.runner, self.telemetry),
+            *(
+                web_alerts.routes(self.relay, self.alertmanagers, self.telemetry)
+                if "alerts" in self._parts
+                else ()
+            ),
+            *(cases.routes(self.runner, self.journal, self.telemetry) if "remedies" in self._parts else ()),
             *web_feedback.routes(self.feedback, self._about, clock),
             *pages.routes(self.known, self, self.runner, Sessions(doors, self.config.alerts.external_url)),
         ]
+
+    def missing(self) -> list[str]:
+        """What still has to happen before this process is ready."""
+        return self.watcher.missing() if "signals" in self._parts else []
+
+    def _policies(self, config: Config) -> Policies:
+        return Policies(config.remedies if "remedies" in self._parts else ())
 
     def _not_watched(self) -> Sequence[Skipped]:
         return self._skipped

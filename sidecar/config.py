@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,11 @@ import yaml
 
 from sidecar.adapters import events
 from sidecar.adapters.alertmanager import AlertmanagerConfig
+from sidecar.adapters.kubernetes import KubernetesConfig
 from sidecar.adapters.prometheus import PrometheusConfig
 from sidecar.alerts.relay import AlertsConfig
-from sidecar.remedy.action import TYPES as ACTION_TYPES
+from sidecar.remedy.actions import TYPES as ACTION_TYPES
+from sidecar.remedy.guard import GuardConfig
 from sidecar.remedy.policy import RemedyConfig
 from sidecar.signals.calendar import UTC, EventConfig, Planned, When, planned, zone_problem
 from sidecar.signals.changes import ChangesConfig
@@ -23,7 +25,7 @@ from sidecar.signals.expose import ExpositionConfig
 from sidecar.signals.history import LearningConfig
 from sidecar.signals.presets import Preset
 from sidecar.signals.watches import RulesConfig, WatchConfig
-from sidecar.types import ConfigError, Duration, Section
+from sidecar.types import ConfigError, Duration, Instant, Labels, Section
 from sidecar.web.server import WebConfig
 
 PRESETS = Path(__file__).parent / "signals" / "presets"
@@ -51,6 +53,9 @@ class Config(Section, frozen=True, kw_only=True):
     changes: tuple[ChangesConfig, ...] | None = None
     learning: LearningConfig = LearningConfig()
     remedies: tuple[RemedyConfig, ...] = ()
+    guard: GuardConfig = GuardConfig()
+    freezes: tuple[EventConfig, ...] = ()
+    kubernetes: KubernetesConfig | None = None
     storage: StorageConfig = StorageConfig()
     web: WebConfig = WebConfig()
 
@@ -66,9 +71,16 @@ class Config(Section, frozen=True, kw_only=True):
         for i, preset in enumerate(() if isinstance(self.presets, str) else self.presets):
             if preset not in known:
                 yield f"presets[{i}]", f"{preset!r} is not one of {', '.join(known)}"
+        for i, remedy in enumerate(self.remedies if self.kubernetes is None else ()):
+            if remedy.action.rights() or any(one.action.rights() for one in remedy.then):
+                yield (
+                    f"remedies[{i}].action",
+                    "needs a cluster: write `kubernetes: {kubeconfig: FILE}`, or {} in one",
+                )
         for section, entries in (
             ("watches", self.watches),
             ("events", self.events),
+            ("freezes", self.freezes),
             ("remedies", self.remedies),
         ):
             names = [entry.name for entry in entries]
@@ -139,6 +151,9 @@ def check(config: Config, name: str = "promantis.yml") -> None:
         "changes",
         "learning",
         "remedies",
+        "guard",
+        "freezes",
+        "kubernetes",
         "web",
     ):
         value = getattr(config, section) or ()
@@ -147,7 +162,7 @@ def check(config: Config, name: str = "promantis.yml") -> None:
             for where, words in item.problems():
                 raise ConfigError(f"{name}: {place}{'.' + where if where else ''}", words)
     try:
-        events.read(config.events, config.tz)
+        events.read((*config.events, *config.freezes), config.tz)
     except ConfigError as error:
         raise ConfigError(f"{name}: {error.where}", error.words) from None
 
@@ -155,6 +170,22 @@ def check(config: Config, name: str = "promantis.yml") -> None:
 def calendar(config: Config) -> tuple[Planned, ...]:
     """The planned events, with what is in files now; ConfigError when one cannot be read any more."""
     return planned(config.events, config.tz, events.read(config.events, config.tz))
+
+
+def freezes(config: Config) -> Callable[[Labels, Instant], str]:
+    """Names the freeze that is on for an alert with these labels; empty: none."""
+    windows = planned(config.freezes, config.tz, events.read(config.freezes, config.tz))
+
+    def frozen(labels: Labels, now: Instant) -> str:
+        found = (
+            one.name
+            for one in windows
+            if not one.match or any(all(m.matches(dict(labels)) for m in ms) for ms in one.match)
+            if any(True for _ in one.between(now, Instant(now + 0.001)))
+        )
+        return next(found, "")
+
+    return frozen
 
 
 def check_whole(config: Config, name: str = "promantis.yml") -> None:

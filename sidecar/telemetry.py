@@ -105,6 +105,26 @@ class Telemetry:
         self.webhooks = counter("webhooks_received_total", "Webhooks received from Alertmanager.")
         self.cases = gauge("cases", "Cases by stage.", "stage")
         self.actions = counter("actions_total", "Actions by outcome.", "policy", "action", "outcome")
+        self.storm = gauge("storm", "Whether too much happens at once for anything to act alone.")
+        self.killswitch = gauge("kill_switch", "Whether the kill switch forbids every action.")
+        self.rights_missing = gauge(
+            "rights_missing", "Rights in the cluster that actions need and do not have."
+        )
+        self.breaker_open = gauge("breaker_open", "Whether the policy failed too often to act now.", "policy")
+        self.exhausted = counter(
+            "remedies_exhausted_total", "Cases that did not help, with nothing else to try.", "policy"
+        )
+        self.trials = gauge(
+            "policy_trials",
+            "Episodes that were acted on or held back as control, by whether they ended in time.",
+            *("policy", "group", "ended"),
+        )
+        self.odds = gauge(
+            "policy_success_rate",
+            "How often the policy helps: expected, and what 19 of 20 lie above.",
+            "policy",
+            "stat",
+        )
         self.refusals = counter(
             "refusals_total", "Remedies that were not proposed or not done, by reason.", "reason"
         )

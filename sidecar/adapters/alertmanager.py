@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
-from typing import Literal, NamedTuple, TypeVar
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import aiohttp
 import msgspec
@@ -83,6 +83,7 @@ class _Status(msgspec.Struct):
 class _Alert(msgspec.Struct):
     fingerprint: str
     status: _Status
+    labels: dict[str, str] = {}
 
 
 class _SilenceMatcher(msgspec.Struct):
@@ -100,6 +101,12 @@ class _Silence(msgspec.Struct):
     matchers: tuple[_SilenceMatcher, ...]
     starts_at: datetime = msgspec.field(name="startsAt")
     ends_at: datetime = msgspec.field(name="endsAt")
+    status: _SilenceStatus
+
+
+class _Said(msgspec.Struct):
+    id: str
+    comment: str
     status: _SilenceStatus
 
 
@@ -150,6 +157,49 @@ class Alertmanager:
                     "suppressed" if quiet else "active", alert.status.silenced_by, alert.status.inhibited_by
                 )
         return AlertState("absent")
+
+    async def firing(self, matcher: str) -> list[str]:
+        """Names of the alerts that fit the matcher, fire, and are neither silenced nor inhibited."""
+        quiet = [("silenced", "false"), ("inhibited", "false"), ("active", "true")]
+        query = yarl.URL.build(query=[("filter", matcher), *quiet])
+        body = await self._got(f"/api/v2/alerts?{query.raw_query_string}")
+        found = self._decoded(body, list[_Alert])
+        return sorted(a.labels.get("alertname", "an alert") for a in found if a.status.state == "active")
+
+    async def silence(self, matchers: Mapping[str, str], seconds: float, comment: str) -> str:
+        """Silence alerts with exactly these labels for a while; the silence's id."""
+        now = datetime.now(UTC)
+        body = {
+            "matchers": [
+                {"name": n, "value": v, "isRegex": False, "isEqual": True} for n, v in matchers.items()
+            ],
+            "startsAt": now.isoformat(),
+            "endsAt": (now + timedelta(seconds=seconds)).isoformat(),
+            "createdBy": "promantis",
+            "comment": comment,
+        }
+        return str((await self._wrote("POST", "/api/v2/silences", body))["silenceID"])
+
+    async def silenced(self, comment: str) -> str | None:
+        """The id of a silence with this comment that is not over."""
+        found = self._decoded(await self._got("/api/v2/silences"), list[_Said])
+        return next(
+            (one.id for one in found if one.comment == comment and one.status.state != "expired"), None
+        )
+
+    async def unsilence(self, id: str) -> None:
+        """End a silence."""
+        await self._wrote("DELETE", f"/api/v2/silence/{id}", None)
+
+    async def _wrote(self, method: str, path: str, body: Any) -> dict[str, Any]:
+        headers = {"Content-Type": "application/json"}
+        data = msgspec.json.encode(body) if body is not None else b""
+        status, _, content = await self._ask(method, path, headers, data)
+        if status // 100 == 4:
+            raise Rejected(f"{self.name} answered {status}: {_words(content)}", status)
+        if status != 200:
+            raise Unavailable(f"{self.name} answered {status}: {_words(content)}")
+        return self._decoded(content, dict[str, Any]) if content else {}
 
     async def silences(self) -> list[Silence]:
         """The silences that are on, or will be."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, overload
 
 import msgspec
 
 from sidecar.adapters.alertmanager import Alertmanager, AlertmanagerConfig
 from sidecar.adapters.found import in_dns, in_files
-from sidecar.types import PromantisError
+from sidecar.types import PromantisError, Unavailable
 
 if TYPE_CHECKING:
     from dns.asyncresolver import Resolver
@@ -47,6 +47,23 @@ class Fleet(Sequence[Alertmanager]):
     def __getitem__(self, index: slice) -> Sequence[Alertmanager]: ...
     def __getitem__(self, index: int | slice) -> Alertmanager | Sequence[Alertmanager]:
         return tuple(self._known.values())[index]
+
+    async def silence(self, matchers: Mapping[str, str], seconds: float, comment: str) -> str:
+        """At the first of them, which tells the others of its pair; Unavailable when there is none."""
+        return await self._first().silence(matchers, seconds, comment)
+
+    async def silenced(self, comment: str) -> str | None:
+        """The id of a silence with this comment that is not over."""
+        return await self._first().silenced(comment)
+
+    async def unsilence(self, id: str) -> None:
+        """End a silence."""
+        await self._first().unsilence(id)
+
+    def _first(self) -> Alertmanager:
+        for one in self:
+            return one
+        raise Unavailable("no Alertmanager is known")
 
     async def close(self) -> None:
         """End all sessions."""

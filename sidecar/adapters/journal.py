@@ -7,15 +7,15 @@ import contextlib
 import hashlib
 import logging
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
 from sidecar.remedy.case import Draft, Fact
-from sidecar.types import ConfigError, Instant, Unavailable
+from sidecar.types import ConfigError, Instant, Rejected, Unavailable
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -51,6 +51,10 @@ class SqliteJournal:
         """Facts with a seq above `since`, in order; a broken chain is said in the log and read nevertheless."""
         return await self._run(lambda: self._facts(since))
 
+    async def lines(self, since: int = 0) -> list[bytes]:
+        """Facts with a seq above `since` as lines for export, with their hashes."""
+        return await self._run(lambda: [exported(*row) for row in _rows(self._db, since)])
+
     async def close(self) -> None:
         """Close the file."""
         await self._run(self._db.close)
@@ -82,9 +86,8 @@ class SqliteJournal:
 
     def _facts(self, since: int) -> list[Fact]:
         facts: list[Fact] = []
-        query = "SELECT seq, fact, hash FROM facts WHERE seq > ? ORDER BY seq"
         previous: str | None = "" if since == 0 else None
-        for seq, line, digest in self._db.execute(query, (since,)):
+        for seq, line, digest in _rows(self._db, since):
             try:
                 fact = msgspec.json.decode(line, type=Fact)
             except msgspec.DecodeError as error:
@@ -94,6 +97,66 @@ class SqliteJournal:
             previous = digest
             facts.append(fact)
         return facts
+
+
+class Exported(msgspec.Struct):
+    """A line of an export; `fact` is byte for byte what was hashed."""
+
+    hash: str
+    fact: msgspec.Raw
+
+
+class Whole(NamedTuple):
+    """A chain that was proved whole."""
+
+    facts: int
+    head: str
+    """Hash of the last fact: who keeps it elsewhere can see later that nothing was cut off."""
+
+
+def exported(seq: int, line: str, digest: str) -> bytes:
+    """A fact as a line of JSON."""
+    return msgspec.json.encode(Exported(digest, msgspec.Raw(line.encode())))
+
+
+def stored(path: Path) -> list[bytes]:
+    """The lines of a journal that no process uses. ConfigError when it cannot be read."""
+    if not path.is_file():
+        raise ConfigError(str(path), "there is no journal")
+    try:
+        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=1)) as db:
+            return [exported(*row) for row in _rows(db, 0)]
+    except sqlite3.Error as error:
+        busy = error.sqlite_errorcode in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+        words = "is in use: ask the Promantis that uses it, by --url" if busy else f"cannot be read: {error}"
+        raise ConfigError(str(path), words) from None
+
+
+def verified(lines: Iterable[bytes], head: str | None = None) -> Whole:
+    """Prove a chain whole, from its first fact on; Rejected names what is broken first. `head` must be in it."""
+    seq, previous, seen = 0, "", head is None
+    for line in lines:
+        seq += 1
+        try:
+            row = msgspec.json.decode(line, type=Exported)
+            fact = msgspec.json.decode(row.fact, type=Fact)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise Rejected(f"fact {seq} cannot be read: {error}") from None
+        if fact.seq != seq:
+            raise Rejected(f"fact {seq} is missing: fact {fact.seq} stands in its place")
+        if fact.prev != previous:
+            raise Rejected(f"fact {seq} does not follow from the one before it")
+        if row.hash != _hash(bytes(row.fact).decode()):
+            raise Rejected(f"fact {seq} was changed")
+        previous = row.hash
+        seen = seen or previous == head
+    if not seen:
+        raise Rejected(f"no fact has the hash {head}: something was cut off or written anew")
+    return Whole(seq, previous)
+
+
+def _rows(db: sqlite3.Connection, since: int) -> Iterable[tuple[int, str, str]]:
+    return db.execute("SELECT seq, fact, hash FROM facts WHERE seq > ? ORDER BY seq", (since,))
 
 
 def _hash(line: str) -> str:

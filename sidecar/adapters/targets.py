@@ -2,41 +2,106 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import ipaddress
+import socket
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.resolver import ThreadedResolver
 
-from sidecar.types import Unavailable
+from sidecar.types import Rejected, Unavailable
 
 TIMEOUT = 30.0
 """Seconds for one call."""
 
 
+class Refused(OSError):
+    """An address that nobody allowed."""
+
+
+class Allowed(AbstractResolver):
+    """Resolves names to addresses that may be called: public ones, and those that the config allows.
+
+    Looked at where the connection is made, so that a name cannot change its address in between.
+    """
+
+    def __init__(self, allow: Callable[[], Sequence[str]]) -> None:
+        self._allow = allow
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        """The addresses of a name; Refused when one of them is not allowed."""
+        found = await ThreadedResolver().resolve(host, port, family)
+        for one in found:
+            self.check(host, one["host"])
+        return found
+
+    def check(self, host: str, address: str) -> None:
+        """Refused unless the host may be called at this address."""
+        at = ipaddress.ip_address(address.partition("%")[0])
+        at = getattr(at, "ipv4_mapped", None) or at
+        allow = self._allow()
+        named = host.lower() in (one.lower().strip("[]") for one in allow) and not at.is_link_local
+        inside = any(at in ipaddress.ip_network(one) for one in allow if "/" in one)
+        if not (named or inside or (at.is_global and not at.is_multicast)):
+            words = "is no public address; allow it by guard.allow_private, as a host or a network"
+            raise Refused(f"{host}: {at} {words}")
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
 class Targets:
     """Sends requests to targets: never twice, never along a redirect. `close()` ends it."""
 
-    def __init__(self, timeout: float = TIMEOUT) -> None:
+    def __init__(self, allow: Callable[[], Sequence[str]], timeout: float = TIMEOUT) -> None:
+        """`allow`: hosts and networks that are not public and may be called nevertheless, as of now."""
+        self._allowed = Allowed(allow)
         self._timeout = aiohttp.ClientTimeout(total=timeout)
         self._session: aiohttp.ClientSession | None = None
 
     async def call(self, method: str, url: str, headers: Mapping[str, str], body: str | None) -> int:
-        """The status of the answer; Unavailable when nobody knows whether the request arrived."""
+        """The status of the answer; Rejected for an address that is not allowed; else Unavailable when nobody
+        knows whether the request arrived."""
         if self._session is None:
-            connector = aiohttp.TCPConnector(force_close=True)  # a kept connection may be dead
+            # No cache: the address that is looked at is the one that is called. A kept connection may be dead.
+            connector = aiohttp.TCPConnector(resolver=self._allowed, use_dns_cache=False, force_close=True)
             self._session = aiohttp.ClientSession(connector=connector, timeout=self._timeout)
             # Else aiohttp sends GET, PUT and DELETE again when the server hangs up. It has no public switch
             # for that; tests/unit/test_targets.py sees whether this one still works.
             self._session._retry_connection = False
+        self._check_literal(url)
         data = None if body is None else body.encode()
         request = self._session.request(method, url, headers=headers, data=data, allow_redirects=False)
         try:
             async with request as answer:
                 return answer.status
+        except Refused as error:
+            raise Rejected(str(error)) from None
+        except aiohttp.ClientConnectorError as error:
+            if isinstance(error.os_error, Refused):
+                raise Rejected(str(error.os_error)) from None
+            raise Unavailable(f"the target did not answer: {error}") from None
         except TimeoutError:
             raise Unavailable(f"the target did not answer within {self._timeout.total:g}s") from None
         except (aiohttp.ClientError, ValueError, OSError) as error:
             raise Unavailable(f"the target did not answer: {error or type(error).__name__}") from None
+
+    def _check_literal(self, url: str) -> None:
+        """An address in the url is resolved by nobody."""
+        host = urlsplit(url).hostname or ""
+        try:
+            ipaddress.ip_address(host.partition("%")[0])
+        except ValueError:
+            return
+        try:
+            self._allowed.check(host, host)
+        except Refused as error:
+            raise Rejected(str(error)) from None
 
     async def close(self) -> None:
         """End the session."""
@@ -60,3 +125,13 @@ class KillSwitch:
         except OSError:
             return True
         return True
+
+    def set(self, on: bool) -> None:
+        """Switch it; Unavailable when the file cannot be made or removed."""
+        try:
+            if on:
+                self._path.touch()
+            else:
+                self._path.unlink(missing_ok=True)
+        except OSError as error:
+            raise Unavailable(f"{self._path} cannot be changed: {error.strerror}") from None

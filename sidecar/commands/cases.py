@@ -21,6 +21,8 @@ def run(args: argparse.Namespace) -> int:
     server = talk.Server(args)
 
     def work() -> None:
+        if server.ask("GET", "/api/v1/killswitch")["on"]:
+            print("the kill switch is on: nothing is done")
         if args.id:
             print("\n".join(_details(server.ask("GET", talk.path_of(args.id)))))
         else:
@@ -47,6 +49,19 @@ def _details(case: dict[str, Any]) -> list[str]:
     lines += [f"policy  {case['policy']}", f"target  {case['target']}"]
     lines.append("alert   " + ", ".join(f"{k}={v}" for k, v in case["labels"].items()))
     lines += [f"why     {why}" for why in case["why"]]
+    odds = case["odds"]
+    if tried := odds["helped"] + odds["did_not"]:
+        lines.append(
+            f"odds    helped {odds['helped']} of {tried} times, above {odds['lower']:.0%} 19 times of 20"
+        )
+    effect = case["effect"]
+    if effect["interval"] is not None:
+        (good, all_), (free, control) = effect["with"], effect["without"]
+        low, high = effect["interval"]
+        lines.append(
+            f"effect  ended in time: {good} of {all_} with it, {free} of {control} without;"
+            f" difference {effect['difference']:+.0%} ({low:+.0%} to {high:+.0%})"
+        )
     lines += ["plan    " + case["plan_hash"], talk.show_plan(case["plan"])] if case["plan"] else []
     for check in case["guard"]:
         lines.append(

@@ -10,13 +10,17 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+import yaml
+
 from sidecar.adapters.alertmanager import AlertmanagerConfig
 from sidecar.adapters.fleet import Fleet
+from sidecar.adapters.kubernetes import own_namespace
 from sidecar.adapters.prometheus import Prometheus, shorten
 from sidecar.app import planned
 from sidecar.commands.flags import add_config_flags, config_from
 from sidecar.commands.way import contradictions
 from sidecar.config import Config
+from sidecar.remedy.rights import manifests, needed
 from sidecar.signals.expose import DETAILS, PER_LINE, SCORES
 from sidecar.signals.promql import ITS_OWN
 from sidecar.signals.watches import Plan, Watch
@@ -47,14 +51,28 @@ class Cost(NamedTuple):
 def add(parser: argparse.ArgumentParser) -> None:
     """Flags of the command."""
     add_config_flags(parser)
+    parser.add_argument(
+        "--rbac", action="store_true", help="print the manifests of the rights that remedies need"
+    )
     parser.add_argument("--live", action="store_true", help="ask Prometheus, and print the bill")
 
 
 def run(args: argparse.Namespace) -> int:
     """0 all is well, 1 something is wrong live; a wrong config is a ConfigError (2)."""
     config = config_from(args)
+    if args.rbac:
+        print(rbac(config), end="")
+        return 0
     print("\n".join(summary(config, vars(args)["config.file"])))
     return asyncio.run(_live(config)) if args.live else 0
+
+
+def rbac(config: Config) -> str:
+    """Manifests of a service account that may do what the config's remedies need, and no more."""
+    lease = config.kubernetes.lease if config.kubernetes else None
+    own = (lease.namespace if lease else None) or own_namespace() or "monitoring"
+    rights = needed(config.remedies, own if lease else None)
+    return yaml.safe_dump_all(manifests(rights, own), sort_keys=False)
 
 
 def summary(config: Config, file: str | None) -> list[str]:

@@ -9,9 +9,11 @@ import gc
 import logging
 import signal
 import sys
+from collections.abc import Callable
 
 from sidecar import __version__
-from sidecar.app import App
+from sidecar.app import PARTS, App
+from sidecar.commands import leadership
 from sidecar.commands.flags import add_config_flags, config_from, start_logging
 from sidecar.types import ConfigError
 
@@ -21,6 +23,8 @@ log = logging.getLogger("promantis")
 def add(parser: argparse.ArgumentParser) -> None:
     """Flags of the command."""
     add_config_flags(parser)
+    words = "which parts this process is for (default %(default)s)"
+    parser.add_argument("--enable", metavar="PARTS", default=",".join(PARTS), help=words)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -41,7 +45,29 @@ def let_the_loop_run() -> None:
 
 
 async def _serve(args: argparse.Namespace) -> None:
-    app = App(lambda: config_from(args))
+    config = config_from(args)
+    unknown = [part for part in args.enable.split(",") if part not in PARTS]
+    if unknown:
+        raise ConfigError("--enable", f"unknown part {unknown[0]!r} (some of {','.join(PARTS)})")
+    if config.kubernetes is None or config.kubernetes.lease is None:
+        await _run(args, lambda: True)
+        return
+    async with leadership.led(config, config.kubernetes) as lease:
+        running = asyncio.create_task(_run(args, lease.held))
+        keeping = asyncio.create_task(lease.keep())
+        await asyncio.wait((running, keeping), return_when=asyncio.FIRST_COMPLETED)
+        if keeping.done() and not running.done():
+            running.cancel()  # at once: whatever is under way is looked up by who leads now
+        keeping.cancel()
+        await asyncio.gather(keeping, return_exceptions=True)
+        try:
+            await running
+        except asyncio.CancelledError:
+            raise ConfigError("kubernetes.lease", "was lost: another replica leads now") from None
+
+
+async def _run(args: argparse.Namespace, leads: Callable[[], bool]) -> None:
+    app = App(lambda: config_from(args), leads, args.enable.split(","))
     log.info("promantis %s starts, prometheus=%s", __version__, app.prometheus.url)
     loop = asyncio.get_running_loop()
     reloads: set[asyncio.Task[None]] = set()
@@ -75,7 +101,7 @@ async def _reload(app: App) -> None:
 
 async def _bar(app: App) -> None:
     """Show on a terminal how much of the history is learned."""
-    while app.watcher.missing():
+    while app.missing():
         done = round(30 * app.watcher.progress)
         sys.stderr.write(f"\rlearning history [{'#' * done}{' ' * (30 - done)}] {app.watcher.progress:4.0%}")
         sys.stderr.flush()

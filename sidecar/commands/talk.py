@@ -50,14 +50,24 @@ class Server:
 
     def ask(self, method: str, path: str, body: object = None) -> Any:
         """The JSON answer; Rejected or Unavailable with words for people."""
-        headers = {"Content-Type": "application/json"}
-        if token := self._token(needed=method != "GET"):
-            headers["Authorization"] = f"Bearer {token}"
         data = orjson.dumps(body) if method != "GET" else None
+        try:
+            return orjson.loads(self._asked(method, path, data, needed=method != "GET"))
+        except ValueError:
+            raise Unavailable(f"{self._url} does not answer as Promantis would") from None
+
+    def lines(self, path: str) -> list[bytes]:
+        """The lines of an answer that needs a token."""
+        return self._asked("GET", path, None, needed=True).splitlines()
+
+    def _asked(self, method: str, path: str, data: bytes | None, *, needed: bool) -> bytes:
+        headers = {"Content-Type": "application/json"}
+        if token := self._token(needed):
+            headers["Authorization"] = f"Bearer {token}"
         request = urllib.request.Request(self._url + path, data, headers, method=method)
         try:
             with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
-                return orjson.loads(answer.read())
+                return bytes(answer.read())
         except urllib.error.HTTPError as error:
             with error:
                 raise Rejected(_words(error.read(), error.code), error.code) from None
@@ -67,8 +77,6 @@ class Server:
             raise Unavailable(
                 f"{self._url} does not answer: {words} (is `promantis run` up? see --url)"
             ) from None
-        except ValueError:
-            raise Unavailable(f"{self._url} does not answer as Promantis would") from None
 
     def _token(self, needed: bool) -> str:
         try:

@@ -78,6 +78,7 @@ interval: 5s
 prometheus: {{url: "http://{prometheus}"}}
 alertmanagers: [{{url: "http://{alertmanager}"}}]
 web: {{tokens_file: "{tokens}"}}
+guard: {{allow_private: ["127.0.0.1"]}}
 remedies:
   - name: bigger-pool
     match: ['alertname="{alert}"']

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from sidecar.remedy.effect import Trial
+from sidecar.remedy.past import Busy, Ended, Intent, Past
 from sidecar.types import Alert, Instant, JsonObject, Labels, labels_of
 
 STAGES = (
@@ -48,6 +50,9 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     episode: int
     policy: str
     target: str
+    object: str = ""
+    """What the plan acts on: cool-downs and rates count by it."""
+    namespace: str = ""
     labels: Labels
     annotations: Mapping[str, str]
     stage: str
@@ -60,7 +65,12 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: Instant = Instant(0)
     plan: JsonObject | None = None
     plan_hash: str = ""
+    policy_hash: str = ""
+    saved: JsonObject | None = None
+    """The state before, from the plan: what undo and a look after a crash need."""
     approved_by: str = ""
+    auto: bool = False
+    """No person approved it."""
     guard: tuple[JsonObject, ...] = ()
     intent_at: Instant | None = None
     acted_at: Instant | None = None
@@ -69,6 +79,11 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     to_undo: bool = False
     """Verification failed, and the undo was not tried yet."""
     undo_intent: bool = False
+    harm_before: bool = False
+    """The harm to watch for was there before: it counts only after it was seen to end."""
+    group: str = ""
+    """Of whose members the action takes some: the pods of a workload, or the nodes."""
+    takes: int = 0
     resolved: bool = False
     """The episode is over."""
     holding_since: Instant | None = None
@@ -85,6 +100,12 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     def open(self) -> bool:
         """Something may still happen."""
         return self.stage in OPEN
+
+    @property
+    def escalates(self) -> bool:
+        """It did not help and nothing of it is left: the next alternative may be proposed."""
+        undone_or_nothing = self.stage == "undone" or (self.stage == "failed" and not self.undo_intent)
+        return undone_or_nothing and not self.unclear and not self.resolved
 
 
 def case_id(fingerprint: str, episode: int, policy: str) -> str:
@@ -108,11 +129,17 @@ def fold(case: Case | None, fact: Draft | Fact, at: Instant) -> Case | None:
         case "case.refused":
             change |= {"reason": data["reason"], "guard": tuple(data.get("guard", ()))}
         case "plan.made":
-            change |= {"plan": data["plan"], "plan_hash": data["plan_hash"], "target": data["target"]}
+            names = ("plan", "plan_hash", "policy_hash", "target", "object", "namespace", "saved")
+            change |= {name: data[name] for name in names if name in data} | {
+                "approved_by": "",
+                "auto": False,
+            }
         case "case.approved":
-            change |= {"approved_by": fact.who}
+            change |= {"approved_by": fact.who, "auto": bool(data.get("auto"))}
         case "intent":
-            change |= {"intent_at": at, "guard": tuple(data.get("guard", ()))}
+            harm = bool(data.get("harm"))
+            change |= {"intent_at": at, "guard": tuple(data.get("guard", ())), "harm_before": harm}
+            change |= {"group": data.get("group", ""), "takes": data.get("takes", 0)}
         case "action.done":
             change |= {"acted_at": at, "deadline": data["deadline"]}
         case "action.failed" if data.get("unclear"):
@@ -121,7 +148,9 @@ def fold(case: Case | None, fact: Draft | Fact, at: Instant) -> Case | None:
         case "verify.failed":
             undoing = bool(data.get("undo"))
             stage = "verifying" if undoing else "unknown" if case.unclear else "failed"
-            change |= {"to_undo": undoing}
+            change |= {"to_undo": undoing, "harm_before": False}
+        case "verify.passed":
+            change |= {"harm_before": False}
         case "undo.intent":
             change |= {"undo_intent": True, "to_undo": False}
         case "undo.failed" if data.get("unclear"):
@@ -215,16 +244,6 @@ def ended(episode: Episode, words: str) -> Draft:
     return Draft("episode.ended", None, "system", data)
 
 
-class Intent(NamedTuple):
-    """Something was done, or may have been."""
-
-    at: Instant
-    policy: str
-    target: str
-    fingerprint: str
-    episode: int
-
-
 class Book:
     """All that the journal says, folded; `add` each fact once, in order."""
 
@@ -235,6 +254,16 @@ class Book:
         self.facts: dict[str, list[Fact]] = {}
         """By case."""
         self.intents: list[Intent] = []
+        self.ended: dict[str, Ended] = {}
+        """By case: what came of it."""
+        self.trials: dict[str, Trial] = {}
+        """By case: acted on, or held back."""
+        self.undone: list[tuple[Instant, str]] = []
+        self.by_labels: dict[Labels, str] = {}
+        """The fingerprint of an alert that has had an episode."""
+        self.firing = 0
+        """Episodes that are open."""
+        self._busy: dict[str, Busy] = {}
         self._by_episode: dict[tuple[str, int], list[str]] = {}
 
     def add(self, fact: Fact) -> None:
@@ -243,23 +272,50 @@ class Book:
             labels, annotations = labels_of(fact.data["labels"]), fact.data["annotations"]
             alert = Alert(labels, annotations, fact.data.get("starts_at"))
             key = fact.data["fingerprint"]
+            self.by_labels[labels] = key
+            self.firing += not (key in self.episodes and self.episodes[key].open)
             self.episodes[key] = Episode(key, fact.data["number"], alert, fact.data["starts"], True)
         elif fact.kind == "episode.ended":
             key = fact.data["fingerprint"]
+            self.firing -= self.episodes[key].open
             self.episodes[key] = msgspec.structs.replace(self.episodes[key], open=False)
             for case in self.cases_of(key):
                 self.cases[case.id] = msgspec.structs.replace(case, resolved=True)
+                if case.id in self.trials:
+                    self.trials[case.id] = self.trials[case.id]._replace(ended=fact.at)
         elif fact.case is not None and (now := fold(self.cases.get(fact.case), fact, fact.at)):
             if now.id not in self.cases:
                 self._by_episode.setdefault((now.fingerprint, now.episode), []).append(now.id)
-            self.cases[now.id] = now
+            self.put(now)
             self.facts.setdefault(now.id, []).append(fact)
-            if fact.kind == "intent":
-                self.intents.append(Intent(fact.at, now.policy, now.target, now.fingerprint, now.episode))
+            self._count(fact, now)
+
+    def _count(self, fact: Fact, case: Case) -> None:
+        """What the guard counts; a case has one outcome, and a failed undo makes it a bad one."""
+        if fact.kind == "intent":
+            key = (case.target, case.object, case.namespace, case.fingerprint, case.episode)
+            self.intents.append(Intent(fact.at, case.policy, *key))
+        control = fact.kind == "case.refused" and case.reason == "held_back"
+        if (control or fact.kind == "intent") and "within" in fact.data:
+            self.trials[case.id] = Trial(case.policy, not control, fact.at, fact.data["within"])
+        if fact.kind == "undo.done":
+            self.undone.append((fact.at, case.object))
+        good = fact.kind == "verify.passed"
+        lost = fact.kind == "action.failed" and bool(fact.data.get("unclear"))
+        if good or (fact.kind in ("verify.failed", "action.failed") and not lost):
+            self.ended[case.id] = Ended(fact.at, case.policy, case.object, good, not case.auto)
+
+    def past(self, storm: str = "") -> Past:
+        """What the guard counts."""
+        return Past(self.intents, tuple(self.ended.values()), self.undone, tuple(self._busy.values()), storm)
 
     def put(self, case: Case) -> None:
-        """Keep what was seen of a case and is not journalled."""
+        """Keep what is known of a case, journalled or only seen."""
         self.cases[case.id] = case
+        if case.stage in ("acting", "verifying"):
+            self._busy[case.id] = Busy(case.object, case.group, case.takes)
+        else:
+            self._busy.pop(case.id, None)
 
     def cases_of(self, fingerprint: str) -> list[Case]:
         """The cases of the latest episode of an alert."""

@@ -10,21 +10,42 @@ effect behind them starts. A case that is found `acting` lost its outcome, and i
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import msgspec
 
 from sidecar.remedy import guard
-from sidecar.remedy.action import Plan, Request
-from sidecar.remedy.case import Case, Draft, Fact, Intent, fold
-from sidecar.remedy.guard import Look
-from sidecar.remedy.policy import Proposal, Refusal, RemedyConfig, plan
-from sidecar.types import Alert, Instant, JsonObject, Rejected
+from sidecar.remedy.actions.words import Job, Outcome
+from sidecar.remedy.case import Case, Draft, Fact, fold
+from sidecar.remedy.effect import held_back
+from sidecar.remedy.events import (
+    Answered,
+    Apply,
+    Approve,
+    Ask,
+    Deny,
+    Effect,
+    Event,
+    Judged,
+    LookAround,
+    Looked,
+    Made,
+    MakePlan,
+    Observed,
+    PlanWanted,
+    ReadBack,
+    Record,
+    Restarted,
+    TakeBack,
+    Tick,
+)
+from sidecar.remedy.guard import FINAL, WAITS, GuardConfig, Look, Planned
+from sidecar.remedy.past import Past
+from sidecar.remedy.policy import Proposal, Refusal, RemedyConfig, acts_alone, policy_hash
+from sidecar.types import Instant, JsonObject, Rejected
 
 LAST_CHANCE = 30.0
 """Seconds, besides `hold`, that a verification found late after a restart still gets."""
-WAITS = ("alertmanager_unknown", "condition_unknown")
-"""Refusals that may pass by themselves: an approved case waits for them until it expires."""
 
 
 class Journal(Protocol):
@@ -39,127 +60,32 @@ class Journal(Protocol):
         ...
 
 
-# --------------------------------------------------------------------------- events
-
-
-class Judged(NamedTuple):
-    """A policy was held against an episode."""
-
-    case: str
-    fingerprint: str
-    episode: int
-    alert: Alert
-    policy: str
-    verdict: Proposal | Refusal
-    look: Look
-
-
-class PlanWanted(NamedTuple):
-    """Somebody wants to see what exactly would be done."""
-
-    who: str
-
-
-class Approve(NamedTuple):
-    """Somebody agrees to the plan with this hash."""
-
-    who: str
-    plan_hash: str
-
-
-class Deny(NamedTuple):
-    """Somebody says no."""
-
-    who: str
-    reason: str
-
-
-class Tick(NamedTuple):
-    """Time has passed."""
-
-
-class Restarted(NamedTuple):
-    """The case was just read back from the journal."""
-
-
-class Looked(NamedTuple):
-    """The world just before acting."""
-
-    look: Look
-
-
-class Answered(NamedTuple):
-    """The request came back: `status` None when nobody knows whether it arrived."""
-
-    status: int | None
-    words: str
-    undo: bool
-
-
-class Observed(NamedTuple):
-    """What Prometheus says of the verification; None: it could not say."""
-
-    ok: bool | None
-    harm: bool | None
-
-
-Event = Judged | PlanWanted | Approve | Deny | Tick | Restarted | Looked | Answered | Observed
-
-# --------------------------------------------------------------------------- effects
-
-
-class Record(NamedTuple):
-    """Journal this."""
-
-    draft: Draft
-
-
-class LookAround(NamedTuple):
-    """Ask Alertmanager, the kill switch and `when`; answer with Looked."""
-
-    when: str | None
-
-
-class Call(NamedTuple):
-    """Send the request; answer with Answered."""
-
-    request: Request
-    undo: bool
-
-
-class Ask(NamedTuple):
-    """Ask Prometheus; answer with Observed."""
-
-    query: str
-    harm: str | None
-
-
-Effect = Record | LookAround | Call | Ask
-
-
-# --------------------------------------------------------------------------- the step
-
-
 def step(
-    case: Case | None, event: Event, now: Instant, policy: RemedyConfig | None, past: Sequence[Intent] = ()
+    case: Case | None,
+    event: Event,
+    now: Instant,
+    policy: RemedyConfig | None,
+    past: Past,
+    rules: GuardConfig,
 ) -> tuple[Case | None, tuple[Effect, ...]]:
     """One turn of a case. Rejected (409) when a person asks for what does not fit; late events are ignored.
 
-    `policy` is the case's policy as the config has it now (None: gone), `past` every intent so far.
+    `policy` is the case's policy as the config has it now (None: gone), `past` everything done so far.
     """
     if isinstance(event, Judged):
-        drafts, effect = _judged(case, event, now, policy, past), None
+        drafts, effect = _judged(case, event, now, policy, past, rules), None
     elif case is None:
         raise Rejected("there is no such case", 404)
     else:
-        drafts, effect = _turn(case, event, now, policy, past)
+        drafts, effect = _turn(case, event, now, policy, past, rules)
         if isinstance(event, Restarted) and case.stage == "verifying" and case.deadline is not None:
             hold = policy.verify.hold if policy else 0.0
             late = Instant(max(case.deadline, now + hold + LAST_CHANCE))
             case = msgspec.structs.replace(case, deadline=late)
         if isinstance(event, Observed) and case.stage == "verifying":
             since = (case.holding_since or now) if _holds(event, policy) else None
-            case = msgspec.structs.replace(case, holding_since=since)
+            before = case.harm_before and event.harm is not False
+            case = msgspec.structs.replace(case, holding_since=since, harm_before=before)
     for draft in drafts:
         case = fold(case, draft, now)
     return case, (*map(Record, drafts), *([effect] if effect else []))
@@ -169,12 +95,14 @@ Turn = tuple[list[Draft], Effect | None]
 
 
 def _turn(
-    case: Case, event: Event, now: Instant, policy: RemedyConfig | None, past: Sequence[Intent]
+    case: Case, event: Event, now: Instant, policy: RemedyConfig | None, past: Past, rules: GuardConfig
 ) -> Turn:
     match event:
         case PlanWanted(who):
             _fits(case, now, "plan", "proposed", "planned")
-            return _plan(case, policy, who), None
+            return _plan(case, policy, who)
+        case Made(who, plan) if case.stage in ("proposed", "planned"):
+            return _made(case, plan, who, policy, past), None
         case Approve(who, plan_hash):
             _fits(case, now, "approve", "planned")
             if plan_hash != case.plan_hash:
@@ -184,7 +112,7 @@ def _turn(
             _fits(case, now, "deny", "proposed", "planned", "approved")
             return [_draft(case, "case.denied", {"words": reason}, who)], None
         case Looked(look) if case.stage == "approved":
-            return _act(case, look, now, policy, past)
+            return _act(case, look, now, policy, past, rules)
         case Looked(look) if case.stage == "verifying" and case.to_undo:
             return _undo(case, look, policy)
         case Answered() if case.stage == "acting" and event.undo == case.undo_intent:
@@ -192,21 +120,30 @@ def _turn(
         case Observed() if case.stage == "verifying" and not case.to_undo:
             return _observed(case, event, now, policy), None
         case Tick():
-            return _tick(case, now, policy)
+            return _tick(case, now, policy, past)
         case _:
             return [], None
 
 
 def _judged(
-    case: Case | None, event: Judged, now: Instant, policy: RemedyConfig | None, past: Sequence[Intent]
+    case: Case | None,
+    event: Judged,
+    now: Instant,
+    policy: RemedyConfig | None,
+    past: Past,
+    rules: GuardConfig,
 ) -> list[Draft]:
     """A first proposal or refusal, or another try after a refusal; the same refusal is not said twice."""
-    if policy is None or (case is not None and (case.stage != "refused" or case.intent_at or case.resolved)):
+    if policy is None or (case is not None and not _may_try_again(case, now, policy)):
         return []
     verdict = event.verdict
     if isinstance(verdict, Proposal):
         key = (event.fingerprint, event.episode, verdict.target)
-        verdict = guard.at_proposal(key, policy, event.look, past, now) or verdict
+        verdict = (
+            guard.at_proposal(key, policy, event.look, past, rules, now)
+            or _held_back(event, policy)
+            or verdict
+        )
     about: JsonObject = {
         "fingerprint": event.fingerprint,
         "episode": event.episode,
@@ -217,13 +154,27 @@ def _judged(
     if isinstance(verdict, Refusal):
         if case is not None and case.reason == verdict.reason:
             return []
-        about |= {"reason": verdict.reason, "words": verdict.words}
+        about |= {"reason": verdict.reason, "words": verdict.words, "within": float(policy.verify.within)}
         return [Draft("case.refused", event.case, "system", about)]
     about |= {"target": verdict.target, "why": list(verdict.why), "expires_at": now + verdict.expires}
     return [Draft("case.proposed", event.case, "system", about)]
 
 
-def _tick(case: Case, now: Instant, policy: RemedyConfig | None) -> Turn:
+def _held_back(event: Judged, policy: RemedyConfig) -> Refusal | None:
+    """A share is left to itself, to see what happens without the remedy."""
+    if not held_back(policy.experiment, event.case, event.alert.label("severity")):
+        return None
+    return Refusal("held_back", f"held back at random as control, as are {policy.experiment:.0%}")
+
+
+def _may_try_again(case: Case, now: Instant, policy: RemedyConfig) -> bool:
+    """Refused before anything was done, and not for good; what was refused late waits for the cool-down."""
+    if case.stage != "refused" or case.intent_at or case.resolved or case.reason in FINAL:
+        return False
+    return not case.guard or now - case.since >= policy.cooldown
+
+
+def _tick(case: Case, now: Instant, policy: RemedyConfig | None, past: Past) -> Turn:
     if case.stage in ("proposed", "planned", "approved"):
         over = (
             Refusal("resolved", "the alert resolved by itself") if case.resolved else guard.expired(case, now)
@@ -231,16 +182,14 @@ def _tick(case: Case, now: Instant, policy: RemedyConfig | None) -> Turn:
         if over:
             return [_draft(case, "case.expired", over._asdict())], None
         if case.stage == "approved":
-            return [], LookAround(policy.when if policy else None)
-        if policy and policy.approval == "auto":
-            drafts = _plan(case, policy, "system")
-            if drafts[-1].kind == "plan.made":
-                bound = {"plan_hash": drafts[-1].data["plan_hash"]}
-                drafts.append(_draft(case, "case.approved", bound, f"policy {policy.name}"))
-            return drafts, None
+            return [], LookAround(policy)
+        if policy and not past.storm and acts_alone(policy, past.of(policy.name)):
+            return _plan(case, policy, "system")
     elif case.stage == "acting":
-        lost = Answered(None, "Promantis stopped before the answer came", case.undo_intent)
-        return [_answered(case, lost, now, policy)], None
+        if policy is None or case.saved is None or policy_hash(policy) != case.policy_hash:
+            words = "Promantis stopped before the answer came, and the policy was changed"
+            return [_answered(case, Answered(Outcome("unclear", words), case.undo_intent), now, policy)], None
+        return [], ReadBack(policy.action, _job(case), case.undo_intent)
     elif case.stage == "verifying" and case.to_undo:
         return [], LookAround(None)
     elif case.stage == "verifying":
@@ -250,27 +199,49 @@ def _tick(case: Case, now: Instant, policy: RemedyConfig | None) -> Turn:
     return [], None
 
 
-def _plan(case: Case, policy: RemedyConfig | None, who: str) -> list[Draft]:
-    made = (
-        plan(policy, case.alert)
-        if policy
-        else Refusal("policy_gone", "the config has no such policy any more")
-    )
+def _plan(case: Case, policy: RemedyConfig | None, who: str) -> Turn:
+    if policy is None:
+        gone = Refusal("policy_gone", "the config has no such policy any more")
+        return [_draft(case, "case.refused", gone._asdict())], None
+    return [], MakePlan(policy, who)
+
+
+def _made(
+    case: Case, made: Planned | Refusal, who: str, policy: RemedyConfig | None, past: Past
+) -> list[Draft]:
+    """The plan; made for nobody it is approved as well, if the policy still may act alone."""
     if isinstance(made, Refusal):
-        return [_draft(case, "case.refused", made._asdict())]
-    data = {"plan": made[0].shown(), "plan_hash": made[1], "target": made[0].target}
-    return [_draft(case, "plan.made", data, who)]
+        shown = [{"name": "plan", "ok": False, "words": made.words}]
+        return [_draft(case, "case.refused", {**made._asdict(), "guard": shown})]
+    drafts = [_planned(case, made, policy, who)]
+    if who == "system" and policy and not past.storm and acts_alone(policy, past.of(policy.name)):
+        bound = {"plan_hash": made.hash, "auto": True}
+        drafts.append(_draft(case, "case.approved", bound, f"policy {policy.name}"))
+    return drafts
 
 
-def _replan(case: Case, policy: RemedyConfig | None) -> tuple[Plan, str] | None:
-    """The plan as it would be made now: the journal keeps no secrets, so it is rendered again."""
-    made = plan(policy, case.alert) if policy else None
-    return None if isinstance(made, Refusal) else made
+def _planned(case: Case, made: Planned, policy: RemedyConfig | None, who: str, words: str = "") -> Draft:
+    plan = made.plan
+    data: JsonObject = {
+        "plan": plan.shown(),
+        "plan_hash": made.hash,
+        "policy_hash": policy_hash(policy) if policy else "",
+        "target": plan.target,
+        "object": plan.object,
+        "namespace": plan.namespace,
+        "saved": plan.saved,
+    }
+    return _draft(case, "plan.made", data | ({"words": words} if words else {}), who)
 
 
-def _act(case: Case, look: Look, now: Instant, policy: RemedyConfig | None, past: Sequence[Intent]) -> Turn:
-    ready = _replan(case, policy)
-    results = guard.checks(case, policy, ready[1] if ready else "", look, past, now)
+def _job(case: Case) -> Job:
+    return Job(case.id, case.alert, case.saved or {})
+
+
+def _act(
+    case: Case, look: Look, now: Instant, policy: RemedyConfig | None, past: Past, rules: GuardConfig
+) -> Turn:
+    results = guard.checks(case, policy, look, past, rules, now)
     shown = [
         {"name": c.name, "ok": not c.refusal, "words": c.refusal.words if c.refusal else ""} for c in results
     ]
@@ -278,36 +249,45 @@ def _act(case: Case, look: Look, now: Instant, policy: RemedyConfig | None, past
     for refusal in refusals:
         if refusal.reason == "expired":
             return [_draft(case, "case.expired", refusal._asdict())], None
+        if refusal.reason == "plan_changed" and isinstance(look.plan, Planned) and not case.auto:
+            words = f"{refusal.words}: this is the new one, approve it again"
+            return [_planned(case, look.plan, policy, "system", words)], None
         if refusal.reason not in WAITS:
             return [_draft(case, "case.refused", {**refusal._asdict(), "guard": shown})], None
-    if refusals or ready is None:
+    if refusals or policy is None:
         return [], None
-    intent = {"guard": shown, "target": case.target, "plan_hash": case.plan_hash}
-    return [_draft(case, "intent", intent)], Call(ready[0].do, undo=False)
+    intent: JsonObject = {
+        "guard": shown,
+        "target": case.target,
+        "plan_hash": case.plan_hash,
+        "harm": look.harm is True,
+        "within": float(policy.verify.within),
+    }
+    if isinstance(look.plan, Planned):
+        intent |= {"group": look.plan.plan.around.group, "takes": look.plan.plan.around.takes}
+    return [_draft(case, "intent", intent)], Apply(policy.action, _job(case))
 
 
 def _undo(case: Case, look: Look, policy: RemedyConfig | None) -> Turn:
     """At most once, and only what was approved with the plan."""
-    made = _replan(case, policy)
     words = ""
     if look.killed:
         words = "not undone: the kill switch is on"
-    elif made is None or made[1] != case.plan_hash or made[0].undo is None:
+    elif policy is None or policy_hash(policy) != case.policy_hash:
         words = "not undone: the policy was changed after the plan was made"
     elif not case.undo_intent:
-        return [_draft(case, "undo.intent", {})], Call(made[0].undo, undo=True)
+        return [_draft(case, "undo.intent", {})], TakeBack(policy.action, _job(case))
     return [_draft(case, "undo.failed", {"words": words})], None
 
 
 def _answered(case: Case, event: Answered, now: Instant, policy: RemedyConfig | None) -> Draft:
-    """2xx is done; no answer or 5xx may have been done; anything else was not."""
     name = "undo" if event.undo else "action"
-    data: JsonObject = {"status": event.status, "words": event.words}
-    if event.status is not None and 200 <= event.status < 300:
+    data: JsonObject = {"words": event.outcome.words}
+    if event.outcome.state == "done":
         kind = f"{name}.done"
     else:
         kind = f"{name}.failed"
-        data["unclear"] = event.status is None or event.status >= 500
+        data["unclear"] = event.outcome.state == "unclear"
     if not event.undo:
         data["deadline"] = now + (policy.verify.within if policy else 0.0)
     return _draft(case, kind, data)
@@ -322,7 +302,7 @@ def _holds(event: Observed, policy: RemedyConfig | None) -> bool:
 def _observed(case: Case, event: Observed, now: Instant, policy: RemedyConfig | None) -> list[Draft]:
     if policy is None:
         return []
-    if event.harm:
+    if event.harm and not case.harm_before:
         return [_verify_failed(case, policy, f"it did harm: {policy.verify.harm}", True)]
     if _holds(event, policy) and now - (case.holding_since or now) >= policy.verify.hold:
         return [_draft(case, "verify.passed", {"words": f"{policy.verify.query} holds"})]
@@ -339,9 +319,11 @@ def _observed(case: Case, event: Observed, now: Instant, policy: RemedyConfig | 
 
 
 def _verify_failed(case: Case, policy: RemedyConfig | None, words: str, harm: bool) -> Draft:
-    undo = policy is not None and policy.action.undo is not None and not case.unclear and not case.undo_intent
+    undo = policy is not None and not policy.action.no_undo and not case.unclear and not case.undo_intent
     if case.unclear:
         words += "; whether the action was done is not known: look yourself"
+    elif policy is not None and policy.action.no_undo:
+        words += f"; not undone: {policy.action.no_undo}"
     return _draft(case, "verify.failed", {"words": words, "harm": harm, "undo": undo})
 
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import msgspec
 import promql_parser
 
-from sidecar.remedy import matchers, templates
-from sidecar.remedy.action import HttpAction, Plan, plan_hash
+from sidecar.remedy import matchers
+from sidecar.remedy.actions import Action
+from sidecar.remedy.actions.words import Plan, digest
+from sidecar.remedy.past import Ended, Odds, in_a_row, odds
+from sidecar.remedy.templates import Unfit
 from sidecar.types import Alert, Duration, Section
 
-APPROVALS = ("manual", "auto")
+APPROVALS = ("manual", "auto", "earned")
 
 
 class VerifyConfig(Section, frozen=True, kw_only=True):
@@ -23,6 +26,41 @@ class VerifyConfig(Section, frozen=True, kw_only=True):
     hold: Duration = Duration(0)
     harm: str | None = None
 
+    def problems(self) -> Iterator[tuple[str, str]]:
+        yield from not_promql("query", self.query)
+        yield from not_promql("harm", self.harm)
+        if self.hold >= self.within:
+            yield "hold", f"must be shorter than within ({self.within})"
+
+
+def not_promql(place: str, query: str | None) -> Iterator[tuple[str, str]]:
+    """The problem of a query that cannot be read."""
+    try:
+        if query is not None:
+            promql_parser.parse(query)
+    except ValueError as error:
+        yield place, f"not PromQL: {error}"
+
+
+class EarnedConfig(Section, frozen=True, kw_only=True):
+    """When a policy with `approval: earned` acts alone; the first failure makes it ask again."""
+
+    in_a_row: int = 10
+    floor: float = 0.7
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        if self.in_a_row < 1:
+            yield "in_a_row", "must be at least 1"
+        if not 0 <= self.floor < 1:
+            yield "floor", "must be at least 0 and below 1"
+
+
+class Alternative(Section, frozen=True, kw_only=True):
+    """What is proposed when the one before did not help."""
+
+    action: Action
+    verify: VerifyConfig | None = None
+
 
 class RemedyConfig(Section, frozen=True, kw_only=True):
     """One policy."""
@@ -31,15 +69,19 @@ class RemedyConfig(Section, frozen=True, kw_only=True):
     match: tuple[str, ...]
     when: str | None = None
     min_confidence: float = 0.0
-    action: HttpAction
+    min_probability: float = 0.0
+    action: Action
     approval: str = "manual"
+    earned: EarnedConfig = EarnedConfig()
     verify: VerifyConfig
+    then: tuple[Alternative, ...] = ()
     cooldown: Duration = Duration(1800)
     expires: Duration = Duration(3600)
+    experiment: float = 0.0
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        if not self.name:
-            yield "name", "must not be empty"
+        if not self.name or "/" in self.name:
+            yield "name", "must not be empty" if not self.name else "must not hold a slash"
         if not self.match:
             yield "match", "needs at least one matcher: none would match every alert"
         for i, text in enumerate(self.match):
@@ -47,29 +89,42 @@ class RemedyConfig(Section, frozen=True, kw_only=True):
                 matchers.parse(text)
             except ValueError as error:
                 yield f"match[{i}]", str(error)
-        if not 0 <= self.min_confidence <= 1:
-            yield "min_confidence", "must lie between 0 and 1"
-        for place, words in self.action.problems():
-            yield f"action.{place}", words
+        for name in ("min_confidence", "min_probability", "experiment"):
+            if not 0 <= getattr(self, name) <= (0.5 if name == "experiment" else 1):
+                yield name, f"must lie between 0 and {'0.5' if name == 'experiment' else '1'}"
         if self.approval not in APPROVALS:
             yield "approval", f"unknown approval {self.approval!r} (one of {', '.join(APPROVALS)})"
-        queries = {"when": self.when, "verify.query": self.verify.query, "verify.harm": self.verify.harm}
-        for place, query in queries.items():
-            try:
-                if query is not None:
-                    promql_parser.parse(query)
-            except ValueError as error:
-                yield place, f"not PromQL: {error}"
-        if self.verify.hold >= self.verify.within:
-            yield "verify.hold", f"must be shorter than within ({self.verify.within})"
+        for place, words in self.earned.problems():
+            yield f"earned.{place}", words
+        yield from not_promql("when", self.when)
+        tries = [("", self.action, self.verify)]
+        tries += [(f"then[{i}].", one.action, one.verify or self.verify) for i, one in enumerate(self.then)]
+        for below, action, verify in tries:
+            for place, words in action.problems():
+                yield f"{below}action.{place}", words
+            for place, words in verify.problems():
+                yield f"{below}verify.{place}", words
+            if self.approval != "manual" and action.no_undo:
+                yield f"{below}action", f"a person must approve what cannot be undone: {action.no_undo}"
         if self.expires <= 0:
             yield "expires", "must be longer than 0s"
 
 
 REASONS = (
-    *("confidence_unknown", "confidence_low", "condition_unknown", "condition_false", "template"),
-    *("kill_switch", "expired", "plan_changed", "policy_gone", "resolved", "suppressed"),
-    *("alertmanager_unknown", "repeated", "cooldown"),
+    *("confidence_unknown", "confidence_low", "condition_unknown", "condition_false", "template", "target"),
+    *("kill_switch", "expired", "plan_changed", "policy_gone", "resolved", "suppressed", "frozen", "blocked"),
+    *("alertmanager_unknown", "target_unknown", "repeated", "cooldown", "after_undo", "busy", "targets"),
+    *("rate_policy", "rate_target", "rate_namespace", "rate_total", "share", "protected", "hands_off"),
+    *(
+        "probability_unknown",
+        "probability_low",
+        "held_back",
+        "breaker",
+        "storm",
+        "already_fine",
+        "dry_run",
+        "not_allowed",
+    ),
 )
 """Every reason of a refusal."""
 
@@ -92,10 +147,25 @@ class Proposal(msgspec.Struct, frozen=True):
 
 
 class Policies:
-    """The policies of the config, their matchers compiled, in the order of the file."""
+    """The policies of the config, their matchers compiled, in the order of the file.
+
+    An alternative is a policy of its own, named `<policy>/2` and so on, that waits for the one before it.
+    """
 
     def __init__(self, configs: Iterable[RemedyConfig]) -> None:
-        self.by_name = {config.name: config for config in configs}  # config.py made sure that names differ
+        self.by_name: dict[str, RemedyConfig] = {}  # config.py made sure that names differ
+        self.before: dict[str, str] = {}
+        """By name of an alternative: the policy that must have failed first."""
+        for config in configs:
+            self.by_name[config.name] = config
+            last = config.name
+            for n, one in enumerate(config.then, 2):
+                name, verify = f"{config.name}/{n}", one.verify or config.verify
+                self.before[name] = last
+                self.by_name[name] = msgspec.structs.replace(
+                    config, name=name, action=one.action, verify=verify, then=()
+                )
+                last = name
         self._matchers = {n: [matchers.parse(m) for m in c.match] for n, c in self.by_name.items()}
 
     def matching(self, alert: Alert) -> list[RemedyConfig]:
@@ -110,8 +180,8 @@ class Policies:
         """What a policy would do, in words for the promantis_remedy annotation; empty when none fits."""
         for policy in self.matching(alert):
             try:
-                target = policy.action.plan(alert).target
-            except templates.Missing:
+                target = policy.action.target(alert)
+            except Unfit:
                 continue
             how = "at once" if policy.approval == "auto" else "when approved"
             condition = f", if {policy.when}" if policy.when else ""
@@ -119,12 +189,32 @@ class Policies:
         return ""
 
 
+def acts_alone(policy: RemedyConfig, ended: Sequence[Ended]) -> bool:
+    """Whether nobody is asked; `ended` are the outcomes of this policy."""
+    if policy.approval != "earned":
+        return policy.approval == "auto"
+    if not ended or not ended[-1].good:
+        return False
+    enough = in_a_row(ended, person=True) >= policy.earned.in_a_row
+    return enough and record(policy, ended).lower > policy.earned.floor
+
+
+def record(policy: RemedyConfig, ended: Sequence[Ended]) -> Odds:
+    """How often this policy helped so far."""
+    return odds(one for one in ended if one.policy == policy.name)
+
+
 def propose(
-    policy: RemedyConfig, alert: Alert, confidence: float | None, condition: bool | None
+    policy: RemedyConfig,
+    alert: Alert,
+    confidence: float | None,
+    condition: bool | None,
+    probability: float | None = None,
 ) -> Proposal | Refusal:
     """Judge one matching policy. What is not known (None) refuses: it fails closed.
 
-    `confidence` is that of the alert's series, `condition` the outcome of `when`.
+    `confidence` is that of the alert's series, `probability` that of a breach within the hour, `condition` the
+    outcome of `when`.
     """
     why = [f"{alert.label('alertname') or 'the alert'} matches {', '.join(policy.match)}"]
     if policy.min_confidence > 0:
@@ -134,14 +224,29 @@ def propose(
             words = f"confidence {confidence:.2f} is below {policy.min_confidence:g}"
             return Refusal("confidence_low", words)
         why.append(f"confidence {confidence:.2f} is at least {policy.min_confidence:g}")
+    if policy.min_probability > 0:
+        if probability is None:
+            return Refusal("probability_unknown", "no limit of the alert's series is forecast")
+        if probability < policy.min_probability:
+            words = f"probability {probability:.2f} is below {policy.min_probability:g}"
+            return Refusal("probability_low", words)
+        why.append(f"probability {probability:.2f} is at least {policy.min_probability:g}")
     if policy.when is not None:
         if refusal := condition_refusal(policy.when, condition):
             return refusal
         why.append(f"{policy.when} holds")
-    planned = plan(policy, alert)
-    if isinstance(planned, Refusal):
-        return planned
-    return Proposal(policy.name, planned[0].target, tuple(why), float(policy.expires))
+    try:
+        target = policy.action.target(alert)
+    except Unfit as error:
+        return unfit(error)
+    return Proposal(policy.name, target, tuple(why), float(policy.expires))
+
+
+def unfit(error: Unfit) -> Refusal:
+    """The refusal for what cannot be planned."""
+    if error.reason == "template":
+        return Refusal("template", str(error))
+    return Refusal("target", str(error))
 
 
 def condition_refusal(when: str, condition: bool | None) -> Refusal | None:
@@ -151,10 +256,11 @@ def condition_refusal(when: str, condition: bool | None) -> Refusal | None:
     return None if condition else Refusal("condition_false", f"{when} does not hold")
 
 
-def plan(policy: RemedyConfig, alert: Alert) -> tuple[Plan, str] | Refusal:
-    """The plan for an alert and its hash."""
-    try:
-        made = policy.action.plan(alert)
-    except templates.Missing as error:
-        return Refusal("template", str(error))
-    return made, plan_hash(made, policy.verify)
+def policy_hash(policy: RemedyConfig) -> str:
+    """What would be done and how success is recognised, secrets included."""
+    return digest(policy.action, policy.verify)
+
+
+def plan_hash(policy: RemedyConfig, plan: Plan) -> str:
+    """What an approval is bound to: all that would be sent, what it changes, and how success is recognised."""
+    return digest(policy_hash(policy), plan.target, plan.do, plan.undo, plan.saved)

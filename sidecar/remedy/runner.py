@@ -8,14 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 
-from sidecar.remedy import flow
-from sidecar.remedy.case import STAGES, Book, Case, Draft, Episode, Fact, Notice, case_id, ended, heard
+from sidecar.remedy import events, flow, numbers, storm
+from sidecar.remedy.actions import Action
+from sidecar.remedy.actions.words import Job, Outcome, World
+from sidecar.remedy.case import Book, Case, Draft, Episode, Fact, Notice, case_id, ended, heard
+from sidecar.remedy.effect import Effect, effect
+from sidecar.remedy.eyes import Eyes
 from sidecar.remedy.flow import Journal
-from sidecar.remedy.guard import AlertState, Look
-from sidecar.remedy.policy import REASONS, Policies, RemedyConfig, propose
+from sidecar.remedy.guard import AlertState, GuardConfig, family
+from sidecar.remedy.past import Odds, odds
+from sidecar.remedy.policy import Policies, propose
+from sidecar.remedy.storm import Storm
+from sidecar.remedy.templates import Unfit
 from sidecar.telemetry import Telemetry
 from sidecar.types import Alert, Instant, Labels, PromantisError, Rejected, Unavailable
 
@@ -27,38 +33,8 @@ JUDGE_AGAIN = 60.0
 ABSENT_FOR = 300.0
 """Seconds an alert must be absent to end its episode: a restarted Alertmanager knows nothing for a while."""
 
-
-class Evidence(Protocol):
-    """Prometheus."""
-
-    async def ask(self, query: str, at: Instant) -> list[tuple[Labels, float]]:
-        """The vector at one instant; Unavailable or Rejected when there is none."""
-        ...
-
-
-class Standing(Protocol):
-    """What one Alertmanager says of an alert."""
-
-    @property
-    def state(self) -> AlertState:
-        """active, suppressed (silenced or inhibited) or absent."""
-        ...
-
-
-class AlertStates(Protocol):
-    """One Alertmanager."""
-
-    async def state(self, labels: Labels) -> Standing:
-        """How the alert with exactly these labels stands; Unavailable when it cannot say."""
-        ...
-
-
-class Http(Protocol):
-    """The way out to targets."""
-
-    async def call(self, method: str, url: str, headers: Mapping[str, str], body: str | None) -> int:
-        """Send one request, once; its status, or Unavailable when nobody knows whether it arrived."""
-        ...
+WEATHER = "weather"
+"""The key of the work that looks for a storm."""
 
 
 class Runner:
@@ -66,28 +42,32 @@ class Runner:
 
     def __init__(
         self,
-        policies: Iterable[RemedyConfig],
+        policies: Policies,
+        rules: GuardConfig,
         *,
         journal: Journal,
-        evidence: Evidence,
-        alertmanagers: Sequence[AlertStates],
-        http: Http,
+        eyes: Eyes,
+        world: World,
+        kill: Callable[[bool], None],
         confidence: Callable[[Labels], float | None],
-        killed: Callable[[], bool],
+        probability: Callable[[Labels], float | None] = lambda labels: None,
         telemetry: Telemetry,
         clock: Callable[[], Instant],
         tick: float = TICK,
     ) -> None:
-        self._policies = Policies(policies)
+        self._policies = policies
+        self._rules = rules
         self._journal = journal
-        self._evidence = evidence
-        self._alertmanagers = alertmanagers
-        self._http = http
+        self._eyes = eyes
+        self._world = world
+        self._kill = kill
         self._confidence = confidence
-        self._killed = killed
+        self._probability = probability
         self._telemetry = telemetry
         self._clock = clock
         self._tick = tick
+        self._storm = Storm()
+        self._unhealthy: float | None = None
         self._book = Book()
         self._lock = asyncio.Lock()
         self._wake = asyncio.Event()
@@ -100,23 +80,21 @@ class Runner:
 
     async def start(self) -> None:
         """Read the journal back. Unavailable when it cannot be read."""
-        for stage in STAGES:
-            self._telemetry.cases.labels(stage).set(0)
-        for reason in REASONS:
-            self._telemetry.refusals.labels(reason)
         for fact in await self._journal.facts():
             self._book.add(fact)
-        for case in self._book.cases.values():
-            self._telemetry.cases.labels(case.stage).inc()
+        self._publish()
+        numbers.start(self._telemetry, self._book.cases.values())
+        for case in list(self._book.cases.values()):
             if case.open:
-                await self._step(case.id, flow.Restarted())
+                await self._step(case.id, events.Restarted())
 
     async def run(self) -> None:
         """Go on with every case, until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             while True:
                 self._wake.clear()
-                for case in [case for case in self._book.cases.values() if case.open]:
+                self._spawn(tasks, WEATHER)
+                for case in [case for case in self._book.cases.values() if case.open and self._eyes.leads()]:
                     self._spawn(tasks, case.id)
                 for key in self._due():
                     self._spawn(tasks, key)
@@ -126,9 +104,10 @@ class Runner:
                 except TimeoutError:
                     continue
 
-    def reload(self, policies: Policies) -> None:
-        """Use other policies from now on; what was planned under the old ones is refused if they differ."""
-        self._policies = policies
+    def reload(self, policies: Policies, rules: GuardConfig) -> None:
+        """Use other policies from now on; what was planned under the old ones is planned anew if they differ."""
+        self._policies, self._rules = policies, rules
+        self._publish()
         self._judged.clear()
         self._wake.set()
 
@@ -140,7 +119,10 @@ class Runner:
     async def _guarded(self, key: str) -> None:
         """One piece of work; what a peer or the disk refuses now is tried again in the next round."""
         try:
-            await (self._drive(key) if key in self._book.cases else self._judge(key))
+            if key == WEATHER:
+                await self._weather()
+            else:
+                await (self._drive(key) if key in self._book.cases else self._judge(key))
         except PromantisError as error:
             log.warning("remedy waits key=%s reason=%s", key, error)
         finally:
@@ -161,15 +143,41 @@ class Runner:
 
     async def plan(self, id: str, who: str) -> Case:
         """Make the plan of a case. Rejected (404, 409) when there is no such case or it does not fit."""
-        return await self._ask_step(id, flow.PlanWanted(who))
+        for wanted in await self._step(id, events.PlanWanted(who)):
+            if isinstance(wanted, events.MakePlan):
+                made = await self._perform(wanted, self._book.cases[id])
+                if made is None:
+                    raise Unavailable("the target does not answer: no plan can be made now")
+                await self._step(id, made)
+        self._wake.set()
+        return self._book.cases[id]
 
     async def approve(self, id: str, who: str, plan_hash: str) -> Case:
         """Approve the plan with this hash."""
-        return await self._ask_step(id, flow.Approve(who, plan_hash))
+        return await self._ask_step(id, events.Approve(who, plan_hash))
 
     async def deny(self, id: str, who: str, reason: str) -> Case:
         """Say no, for the rest of the episode."""
-        return await self._ask_step(id, flow.Deny(who, reason))
+        return await self._ask_step(id, events.Deny(who, reason))
+
+    async def kill(self, on: bool, who: str, reason: str) -> None:
+        """Switch everything off, or on again; recorded after it is done, so that nothing can hold it up."""
+        self._kill(on)
+        self._telemetry.killswitch.set(on)
+        data = {"on": on, "words": reason}
+        async with self._lock:
+            await self._append(self._clock(), [Draft("killswitch", None, who, data)])
+        self._wake.set()
+
+    @property
+    def killed(self) -> bool:
+        """Whether the kill switch is on."""
+        return self._eyes.killed()
+
+    @property
+    def stormy(self) -> str:
+        """Why nothing acts alone now; empty: it may."""
+        return self._storm.words
 
     def cases(self) -> list[Case]:
         """All cases, the latest turn first."""
@@ -181,81 +189,109 @@ class Runner:
             raise Rejected("there is no such case", 404)
         return self._book.cases[id], tuple(self._book.facts[id])
 
+    def odds(self, policy: str) -> Odds:
+        """How often a policy helped so far."""
+        return odds(one for one in self._book.ended.values() if one.policy == policy)
+
+    def effect(self, policy: str) -> Effect:
+        """How often alerts end in time with a policy, and without it."""
+        return effect((t for t in self._book.trials.values() if t.policy == policy), self._clock())
+
     def preview(self, alert: Alert) -> str:
-        """What a policy would do, for the promantis_remedy annotation; empty when none fits."""
+        """What a policy would do, or that none is left; for the promantis_remedy annotation."""
+        for case in self._book.cases_of(self._book.by_labels.get(alert.labels, "")):
+            if self._exhausted(case):
+                return f"{case.policy}: {case.words}; a person is needed"
         return self._policies.preview(alert)
+
+    def _exhausted(self, case: Case) -> bool:
+        """It did not help, nothing else is to be tried, and the alert fires: somebody must be told."""
+        over = case.stage in ("failed", "undone", "unknown") and not case.resolved
+        return over and not (case.escalates and case.policy in self._policies.before.values())
 
     # ----------------------------------------------------------------- one case
 
-    async def _ask_step(self, id: str, event: flow.Event) -> Case:
+    async def _ask_step(self, id: str, event: events.Event) -> Case:
         await self._step(id, event)
         self._wake.set()
         return self._book.cases[id]
 
     async def _drive(self, id: str) -> None:
         """Carry one case as far as it goes now."""
-        event: flow.Event | None = flow.Tick()
+        event: events.Event | None = events.Tick()
         while event is not None:
             effects = await self._step(id, event)
-            todo = [effect for effect in effects if not isinstance(effect, flow.Record)]
+            todo = [effect for effect in effects if not isinstance(effect, events.Record)]
             if not todo and effects and self._book.cases[id].open:
-                event = flow.Tick()  # a fact was added: what follows from it?
+                event = events.Tick()  # a fact was added: what follows from it?
             else:
                 event = await self._perform(todo[0], self._book.cases[id]) if todo else None
 
-    async def _step(self, id: str, event: flow.Event) -> tuple[flow.Effect, ...]:
+    async def _step(self, id: str, event: events.Event) -> tuple[events.Effect, ...]:
         """One turn, with its facts in the journal before anything else may happen."""
         async with self._lock:
+            if not self._eyes.leads():
+                raise Unavailable("another replica leads now")
             old, now = self._book.cases.get(id), self._clock()
-            name = event.policy if isinstance(event, flow.Judged) else old.policy if old else ""
+            name = event.policy if isinstance(event, events.Judged) else old.policy if old else ""
             policy = self._policies.by_name.get(name)
-            new, effects = flow.step(old, event, now, policy, self._book.intents)
-            drafts = [effect.draft for effect in effects if isinstance(effect, flow.Record)]
+            self._look_at_storm()
+            past = self._book.past(self._storm.words)
+            new, effects = flow.step(old, event, now, policy, past, self._rules)
+            drafts = [effect.draft for effect in effects if isinstance(effect, events.Record)]
             if drafts:
                 await self._append(now, drafts)
             elif new is not None:
                 self._book.put(new)
             return effects
 
-    async def _perform(self, effect: flow.Effect, case: Case) -> flow.Event | None:
+    async def _perform(self, effect: events.Effect, case: Case) -> events.Event | None:
         match effect:
-            case flow.LookAround(when):
-                return flow.Looked(await self._look(case.labels, when))
-            case flow.Call(request, undo):
-                try:
-                    body, headers = request.body, request.headers
-                    status = await self._http.call(request.method, request.url, headers, body)
-                except Unavailable as error:
-                    return flow.Answered(None, str(error), undo)
-                return flow.Answered(status, f"the target answered {status}", undo)
-            case flow.Ask(query, harm):
-                return flow.Observed(await self._true(query), await self._true(harm) if harm else None)
+            case events.MakePlan(policy, who):
+                made = await self._eyes.planned(policy, case.alert)
+                return events.Made(who, made) if made is not None else None
+            case events.LookAround(policy):
+                return events.Looked(await self._eyes.look(case.alert, policy, self._rules, closely=True))
+            case events.Apply(action, job):
+                return events.Answered(await _done(action.apply(job, self._world)), False)
+            case events.TakeBack(action, job):
+                return events.Answered(await _done(action.take_back(job, self._world)), True)
+            case events.ReadBack(action, job, undo):
+                return await self._read_back(action, job, undo)
+            case events.Ask(query, harm):
+                ok = await self._eyes.true(query)
+                return events.Observed(ok, await self._eyes.true(harm) if harm else None)
             case _:
                 return None
 
-    async def _look(self, labels: Labels, when: str | None) -> Look:
-        return Look(await self._state(labels), self._killed(), await self._true(when) if when else None)
-
-    async def _true(self, query: str) -> bool | None:
-        """Whether the query has a result, as an alert rule would see it; None when nobody can say."""
+    async def _read_back(self, action: Action, job: Job, undo: bool) -> events.Event | None:
+        """How it stands; a target that does not answer yet is asked again in the next round."""
         try:
-            return bool(await self._evidence.ask(query, self._clock()))
-        except (Unavailable, Rejected) as error:
-            log.warning("query failed query=%r reason=%s", query, error)
+            return events.Answered(await action.look(job, self._world, undo), undo)
+        except Unavailable as error:
+            log.warning("target does not answer case=%s reason=%s", job.case, error)
             return None
+        except PromantisError as error:
+            return events.Answered(Outcome("unclear", str(error)), undo)
 
-    async def _state(self, labels: Labels) -> AlertState | None:
-        """What the Alertmanagers say together; one that is silent leaves "absent" open."""
-        answers = await asyncio.gather(*(self._state_at(one, labels) for one in self._alertmanagers))
-        order: tuple[AlertState | None, ...] = ("suppressed", "active", None, "absent")
-        return next((state for state in order if state in answers), None)
+    # ----------------------------------------------------------------- weather
 
-    async def _state_at(self, alertmanager: AlertStates, labels: Labels) -> AlertState | None:
-        try:
-            return (await alertmanager.state(labels)).state
-        except (Unavailable, Rejected) as error:
-            log.warning("Alertmanager cannot say how an alert stands reason=%s", error)
-            return None
+    async def _weather(self) -> None:
+        """How many targets are unhealthy, asked in every round that has something to decide."""
+        self._telemetry.killswitch.set(self._eyes.killed())
+        if self._book.firing or self._storm.words:
+            self._unhealthy = await self._eyes.number(self._rules.storm.unhealthy)
+            self._look_at_storm()
+
+    def _look_at_storm(self) -> None:
+        before, rules = self._storm, self._rules.storm
+        self._storm = storm.after(before, self._book.firing, self._unhealthy, rules, self._clock())
+        self._telemetry.storm.set(bool(self._storm.words))
+        if bool(before.words) != bool(self._storm.words):
+            log.warning("storm %s", self._storm.words or "is over")
+
+    def _publish(self) -> None:
+        numbers.publish(self._telemetry, self._policies, self._book, self._rules.breaker, self._clock())
 
     # ----------------------------------------------------------------- one episode
 
@@ -276,24 +312,33 @@ class Runner:
         policies = self._policies.matching(episode.alert)
         if not policies and not self._book.cases_of(key):
             return
-        state = await self._state(episode.alert.labels)
+        state = await self._eyes.state(episode.alert.labels)
         if await self._gone(episode, state):
             return
         for policy in policies:
             id = case_id(key, episode.number, policy.name)
             case = self._book.cases.get(id)
-            if case is None or case.stage == "refused":
+            if (case is None or case.stage == "refused") and self._turn_of(policy.name, episode):
                 confidence = self._confidence(episode.alert.labels) if policy.min_confidence > 0 else None
-                condition = await self._true(policy.when) if policy.when else None
-                verdict = propose(policy, episode.alert, confidence, condition)
-                look = Look(state, self._killed(), condition)
-                await self._step(
-                    id, flow.Judged(id, key, episode.number, episode.alert, policy.name, verdict, look)
-                )
+                look = await self._eyes.look(episode.alert, policy, self._rules, closely=False)
+                probability = self._probability(episode.alert.labels) if policy.min_probability > 0 else None
+                verdict = propose(policy, episode.alert, confidence, look.condition, probability)
+                alert, number = episode.alert, episode.number
+                judged = events.Judged(id, key, number, alert, policy.name, verdict, look)
+                await self._step(id, judged)
             case = self._book.cases.get(id)
             if case is not None and case.stage != "refused":
                 self._wake.set()
-                return
+                if not (case.escalates and policy.name in self._policies.before.values()):
+                    return
+
+    def _turn_of(self, policy: str, episode: Episode) -> bool:
+        """An alternative has its turn when the one before it did not help and nothing of it is left."""
+        before = self._policies.before.get(policy)
+        if before is None:
+            return True
+        case = self._book.cases.get(case_id(episode.fingerprint, episode.number, before))
+        return case is not None and case.escalates
 
     async def _gone(self, episode: Episode, state: AlertState | None) -> bool:
         """End an episode whose alert Alertmanager has not known for a while."""
@@ -317,20 +362,29 @@ class Runner:
             old = self._book.cases.get(fact.case or "")
             self._book.add(fact)
             new = self._book.cases.get(fact.case or "")
-            if old and new and old.stage != new.stage:
-                self._telemetry.cases.labels(old.stage).dec()
-            if new and (old is None or old.stage != new.stage):
-                self._telemetry.cases.labels(new.stage).inc()
-            self._count(fact, new)
+            numbers.count(self._telemetry, self._policies, fact, old, new)
+            if fact.kind.partition(".")[0] in ("action", "verify", "undo"):
+                self._publish()
+            if new and (old is None or old.stage != new.stage) and self._exhausted(new):
+                self._telemetry.exhausted.labels(family(new.policy)).inc()
+                log.warning("a person is needed case=%s policy=%s: %s", new.id, new.policy, new.words)
+            if new and new.escalates:
+                self._judged.pop(new.fingerprint, None)  # the next alternative has its turn now
             about = new.labels if new else fact.data.get("labels", {})
             words = "; ".join(filter(None, (dict(about).get("alertname"), fact.data.get("words"))))
             log.info("%s case=%s who=%s: %s", fact.kind, fact.case or "-", fact.who, words)
 
-    def _count(self, fact: Fact, case: Case | None) -> None:
-        if fact.kind == "case.refused":
-            self._telemetry.refusals.labels(fact.data["reason"]).inc()
-        part, _, outcome = fact.kind.partition(".")
-        if case and part in ("action", "undo") and outcome != "intent":
-            outcome = "unclear" if fact.data.get("unclear") else outcome
-            name = "http" if part == "action" else "http undo"
-            self._telemetry.actions.labels(case.policy, name, outcome).inc()
+
+async def _done(work: Coroutine[None, None, Outcome]) -> Outcome:
+    """What came of it; an error that an action did not foresee leaves it open."""
+    try:
+        return await work
+    except Rejected as error:
+        return Outcome("failed", str(error))
+    except Unfit as error:
+        return Outcome("failed", str(error))
+    except PromantisError as error:
+        return Outcome("unclear", str(error))
+    except (LookupError, TypeError, ValueError, AttributeError):  # an object of a shape that nobody foresaw
+        log.exception("an action failed")
+        return Outcome("unclear", "the target is not of the shape that was expected; the log has the details")

@@ -13,8 +13,16 @@ _HOLE = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
 _NAME = re.compile(r"\s*(labels|annotations)\.([a-zA-Z_][a-zA-Z0-9_]*)\s*")
 
 
-class Missing(Exception):
-    """The alert cannot fill the template; the words say why."""
+class Unfit(Exception):
+    """Nothing can be planned for this alert, or on its target; the words say why."""
+
+    reason = "target"
+
+
+class Missing(Unfit):
+    """The alert cannot fill the template."""
+
+    reason = "template"
 
 
 def check(text: str) -> str | None:

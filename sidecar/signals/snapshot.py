@@ -275,6 +275,17 @@ class Known:
         found = [f.confidence for f in self.near(labels, 1) if not math.isnan(f.confidence)]
         return found[0] if found else None
 
+    def probability(self, labels: Labels) -> float | None:
+        """That a limit of the series that an alert is about is crossed within the hour; None: no forecast."""
+        name = dict(labels).get("source_alertname")
+        found = [
+            max(breach.probability.values())
+            for finding in self.near(labels, 1)
+            for breach in finding.breaches
+            if breach.probability and name in (None, breach.alertname)
+        ]
+        return max(found, default=None)
+
     def matching(self, wanted: Callable[[Mapping[str, str]], bool], limit: int) -> list[Finding]:
         """Series whose labels (`watch` is one of them) pass a test."""
         out: list[Finding] = []

@@ -8,7 +8,9 @@ import hmac
 import ipaddress
 import os
 import secrets
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -16,7 +18,7 @@ import msgspec
 import yaml
 from aiohttp import web
 
-from sidecar.types import ConfigError
+from sidecar.types import ConfigError, Section
 from sidecar.web.answers import Problem
 
 T = TypeVar("T")
@@ -32,6 +34,9 @@ class Role(enum.IntEnum):
     ADMIN = 4
 
 
+ROLES = tuple(role.name.lower() for role in Role)
+
+
 class Person(NamedTuple):
     """Who made a request; `name` goes into the journal."""
 
@@ -40,11 +45,33 @@ class Person(NamedTuple):
 
 
 class Token(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A line of tokens_file: `{name, token, role}`."""
+    """A line of tokens_file: `{name, token, role, expires}`."""
 
     name: str
     token: str
     role: str
+    expires: datetime | None = None
+
+
+class ProxyConfig(Section, frozen=True, kw_only=True):
+    """An authenticating proxy before us: who it says that somebody is, with which role."""
+
+    header: str = "X-Forwarded-User"
+    trusted: tuple[str, ...]
+    role: str = "view"
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        if not self.trusted:
+            yield "trusted", "needs the addresses of the proxy, such as 10.0.0.7/32"
+        for i, text in enumerate(self.trusted):
+            try:
+                ipaddress.ip_network(text)
+            except ValueError:
+                yield f"trusted[{i}]", f"{text!r} is not a network such as 10.0.0.0/8"
+        if self.role not in ROLES:
+            yield "role", f"unknown role {self.role!r} (one of {', '.join(ROLES)})"
+        if not self.header.replace("-", "").isalnum():
+            yield "header", "is not the name of a header"
 
 
 class Need(NamedTuple):
@@ -73,16 +100,37 @@ def needs(role: Role | None, *, local: bool = False) -> Callable[[H], H]:
 class Auth:
     """Checks the caller of each request against the tokens; only their digests stay in memory."""
 
-    def __init__(self, tokens: tuple[Token, ...], loopback: bool) -> None:
-        self._people = tuple((_digest(t.token), Person(t.name, Role[t.role.upper()])) for t in tokens)
+    def __init__(
+        self,
+        tokens: tuple[Token, ...],
+        loopback: bool,
+        proxy: ProxyConfig | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._people = tuple(
+            (
+                _digest(t.token),
+                Person(t.name, Role[t.role.upper()]),
+                t.expires.timestamp() if t.expires else None,
+            )
+            for t in tokens
+        )
         self.loopback = loopback
+        self._proxy = proxy
+        self._trusted = tuple(ipaddress.ip_network(one) for one in (proxy.trusted if proxy else ()))
+        self._clock = clock
 
     def check(self, request: web.BaseRequest, need: Need) -> Person:
         """Who it is; Problem 401 without a good token where one is needed, 403 when the role is too low."""
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         person = self.find(token.strip()) if scheme.lower() == "bearer" else None
+        vouched = None if scheme else self.vouched(request)
         if need.role is None or (need.local and self.loopback):
-            return person or _NOBODY
+            return person or vouched or _NOBODY
+        sendable = request.content_type != "application/json"  # by a form of another site, unasked
+        if vouched is not None and request.method not in ("GET", "HEAD") and sendable:
+            raise Problem(403, "behind a proxy only application/json may act", "Content-Type")
+        person = person or vouched
         if person is None:
             raise Problem(401, "the token is not known" if scheme else "a token is needed", "Authorization")
         if person.role < need.role:
@@ -91,12 +139,28 @@ class Auth:
         return person
 
     def find(self, token: str) -> Person | None:
-        """Whose token it is; looks at every one, so that time tells nothing."""
+        """Whose token it is, unless it expired; looks at every one, so that time tells nothing."""
         found, digest = None, _digest(token)
-        for known, person in self._people:
-            if hmac.compare_digest(known, digest):
+        for known, person, expires in self._people:
+            if hmac.compare_digest(known, digest) and (expires is None or self._clock() < expires):
                 found = person
         return found
+
+    def vouched(self, request: web.BaseRequest) -> Person | None:
+        """Whom a trusted proxy names; the header of anybody else is nothing."""
+        if self._proxy is None or request.remote is None:
+            return None
+        names = request.headers.getall(self._proxy.header, [])
+        try:
+            at = ipaddress.ip_address(request.remote.partition("%")[0])
+        except ValueError:
+            return None
+        at = getattr(at, "ipv4_mapped", None) or at
+        if len(names) != 1 or not names[0].strip() or not names[0].isprintable():
+            return None
+        if not any(at in network for network in self._trusted):
+            return None
+        return Person(names[0].strip()[:100], Role[self._proxy.role.upper()])
 
 
 def need_of(handler: object, method: str) -> Need:
@@ -107,10 +171,10 @@ def need_of(handler: object, method: str) -> Need:
     return Need(Role.VIEW, True) if method in ("GET", "HEAD") else Need(Role.ADMIN, False)
 
 
-def load(tokens_file: str | None, storage: str | Path, listen: str) -> Auth:
+def load(tokens_file: str | None, storage: str | Path, listen: str, proxy: ProxyConfig | None = None) -> Auth:
     """Read the tokens, or make the admin token once as `<storage>/admin.token` (0600)."""
     tokens = _tokens(Path(tokens_file)) if tokens_file else (_admin(Path(storage)),)
-    return Auth(tokens, is_loopback(listen))
+    return Auth(tokens, is_loopback(listen), proxy)
 
 
 def is_loopback(listen: str) -> bool:
@@ -144,12 +208,13 @@ def _tokens(path: Path) -> tuple[Token, ...]:
     tokens = read_yaml(path, tuple[Token, ...])
     if not tokens:
         raise ConfigError(str(path), "no token in it: nobody could approve anything")
-    known = [role.name.lower() for role in Role]
     for i, token in enumerate(tokens):
-        if token.role not in known:
+        if token.role not in ROLES:
             raise ConfigError(
-                f"{path}: [{i}].role", f"unknown role {token.role!r} (one of {', '.join(known)})"
+                f"{path}: [{i}].role", f"unknown role {token.role!r} (one of {', '.join(ROLES)})"
             )
+        if token.expires is not None and token.expires.tzinfo is None:
+            raise ConfigError(f"{path}: [{i}].expires", "needs its offset from UTC: 2026-12-31T00:00:00Z")
         if len(token.token) < 16:
             raise ConfigError(f"{path}: [{i}].token", "too short: use at least 16 characters")
         if any(token.token == other.token for other in tokens[:i]):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Literal, Protocol
 
 import msgspec
 from aiohttp import web
@@ -47,13 +47,28 @@ class ApproveBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     plan_hash: str
 
 
+class KillBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Off with everything, or on again."""
+
+    on: bool
+    reason: str = ""
+
+
 class DenyBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Why not."""
 
     reason: str = ""
 
 
-def routes(runner: Runner, telemetry: Telemetry) -> list[web.RouteDef]:
+class Lines(Protocol):
+    """The journal."""
+
+    async def lines(self, since: int = 0) -> list[bytes]:
+        """Facts with a seq above `since` as lines of JSON."""
+        ...
+
+
+def routes(runner: Runner, journal: Lines, telemetry: Telemetry) -> list[web.RouteDef]:
     """The routes of remedies."""
 
     @needs(Role.FEEDBACK, local=True)
@@ -73,27 +88,55 @@ def routes(runner: Runner, telemetry: Telemetry) -> list[web.RouteDef]:
         return json({"stored": len(good)})
 
     async def cases(_: web.Request) -> web.Response:
-        return json([_case(case) for case in runner.cases()])
+        return json([_case(case, runner) for case in runner.cases()])
 
     async def case(request: web.Request) -> web.Response:
-        return json(_case(*runner.case(request.match_info["id"])))
+        found, facts = runner.case(request.match_info["id"])
+        return json(_case(found, runner, facts))
 
     @needs(Role.APPROVE)
     async def plan(request: web.Request) -> web.Response:
-        return json(_case(await runner.plan(request.match_info["id"], request[PERSON].name)))
+        done = await runner.plan(request.match_info["id"], request[PERSON].name)
+        return json(_case(done, runner))
 
     @needs(Role.APPROVE)
     async def approve(request: web.Request) -> web.Response:
         body = read(await request.read(), ApproveBody)
         id = request.match_info["id"]
-        return json(_case(await runner.approve(id, request[PERSON].name, body.plan_hash)))
+        done = await runner.approve(id, request[PERSON].name, body.plan_hash)
+        return json(_case(done, runner))
 
     @needs(Role.APPROVE)
     async def deny(request: web.Request) -> web.Response:
         body = read(await request.read() or b"{}", DenyBody)
-        return json(_case(await runner.deny(request.match_info["id"], request[PERSON].name, body.reason)))
+        done = await runner.deny(request.match_info["id"], request[PERSON].name, body.reason)
+        return json(_case(done, runner))
+
+    @needs(Role.VIEW)
+    async def export(request: web.Request) -> web.Response:
+        since = request.query.get("since", "0")
+        if not since.isdecimal():
+            raise Problem(400, f"not a number: {since!r}", "since")
+        lines = await journal.lines(int(since))
+        return web.Response(
+            body=b"".join(line + b"\n" for line in lines), content_type="application/x-ndjson"
+        )
+
+    async def switch(_: web.Request) -> web.Response:
+        return json({"on": runner.killed, "storm": runner.stormy})
+
+    @needs(Role.APPROVE)
+    async def kill(request: web.Request) -> web.Response:
+        body, person = read(await request.read(), KillBody), request[PERSON]
+        if not body.on and person.role < Role.ADMIN:  # who may stop need not be who may start again
+            raise Problem(403, f"{person.name} may switch it on; off needs admin", "Authorization")
+        await runner.kill(body.on, person.name, body.reason)
+        return json({"on": runner.killed, "storm": runner.stormy})
 
     return [
+        web.get("/api/v1/journal", export),
+        web.get("/api/v1/killswitch", switch),
+        web.post("/api/v1/killswitch", kill),
         web.post("/api/v1/webhook", webhook),
         web.get("/api/v1/cases", cases),
         web.get("/api/v1/cases/{id}", case),
@@ -133,13 +176,22 @@ def _seconds(time: datetime | None) -> float:
     return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
 
 
-def _case(case: Case, facts: Iterable[Fact] = ()) -> JsonObject:
+def _case(case: Case, runner: Runner, facts: Iterable[Fact] = ()) -> JsonObject:
     """A case as people and programs read it."""
     view: JsonObject = msgspec.to_builtins(case)
-    for hidden in ("holding_since", "deadline", "to_undo"):
+    for hidden in ("holding_since", "deadline", "to_undo", "harm_before", "saved", "policy_hash"):
         del view[hidden]
     view["labels"] = dict(case.labels)
     view["expires_at"] = case.expires_at or None
+    odds, effect = runner.odds(case.policy), runner.effect(case.policy)
+    rates = {"mean": round(odds.mean, 3), "lower": round(odds.lower, 3)}
+    view["odds"] = {"helped": odds.good, "did_not": odds.bad, **rates}
+    view["effect"] = {
+        "with": [effect.treated.good, effect.treated.good + effect.treated.bad],
+        "without": [effect.control.good, effect.control.good + effect.control.bad],
+        "difference": effect.difference,
+        "interval": effect.interval,
+    }
     if facts:
         view["facts"] = [
             {"at": f.at, "kind": f.kind, "who": f.who, "words": f.data.get("words", "")} for f in facts

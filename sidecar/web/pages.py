@@ -72,8 +72,35 @@ class Alerts(Protocol):
         """Take in that an alert was real, or not; Rejected with 404 when it is not known."""
 
 
+class Odds(Protocol):
+    """How often something helped."""
+
+    @property
+    def good(self) -> int:
+        """Times that it helped."""
+
+    @property
+    def bad(self) -> int:
+        """Times that it did not."""
+
+    @property
+    def lower(self) -> float:
+        """What its success rate is above, 19 times of 20."""
+
+
 class Cases(Protocol):
     """The cases. Each act raises Rejected with 404 or 409 when it does not fit."""
+
+    @property
+    def killed(self) -> bool:
+        """Whether the kill switch is on."""
+
+    @property
+    def stormy(self) -> str:
+        """Why nothing acts alone now."""
+
+    def odds(self, policy: str, /) -> Odds:
+        """How often a policy helped so far."""
 
     def cases(self) -> Sequence[object]:
         """All of them: what `GET /api/v1/cases` gives, or the structs behind it."""
@@ -115,7 +142,7 @@ class _Pages:
         person = self._sessions.reader(request)
         watches, series = self._signals.watched()
         top = self._signals.top(ROWS)
-        return _page(
+        return self._page(
             "now.html",
             person,
             odd=[f for f in top if f.score >= 1],
@@ -165,7 +192,7 @@ class _Pages:
 
     @needs(None)
     async def login(self, request: web.Request) -> web.Response:
-        return _page(
+        return self._page(
             "login.html", self._sessions.person(request), next=local_path(request.query.get("next", "/"))
         )
 
@@ -178,7 +205,7 @@ class _Pages:
         try:
             self._sessions.login(request, done, form.get("token", ""))
         except Problem as wrong:
-            return _page("login.html", None, status=wrong.status, wrong=wrong.words, next=after)
+            return self._page("login.html", None, status=wrong.status, wrong=wrong.words, next=after)
         raise done
 
     @needs(None)
@@ -199,7 +226,7 @@ class _Pages:
         known = self._alerts.alert(fingerprint)
         cases = [case for case in self._listed() if case["fingerprint"] == fingerprint]
         there = known is not None or cases
-        return _page(
+        return self._page(
             "alert.html",
             person,
             status=wrong.status if wrong else 200 if there else 404,
@@ -213,11 +240,18 @@ class _Pages:
             may_say=person is not None and person.role >= Role.FEEDBACK,
         )
 
+    def _page(self, name: str, person: Person | None, **values: Any) -> web.Response:
+        """Every page says whether anything may be done now."""
+        return _page(name, person, killed=self._cases.killed, stormy=self._cases.stormy, **values)
+
     def _listed(self) -> list[JsonObject]:
         """The newest first, labels as a mapping."""
         cases = [msgspec.to_builtins(case) for case in self._cases.cases()]
         cases.sort(key=lambda case: -case["since"])
-        return [case | {"labels": dict(case["labels"])} for case in cases]
+        return [
+            case | {"labels": dict(case["labels"]), "odds": self._cases.odds(case["policy"])}
+            for case in cases
+        ]
 
     def _case_of(self, fingerprint: str, case: str) -> str:
         if any((c["id"], c["fingerprint"]) == (case, fingerprint) for c in self._listed()):

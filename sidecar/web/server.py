@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import ssl
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -15,7 +15,7 @@ from aiohttp.typedefs import Handler, Middleware
 from sidecar.telemetry import Telemetry
 from sidecar.types import ConfigError, Rejected, Section, Unavailable
 from sidecar.web.answers import Problem, error
-from sidecar.web.auth import PERSON, Auth, Role, need_of, needs, read_yaml
+from sidecar.web.auth import PERSON, Auth, ProxyConfig, Role, need_of, needs, read_yaml
 
 log = logging.getLogger(__name__)
 MAX_BODY = 64 << 20
@@ -28,6 +28,11 @@ class WebConfig(Section, frozen=True, kw_only=True):
     listen: str = "127.0.0.1:9909"
     config_file: str | None = None
     tokens_file: str | None = None
+    proxy: ProxyConfig | None = None
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        for place, words in self.proxy.problems() if self.proxy else ():
+            yield f"proxy.{place}", words
 
 
 class TlsServer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -28,6 +28,9 @@ class People(Protocol):
     def find(self, token: str) -> Person | None:
         """Whose token it is."""
 
+    def vouched(self, request: web.BaseRequest) -> Person | None:
+        """Whom a trusted proxy names."""
+
 
 class Sessions:
     """The logins of this process; the cookie is no token, and a restart ends them all."""
@@ -38,9 +41,9 @@ class Sessions:
         self._open: dict[str, tuple[Person, float]] = {}
 
     def person(self, request: web.Request) -> Person | None:
-        """Who is logged in, None when nobody is."""
+        """Who is logged in, or named by a trusted proxy; None when nobody is."""
         person, ends = self._open.get(request.cookies.get(COOKIE, ""), (None, 0.0))
-        return person if ends > time.monotonic() else None
+        return person if ends > time.monotonic() else self.people.vouched(request)
 
     def reader(self, request: web.Request) -> Person | None:
         """Who reads; sent to the login page when reading needs one."""

@@ -104,14 +104,19 @@ def planned(plan: JsonObject) -> str:
     do    POST http://a/pool
           b
     """
-    lines = []
-    for verb in ("do", "undo"):
-        if request := plan.get(verb):
-            head = [f"{request['method']} {request['url']}"]
-            head += [f"{name}: {value}" for name, value in request["headers"].items()]
-            text = "\n".join([*head, request["body"] or ""]).rstrip()
-            lines.append(f"{verb:6}" + text.replace("\n", "\n" + " " * 6))
-    return "\n".join(lines)
+    parts = [(verb, _request(plan[verb])) for verb in ("do", "undo") if plan.get(verb)]
+    parts += [("diff", "\n".join(plan["diff"]))] if plan.get("diff") else []
+    parts += [("undo", f"none: {plan['no_undo']}")] if plan.get("no_undo") else []
+    return "\n".join(f"{name:6}" + text.replace("\n", "\n" + " " * 6) for name, text in parts)
+
+
+def _request(request: JsonObject) -> str:
+    """An HTTP request as it would be sent, or the words of another action."""
+    if "method" not in request:
+        return str(request["words"])
+    head = [f"{request['method']} {request['url']}"]
+    head += [f"{name}: {value}" for name, value in request["headers"].items()]
+    return "\n".join([*head, request["body"] or ""]).rstrip()
 
 
 class Strip(NamedTuple):

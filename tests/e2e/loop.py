@@ -81,6 +81,7 @@ interval: 2s
 presets: none
 prometheus: {{url: "http://{prometheus}", max_queries_per_second: 50}}
 alertmanagers: [{{url: "http://{alertmanager}"}}]
+guard: {{allow_private: ["127.0.0.1"]}}
 remedies:
 - name: bigger-pool
   match: ['alertname="PoolFull"']

@@ -14,8 +14,12 @@ from typing import NamedTuple
 from sidecar import config
 from sidecar.adapters.alertmanager import Alertmanager
 from sidecar.adapters.journal import SqliteJournal
+from sidecar.adapters.kubernetes import Cluster
 from sidecar.adapters.prometheus import Prometheus
 from sidecar.adapters.targets import KillSwitch, Targets
+from sidecar.remedy.actions.words import World
+from sidecar.remedy.eyes import Eyes
+from sidecar.remedy.policy import Policies
 from sidecar.remedy.runner import Runner
 from sidecar.telemetry import Telemetry
 from sidecar.types import Instant
@@ -43,15 +47,18 @@ async def site(path: Path) -> AsyncIterator[Site]:
     journal = SqliteJournal(Path(cfg.storage.path) / "journal.db")
     prometheus = Prometheus(cfg.prometheus, telemetry)
     alertmanagers = [Alertmanager(one) for one in cfg.alertmanagers]
-    targets = Targets()
+    targets = Targets(lambda: cfg.guard.allow_private)
+    switch = KillSwitch(Path(cfg.storage.path))
+    cluster = Cluster(cfg.kubernetes) if cfg.kubernetes else None
+    world = World(targets, cluster, next(iter(alertmanagers), None), switch, pause=0.1, patience=40.0)
     runner = Runner(
-        cfg.remedies,
+        Policies(cfg.remedies),
+        cfg.guard,
         journal=journal,
-        evidence=prometheus,
-        alertmanagers=alertmanagers,
-        http=targets,
+        eyes=Eyes(prometheus, alertmanagers, world, switch, config.freezes(cfg), clock),
+        world=world,
+        kill=switch.set,
         confidence=lambda labels: 0.9,
-        killed=KillSwitch(Path(cfg.storage.path)),
         telemetry=telemetry,
         clock=clock,
         tick=0.3,
@@ -61,7 +68,7 @@ async def site(path: Path) -> AsyncIterator[Site]:
 
     async def reload() -> None: ...
 
-    app = server.build(routes(runner, telemetry), checks, telemetry, list, reload)
+    app = server.build(routes(runner, journal, telemetry), checks, telemetry, list, reload)
     listening, _ = await server.serve(app, cfg.web)
     task = asyncio.create_task(runner.run())
     try:
@@ -71,7 +78,7 @@ async def site(path: Path) -> AsyncIterator[Site]:
         with contextlib.suppress(asyncio.CancelledError):
             await task
         await listening.cleanup()
-        for peer in (prometheus, *alertmanagers, targets, journal):
+        for peer in (prometheus, *alertmanagers, targets, journal, *([cluster] if cluster else [])):
             await peer.close()
 
 

@@ -71,6 +71,7 @@ prometheus: {{url: "{prometheus.url}"}}
 alertmanagers: [{{url: "{self.alertmanager.url}"}}]
 web: {{listen: "127.0.0.1:{self.port}"}}
 storage: {{path: "{self.folder}/state"}}
+guard: {{allow_private: ["127.0.0.1"]}}
 remedies:
   - name: bigger-pool
     match: ['alertname=~"Pool.*"', severity=page]

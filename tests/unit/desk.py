@@ -5,11 +5,25 @@ from __future__ import annotations
 import msgspec
 
 from sidecar.remedy import flow
-from sidecar.remedy.action import HttpAction, HttpCall
+from sidecar.remedy.actions.http import HttpAction, HttpCall
+from sidecar.remedy.actions.words import Outcome, World
 from sidecar.remedy.case import Book, Draft, Fact, Notice, case_id, heard
-from sidecar.remedy.flow import Answered, Approve, Call, Judged, Looked, PlanWanted
-from sidecar.remedy.guard import Look
-from sidecar.remedy.policy import RemedyConfig, VerifyConfig, propose
+from sidecar.remedy.events import (
+    Answered,
+    Apply,
+    Approve,
+    Effect,
+    Event,
+    Judged,
+    Looked,
+    Made,
+    MakePlan,
+    PlanWanted,
+    Record,
+    Restarted,
+)
+from sidecar.remedy.guard import GuardConfig, Look, Planned
+from sidecar.remedy.policy import RemedyConfig, VerifyConfig, plan_hash, propose
 from sidecar.types import Alert, Duration, Instant
 
 ALERT = Alert((("alertname", "PoolExhaustion"), ("pool", "db")), {"summary": "full"})
@@ -27,7 +41,24 @@ POLICY = RemedyConfig(
     expires=Duration(1000),
 )
 AUTO = msgspec.structs.replace(POLICY, approval="auto")
-FINE = Look("active", killed=False)
+FINE = Look(alert="active", killed=False)
+
+
+def planned(policy: RemedyConfig, version: int = 0) -> Planned:
+    """The plan of a policy whose action asks nobody; `version` is that of a target that others change."""
+    coroutine = policy.action.plan(ALERT, World(None))  # type: ignore[arg-type]
+    try:
+        coroutine.send(None)
+    except StopIteration as done:
+        plan = msgspec.structs.replace(done.value, saved={"version": version})
+        return Planned(plan, plan_hash(policy, plan))
+    raise AssertionError("it waits for somebody")
+
+
+def answered(status: int | None, undo: bool = False) -> Answered:
+    """What an HTTP target's status means."""
+    state = "unclear" if status is None or status >= 500 else "done" if status // 100 == 2 else "failed"
+    return Answered(Outcome(state, f"the target answered {status}"), undo)  # type: ignore[arg-type]
 
 
 class Desk:
@@ -38,6 +69,9 @@ class Desk:
         self.policy = policy
         self.journal: list[Fact] = []
         self.book = Book()
+        self.rules = GuardConfig()
+        self.storm = ""
+        self.version = 0
 
     def append(self, *drafts: Draft) -> None:
         for d in drafts:
@@ -59,22 +93,32 @@ class Desk:
         self.step(id, Judged(id, fingerprint, episode.number, ALERT, self.policy.name, verdict, look))
         return id
 
-    def step(self, id: str, event: flow.Event) -> list[flow.Effect]:
-        case, effects = flow.step(self.book.cases.get(id), event, self.now, self.policy, self.book.intents)
-        drafts = [e.draft for e in effects if isinstance(e, flow.Record)]
+    def step(self, id: str, event: Event) -> list[Effect]:
+        past = self.book.past(self.storm)
+        case, effects = flow.step(self.book.cases.get(id), event, self.now, self.policy, past, self.rules)
+        drafts = [e.draft for e in effects if isinstance(e, Record)]
         self.append(*drafts)
         if drafts:
             assert self.book.cases.get(id) == case, "the case is the fold of its facts"
         elif case is not None:
             self.book.put(case)
-        return [e for e in effects if not isinstance(e, flow.Record)]
+        rest = [e for e in effects if not isinstance(e, Record)]
+        if rest and isinstance(rest[0], MakePlan):  # asks nobody, so it is made at once
+            return self.step(id, Made(rest[0].who, planned(rest[0].policy, self.version)))
+        return rest
+
+    def look(self, look: Look = FINE) -> Looked:
+        """With the plan as it would be made now."""
+        return Looked(
+            msgspec.structs.replace(look, plan=planned(self.policy, self.version) if self.policy else None)
+        )
 
     def restart(self) -> None:
         self.book = Book()
         for fact in self.journal:
             self.book.add(fact)
         for case in list(self.book.cases.values()):
-            self.step(case.id, flow.Restarted())
+            self.step(case.id, Restarted())
 
     def stage(self, id: str) -> str:
         return self.book.cases[id].stage
@@ -89,8 +133,8 @@ class Desk:
 
     def acted(self, status: int | None = 200) -> str:
         id = self.approved()
-        (call,) = self.step(id, Looked(FINE))
-        assert isinstance(call, Call)
-        assert call.request.body == '{"size": 40}'
-        self.step(id, Answered(status, "", undo=False))
+        (call,) = self.step(id, self.look())
+        assert isinstance(call, Apply)
+        assert call.action.render(call.job.alert).body == '{"size": 40}'
+        self.step(id, answered(status))
         return id

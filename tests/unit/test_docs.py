@@ -24,7 +24,9 @@ from sidecar.__main__ import COMMANDS
 from sidecar.adapters.http_config import HttpConfig
 from sidecar.alerts import narrate
 from sidecar.alerts.relay import AlertsConfig
-from sidecar.config import Config, presets
+from sidecar.config import Config, parse, presets
+from sidecar.remedy.actions import CATALOGUE
+from sidecar.remedy.policy import Alternative
 from sidecar.signals import expose
 from sidecar.telemetry import Telemetry
 from sidecar.types import Duration
@@ -45,15 +47,22 @@ def table(heading: str, number: int = 0) -> list[list[str]]:
     return [[re.sub(r"^`(.*)`$", r"\1", cell) for cell in row] for row in rows[2:]]
 
 
-def keys(kind: type[msgspec.Struct], stop: type | None = None, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Every key of a section with its default; a section inside is walked, except `stop`."""
+def keys(
+    kind: type[msgspec.Struct], stop: tuple[type, ...] = (), path: str = "", given: Any = None
+) -> Iterator[tuple[str, Any]]:
+    """Every key of a section with its default; a section inside is walked, except those of `stop`."""
     for field in msgspec.structs.fields(kind):
         inner, many = _section(field.type)
         key = path + field.encode_name
-        if inner is not None and inner is not stop:
-            yield from keys(inner, stop, key + ("[]." if many else "."))
+        default = _default(field)
+        if given is not None:
+            default = getattr(given, field.name)
+            default = list(default) if isinstance(default, tuple) else default
+        if inner is not None and inner not in stop:
+            inside = default if isinstance(default, msgspec.Struct) else None
+            yield from keys(inner, stop, key + ("[]." if many else "."), inside)
         else:
-            yield key, {} if inner else _default(field)
+            yield key, {} if inner is HttpConfig else default
 
 
 def _section(kind: Any, many: bool = False) -> tuple[type[msgspec.Struct] | None, bool]:
@@ -83,11 +92,25 @@ def assert_defaults(rows: list[list[str]], code: dict[str, Any]) -> None:
 
 
 def test_config_keys_and_defaults() -> None:
-    assert_defaults(table("Config"), dict(keys(Config, stop=HttpConfig)))
+    assert_defaults(table("Config"), dict(keys(Config, stop=(HttpConfig, Alternative, *CATALOGUE.values()))))
+
+
+def test_the_configs_that_it_shows_are_right() -> None:
+    shown = [text for text in re.findall(r"```yaml\n(.*?)```", README, flags=re.S) if "remedies:" in text]
+    assert len(shown) == 2
+    for text in shown:
+        parse(text)
 
 
 def test_http_keys_and_defaults() -> None:
     assert_defaults(table("Config", 1), dict(keys(HttpConfig)))
+
+
+def test_actions_their_keys_and_defaults() -> None:
+    code = {}
+    for name, kind in CATALOGUE.items():
+        code |= {f"{name}.{key}": default for key, default in keys(kind)}
+    assert_defaults(table("Actions"), code)
 
 
 def test_presets() -> None:

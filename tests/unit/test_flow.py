@@ -5,12 +5,24 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from sidecar.remedy import flow
-from sidecar.remedy.flow import Answered, Approve, Ask, Call, Deny, Looked, Observed, PlanWanted, Tick
-from sidecar.remedy.guard import Look
+from sidecar.remedy.effect import effect
+from sidecar.remedy.events import (
+    Apply,
+    Approve,
+    Ask,
+    Deny,
+    LookAround,
+    Looked,
+    Observed,
+    PlanWanted,
+    ReadBack,
+    TakeBack,
+    Tick,
+)
+from sidecar.remedy.guard import GuardConfig, Look, Rate, Rates
 from sidecar.remedy.policy import Proposal, VerifyConfig, propose
 from sidecar.types import Duration, Instant, Rejected
-from tests.unit.desk import ALERT, AUTO, FINE, POLICY, Desk
+from tests.unit.desk import ALERT, AUTO, FINE, POLICY, Desk, answered
 
 
 def test_proposed_planned_approved_acted_verified() -> None:
@@ -37,13 +49,13 @@ def test_what_is_not_known_is_no_success_and_is_undone_once(observed: Observed) 
     assert desk.stage(id) == "verifying"
     assert desk.book.cases[id].to_undo
     (look,) = desk.step(id, Tick())
-    assert isinstance(look, flow.LookAround)
-    (call,) = desk.step(id, Looked(FINE))
-    assert isinstance(call, Call)
-    assert call.undo
-    assert call.request.body == '{"size": 20}'
-    assert desk.step(id, Looked(FINE)) == []
-    desk.step(id, Answered(204, "", undo=True))
+    assert isinstance(look, LookAround)
+    (call,) = desk.step(id, desk.look())
+    assert isinstance(call, TakeBack)
+    assert call.action.undo is not None
+    assert call.action.undo.render(call.job.alert).body == '{"size": 20}'
+    assert desk.step(id, desk.look()) == []
+    desk.step(id, answered(204, undo=True))
     assert desk.stage(id) == "undone"
 
 
@@ -58,10 +70,12 @@ def test_harm_undoes_at_once() -> None:
 def test_an_intent_without_outcome_is_never_done_again() -> None:
     desk = Desk()
     id = desk.approved()
-    desk.step(id, Looked(FINE))
+    desk.step(id, desk.look())
     desk.restart()
     assert desk.stage(id) == "acting"
-    assert desk.step(id, Tick()) == []
+    (look,) = desk.step(id, Tick())
+    assert isinstance(look, ReadBack)
+    desk.step(id, answered(None))
     assert desk.stage(id) == "verifying"
     desk.now = Instant(desk.now + 100)
     desk.step(id, Observed(False, False))
@@ -88,41 +102,70 @@ def test_an_unclear_answer_is_verified_and_never_undone(status: int | None) -> N
 @pytest.mark.parametrize(
     ("look", "reason"),
     [
-        (Look("suppressed", killed=False), "suppressed"),
-        (Look("absent", killed=False), "resolved"),
-        (Look("active", killed=True), "kill_switch"),
-        (Look(None, killed=True), "kill_switch"),
+        (Look(alert="suppressed", killed=False), "suppressed"),
+        (Look(alert="absent", killed=False), "resolved"),
+        (Look(alert="active", killed=True), "kill_switch"),
+        (Look(alert=None, killed=True), "kill_switch"),
     ],
 )
 def test_refused_just_before_acting(look: Look, reason: str) -> None:
     desk = Desk()
     id = desk.approved()
-    assert desk.step(id, Looked(look)) == []
+    assert desk.step(id, desk.look(look)) == []
     assert (desk.stage(id), desk.book.cases[id].reason) == ("refused", reason)
-    names = ["kill switch", "expiry", "plan", "alert", "condition", "once", "cool-down"]
+    first = ["kill switch", "expiry", "plan", "alert", "condition", "freeze", "block", "once"]
+    then = ["cool-down", "after undo", "rates", "targets", "share", "protected", "hands off"]
+    names = [*first, *then, "breaker", "storm", "still wrong", "dry run"]
     assert [check["name"] for check in desk.book.cases[id].guard] == names
 
 
 def test_an_approved_case_waits_for_alertmanager_until_it_expires() -> None:
     desk = Desk()
     id = desk.approved()
-    assert desk.step(id, Looked(Look(None, killed=False))) == []
+    assert desk.step(id, desk.look(Look(alert=None, killed=False))) == []
     assert desk.stage(id) == "approved"
     desk.now = Instant(desk.now + 1000)
-    assert desk.step(id, Looked(FINE)) == []
+    assert desk.step(id, desk.look()) == []
     assert desk.stage(id) == "expired"
 
 
-def test_a_changed_or_removed_policy_is_not_what_was_approved() -> None:
-    for policy, reason in [
-        (msgspec.structs.replace(POLICY, verify=VerifyConfig(query="up")), "plan_changed"),
-        (None, "policy_gone"),
-    ]:
+def test_what_was_changed_since_is_planned_and_approved_anew() -> None:
+    for change in (
+        {"policy": msgspec.structs.replace(POLICY, verify=VerifyConfig(query="up"))},
+        {"version": 1},
+    ):
         desk = Desk()
         id = desk.approved()
-        desk.policy = policy
-        assert desk.step(id, Looked(FINE)) == []
-        assert desk.book.cases[id].reason == reason
+        vars(desk).update(change)
+        old = desk.book.cases[id].plan_hash
+        assert desk.step(id, desk.look()) == []
+        case = desk.book.cases[id]
+        assert (case.stage, case.approved_by, case.plan_hash != old) == ("planned", "", True)
+        assert case.words.endswith("this is the new one, approve it again")
+        with pytest.raises(Rejected):
+            desk.step(id, Approve("ada", old))
+        desk.step(id, Approve("ada", case.plan_hash))
+        assert isinstance(desk.step(id, desk.look())[0], Apply)
+
+
+def test_a_removed_policy_does_nothing() -> None:
+    desk = Desk()
+    id = desk.approved()
+    desk.policy = None
+    assert desk.step(id, Looked(FINE)) == []
+    assert desk.book.cases[id].reason == "policy_gone"
+
+
+def test_harm_that_was_there_before_counts_once_it_ended() -> None:
+    desk = Desk()
+    id = desk.approved()
+    desk.step(id, desk.look(msgspec.structs.replace(FINE, harm=True)))
+    desk.step(id, answered(200))
+    desk.step(id, Observed(False, True))
+    assert not desk.book.cases[id].to_undo
+    desk.step(id, Observed(False, False))
+    desk.step(id, Observed(False, True))
+    assert desk.book.cases[id].to_undo
 
 
 def test_cool_down_counts_by_target_over_alerts() -> None:
@@ -130,7 +173,7 @@ def test_cool_down_counts_by_target_over_alerts() -> None:
     desk.acted()
     desk.hear("b", firing=True)
     id = desk.judge("b")
-    assert desk.book.cases[id].words == "POST http://shop/db was done 0s ago, cool-down 1m30s"
+    assert desk.book.cases[id].words == "POST http://shop/db was acted on 0s ago, cool-down 1m30s"
     desk.judge("b")
     assert sum(f.kind == "case.refused" for f in desk.journal) == 1, "the same refusal is said once"
     desk.now = Instant(desk.now + 300)
@@ -177,7 +220,7 @@ def test_a_policy_approves_by_itself_only_when_it_says_auto() -> None:
     assert manual.step(id, Tick()) == []
     assert manual.stage(id) == "proposed"
     manual.step(id, PlanWanted("ada"))
-    assert manual.step(id, Looked(FINE)) == []
+    assert manual.step(id, desk.look()) == []
     assert manual.stage(id) == "planned"
 
 
@@ -208,7 +251,7 @@ def test_a_resolved_alert_closes_what_waits() -> None:
     desk = Desk()
     id = desk.approved()
     desk.hear("a", firing=False)
-    assert desk.step(id, Looked(FINE)) == []
+    assert desk.step(id, desk.look()) == []
     assert desk.stage(id) == "refused"
     desk = Desk()
     id = desk.approved()
@@ -221,7 +264,7 @@ def test_the_kill_switch_stops_an_undo() -> None:
     desk = Desk()
     id = desk.acted()
     desk.step(id, Observed(False, True))
-    assert desk.step(id, Looked(Look("active", killed=True))) == []
+    assert desk.step(id, desk.look(Look(alert="active", killed=True))) == []
     assert (desk.stage(id), desk.book.cases[id].words) == ("failed", "not undone: the kill switch is on")
 
 
@@ -242,3 +285,33 @@ def test_a_proposal_says_why() -> None:
     assert verdict == Proposal(
         "bigger-pool", "POST http://shop/db", ('PoolExhaustion matches alertname="PoolExhaustion"',), 1000.0
     )
+
+
+def test_a_share_is_held_back_and_says_what_happens_without() -> None:
+    desk = Desk(msgspec.structs.replace(AUTO, experiment=0.5))
+    often = Rate(count=99, within=Duration(1))
+    desk.rules = GuardConfig(rates=Rates(policy=often, target=often, namespace=often, total=often))
+    for n in range(60):
+        desk.now = Instant(desk.now + 1000)
+        desk.hear(str(n), firing=True)
+        id = desk.judge(str(n))
+        if desk.stage(id) != "refused":
+            desk.step(id, Tick())
+            (call,) = desk.step(id, desk.look())
+            assert isinstance(call, Apply)
+            desk.step(id, answered(200))
+        else:
+            assert desk.book.cases[id].reason == "held_back"
+            assert desk.step(id, Tick()) == []
+        treated = desk.stage(id) == "verifying"
+        desk.now = Instant(desk.now + (50 if treated or n % 3 == 0 else 150))
+        desk.hear(str(n), firing=False)
+        desk.step(id, Observed(True, False))
+        desk.now = Instant(desk.now + 20)
+        desk.step(id, Observed(True, False))
+    found = effect(desk.book.trials.values(), desk.now)
+    assert found.treated.bad == 0
+    assert found.treated.good + found.control.good + found.control.bad == 60
+    assert 15 <= found.treated.good <= 45
+    assert found.interval is not None
+    assert found.interval[0] > 0.2, "it helps beyond what ends by itself"

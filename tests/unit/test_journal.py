@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.adapters.journal import MIGRATIONS, SqliteJournal
+from sidecar import __main__ as command_line
+from sidecar.adapters.journal import MIGRATIONS, SqliteJournal, stored, verified
 from sidecar.remedy.case import Draft
-from sidecar.types import ConfigError, Instant, Unavailable
+from sidecar.types import ConfigError, Instant, Rejected, Unavailable
 
 NOW = Instant(1000.5)
 DRAFTS = [
@@ -114,3 +115,44 @@ def test_an_unusable_place_is_named(tmp_path: Path) -> None:
         SqliteJournal(tmp_path / "journal.db")
     words = "cannot be used as a journal: unable to open database file"
     assert str(caught.value) == f"{tmp_path}/journal.db: {words}"
+
+
+async def test_an_export_is_proved_whole_line_by_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    journal = SqliteJournal(tmp_path / "journal.db")
+    for _ in range(3):
+        await journal.append(NOW, DRAFTS)
+    lines = await journal.lines()
+    assert await journal.lines(since=4) == lines[4:]
+    with pytest.raises(ConfigError, match="is in use: ask the Promantis that uses it, by --url"):
+        stored(tmp_path / "journal.db")
+    await journal.close()
+    assert stored(tmp_path / "journal.db") == lines
+    whole = verified(lines)
+    assert whole.facts == 6
+    assert verified(lines, whole.head) == whole
+    for broken, words in [
+        ([*lines[:2], *lines[3:]], "fact 3 is missing: fact 4 stands in its place"),
+        ([*lines[:1], lines[1].replace(b"ada", b"bob"), *lines[2:]], "fact 2 was changed"),
+        (
+            [*lines[:5], lines[5].replace(b'"prev":"', b'"prev":"0')],
+            "fact 6 does not follow from the one before it",
+        ),
+        ([lines[0], b"{"], "fact 2 cannot be read: Input data was truncated"),
+    ]:
+        with pytest.raises(Rejected) as caught:
+            verified(broken)
+        assert str(caught.value) == words
+    with pytest.raises(Rejected, match="something was cut off or written anew"):
+        verified(lines[:5], whole.head)
+
+    flags = ["--storage.path", str(tmp_path)]
+    assert command_line.main(["journal", "verify", *flags]) == 0
+    out = capsys.readouterr().out
+    assert out == f"6 facts, none changed, none missing; the last is {whole.head}\n"
+    assert command_line.main(["journal", "export", *flags]) == 0
+    assert capsys.readouterr().out.encode() == b"".join(line + b"\n" for line in lines)
+    (tmp_path / "export").write_bytes(b"\n".join(lines[1:]))
+    assert command_line.main(["journal", "verify", "--file", str(tmp_path / "export")]) == 1
+    assert capsys.readouterr().err == "promantis: fact 1 is missing: fact 2 stands in its place\n"

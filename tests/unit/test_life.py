@@ -2,21 +2,37 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import hypothesis.strategies as st
 import msgspec
+import pytest
 from hypothesis import event, given, settings
 
-from sidecar.remedy import flow
 from sidecar.remedy.case import OPEN, Case
-from sidecar.remedy.flow import Answered, Approve, Ask, Call, Deny, Looked, Observed, PlanWanted, Tick
-from sidecar.remedy.guard import Look
-from sidecar.remedy.policy import RemedyConfig, VerifyConfig, plan
+from sidecar.remedy.events import (
+    Apply,
+    Approve,
+    Ask,
+    Deny,
+    Effect,
+    Event,
+    LookAround,
+    Observed,
+    PlanWanted,
+    ReadBack,
+    TakeBack,
+    Tick,
+)
+from sidecar.remedy.guard import GuardConfig, Look
+from sidecar.remedy.policy import RemedyConfig, VerifyConfig
 from sidecar.types import Duration, Instant, Rejected
-from tests.unit.desk import AUTO, POLICY, Desk
+from tests.unit.desk import AUTO, POLICY, Desk, answered, planned
 
-OTHER = msgspec.structs.replace(POLICY, verify=VerifyConfig(query="up"), cooldown=Duration(0))
+LIVES = int(os.environ.get("PROMANTIS_TEST_LIVES", "2000"))
+"""How many lives are lived; more by hand: PROMANTIS_TEST_LIVES=50000."""
+OTHER = msgspec.structs.replace(POLICY, verify=VerifyConfig(query="up"), cooldown=Duration(10))
 
 
 class Life:
@@ -24,45 +40,55 @@ class Life:
 
     def __init__(self, auto: bool, approved: bool) -> None:
         self.desk = Desk(AUTO if auto else POLICY)
-        self.alert: Any = "active"
-        self.killed = False
-        self.pending: list[tuple[str, flow.Effect]] = []
+        self.world = Look(alert="active", killed=False, blocking="", fine=False, harm=False)
+        self.pending: list[tuple[str, Effect]] = []
         self.done: list[tuple[str, int, str]] = []
         self.undone: list[str] = []
         self.denied: set[str] = set()
         if approved:  # where most examples should begin, as few would get there
             self.desk.approved("a")
 
-    def step(self, id: str, happened: flow.Event) -> None:
+    def step(self, id: str, happened: Event) -> None:
         before = self.desk.book.cases.get(id)
         try:
             effects = self.desk.step(id, happened)
         except Rejected:
             return
         for effect in effects:
-            if isinstance(effect, Call):
+            if isinstance(effect, Apply | TakeBack):
                 assert before is not None
                 self.may_call(before, effect)
             self.pending.append((id, effect))
 
-    def may_call(self, case: Case, call: Call) -> None:
+    def may_call(self, case: Case, call: Apply | TakeBack) -> None:
         facts = [f for f in self.desk.journal if f.case == case.id]
         approvals = [f for f in facts if f.kind == "case.approved"]
-        assert self.desk.journal[-1].kind == ("undo.intent" if call.undo else "intent"), "journalled before"
+        undo = isinstance(call, TakeBack)
+        assert self.desk.journal[-1].kind == ("undo.intent" if undo else "intent"), "journalled before"
         assert approvals, "never without approval"
         assert approvals[-1].data["plan_hash"] == case.plan_hash
         assert case.id not in self.denied
-        assert not self.killed
-        if call.undo:
+        assert not self.world.killed, "never when switched off"
+        if undo:
             assert case.id not in self.undone, "undone at most once"
             assert [f.kind for f in facts[-2:]] == ["verify.failed", "undo.intent"]
             self.undone.append(case.id)
             return
         assert self.desk.policy is not None
-        assert plan(self.desk.policy, case.alert)[1] == case.plan_hash, "what was approved"
+        assert planned(self.desk.policy, self.desk.version).hash == case.plan_hash, "what was approved"
+        assert sum(f.kind == "plan.made" for f in facts[facts.index(approvals[-1]) :]) == 0, (
+            "not planned anew"
+        )
         assert self.desk.now < case.expires_at, "never after expiry"
-        assert self.alert == "active", "never while silenced or resolved"
+        assert self.world.alert == "active", "never while silenced or resolved"
+        assert not self.world.frozen, "never in a freeze"
+        assert self.world.blocking == "", "never while another alert forbids it"
+        assert not self.world.fine, "never when it is fine already"
+        assert not (self.desk.storm and case.auto), "never alone in a storm"
+        assert not self.desk.rules.dry_run, "never in a dry run"
         assert self.desk.book.episodes[case.fingerprint].open
+        recent = [i for i in self.desk.book.intents if i.object == case.object][:-1]
+        assert all(self.desk.now - i.at >= self.desk.policy.cooldown for i in recent), "never in a cool-down"
         key = (case.fingerprint, case.episode, case.target)
         assert key not in self.done, "never twice"
         self.done.append(key)
@@ -75,7 +101,7 @@ class Life:
         self.desk.hear(name, firing, starts, 0.0 if firing else starts)
         for key, episode in self.desk.book.episodes.items():
             if episode.open:
-                self.desk.judge(key, Look(self.alert, self.killed))
+                self.desk.judge(key, self.world)
         if not (id := self.some_case(n)):
             return
         if what == "deny":
@@ -95,23 +121,32 @@ class Life:
         for _ in range(turns):
             if self.pending and (pick + turns) % 3:
                 id, effect = self.pending.pop(pick % len(self.pending))
-                if isinstance(effect, Call):
-                    self.step(id, Answered(status, "", effect.undo))
+                if isinstance(effect, Apply | TakeBack):
+                    self.step(id, answered(status, isinstance(effect, TakeBack)))
+                elif isinstance(effect, ReadBack):
+                    self.step(id, answered(status, effect.undo))
                 elif isinstance(effect, Ask):
                     self.step(id, Observed(ok, harm))
-                else:
-                    self.step(id, Looked(Look(self.alert if known else None, self.killed)))
+                elif isinstance(effect, LookAround):
+                    alert = self.world.alert if known else None
+                    self.step(id, self.desk.look(msgspec.structs.replace(self.world, alert=alert)))
             busy = {id for id, _ in self.pending}
             for id in [id for id in self.desk.book.cases if id not in busy]:
                 self.step(id, Tick())
 
     def happens(
-        self, seconds: int, alert: str, killed: bool, crash: bool, policy: RemedyConfig | None
+        self,
+        seconds: int,
+        world: dict[str, Any],
+        crash: bool,
+        policy: RemedyConfig | None,
+        desk: dict[str, Any],
     ) -> None:
         self.desk.policy = policy or self.desk.policy
         self.desk.now = Instant(self.desk.now + seconds)
-        self.alert = alert
-        self.killed = killed
+        self.world = msgspec.structs.replace(self.world, **world)
+        self.desk.version, self.desk.storm = desk["version"], desk["storm"]
+        self.desk.rules = GuardConfig(dry_run=desk["dry_run"])
         if crash:
             self.pending.clear()
             self.desk.restart()
@@ -152,8 +187,23 @@ TURNS = st.one_of(
         "happens",
         {
             "seconds": st.sampled_from([0, 0, 1, 20, 20, 100, 300, 1000]),
-            "alert": st.sampled_from([*["active"] * 6, "suppressed", "absent"]),
-            "killed": st.sampled_from([*[False] * 7, True]),
+            "world": st.fixed_dictionaries(
+                {
+                    "alert": st.sampled_from([*["active"] * 6, "suppressed", "absent"]),
+                    "killed": st.sampled_from([*[False] * 7, True]),
+                    "frozen": st.sampled_from([*[""] * 7, "Christmas"]),
+                    "blocking": st.sampled_from([*[""] * 7, "Outage", None]),
+                    "fine": st.sampled_from([*[False] * 7, True, None]),
+                    "harm": st.sampled_from([*[False] * 5, True, None]),
+                }
+            ),
+            "desk": st.fixed_dictionaries(
+                {
+                    "version": st.sampled_from([*[0] * 5, 1]),
+                    "storm": st.sampled_from([*[""] * 5, "too much"]),
+                    "dry_run": st.sampled_from([*[False] * 7, True]),
+                }
+            ),
             "crash": st.booleans(),
             "policy": st.sampled_from([*[None] * 7, POLICY, AUTO, OTHER]),
         },
@@ -161,8 +211,9 @@ TURNS = st.one_of(
 )
 
 
-@given(st.booleans(), st.booleans(), st.lists(TURNS, min_size=10, max_size=40))
-@settings(max_examples=300, deadline=None)
+@pytest.mark.timeout(max(60, LIVES // 10))
+@given(st.booleans(), st.booleans(), st.lists(TURNS, min_size=8, max_size=30))
+@settings(max_examples=LIVES, deadline=None)
 def test_never_what_nobody_allowed(
     auto: bool, approved: bool, turns: list[tuple[str, dict[str, Any]]]
 ) -> None:

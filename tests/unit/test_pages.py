@@ -13,6 +13,7 @@ import pytest
 from aiohttp import ClientResponse
 from aiohttp.test_utils import TestClient, TestServer
 
+from sidecar.remedy.past import Odds
 from sidecar.telemetry import Telemetry
 from sidecar.types import Alert, Breach, Finding, Forecast, Instant, JsonObject, Rejected, labels_of
 from sidecar.web import pages, server
@@ -91,6 +92,12 @@ class World:
         if fingerprint != FINGERPRINT:
             raise Rejected("this alert is not known", 404)
         self.done.append((verdict, fingerprint, who))
+
+    killed = False
+    stormy = ""
+
+    def odds(self, policy: str, /) -> Odds:
+        return Odds(3, 1)
 
     def cases(self) -> Sequence[JsonObject]:
         return self.listed

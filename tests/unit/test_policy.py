@@ -15,18 +15,22 @@ from yarl import URL
 from sidecar import config
 from sidecar.remedy import matchers, templates
 from sidecar.remedy import policy as policy_module
-from sidecar.remedy.action import HttpAction
+from sidecar.remedy.actions import TYPES
+from sidecar.remedy.actions.http import HttpAction
+from sidecar.remedy.past import Ended
 from sidecar.remedy.policy import (
     REASONS,
+    EarnedConfig,
     Policies,
     Proposal,
     Refusal,
     RemedyConfig,
     VerifyConfig,
-    plan,
+    acts_alone,
     propose,
 )
-from sidecar.types import Alert, ConfigError, labels_of
+from sidecar.types import Alert, ConfigError, Instant, labels_of
+from tests.unit.desk import POLICY, planned
 
 LABELS = labels_of({"alertname": "Full", "severity": "page", "path": "a\\d\nb"})
 VERIFY = VerifyConfig(query="up")
@@ -82,7 +86,7 @@ GOOD = {
 @pytest.mark.parametrize(
     ("place", "value", "words"),
     [
-        ("action.type", "shell", "action.type: unknown type 'shell' (known: http)"),
+        ("action.type", "shell", f"action.type: unknown type 'shell' (known: {', '.join(TYPES)})"),
         ("action.methd", "POST", "action: unknown key `methd`"),
         (
             "action.method",
@@ -117,7 +121,15 @@ GOOD = {
             {"url": "ftp://shop"},
             "action.undo.url: not a url: 'ftp://shop' (write http://host/path)",
         ),
-        ("approval", "earned", "approval: unknown approval 'earned' (one of manual, auto)"),
+        ("approval", "never", "approval: unknown approval 'never' (one of manual, auto, earned)"),
+        ("approval", "auto", "action: a person must approve what cannot be undone: the action has no `undo`"),
+        ("earned", {"floor": 1}, "earned.floor: must be at least 0 and below 1"),
+        (
+            "then",
+            [{"action": {"type": "http", "url": "x"}}],
+            "then[0].action.url: not a url: 'x' (write http://host/path)",
+        ),
+        ("name", "a/2", "name: must not hold a slash"),
         ("match", [], "match: needs at least one matcher: none would match every alert"),
         (
             "match",
@@ -170,12 +182,12 @@ def policy(**changes: object) -> RemedyConfig:
 def test_values_stay_where_they_stand(pool: str, q: str) -> None:
     """Whatever a label says, it is one path segment, one query value, one JSON string, one header."""
     alert = Alert((("pool", pool),), {"q": q})
-    made = plan(policy(), alert)
     if pool in (".", ".."):
-        assert made == Refusal("template", "a value would change the path of the url")
+        assert propose(policy(), alert, None, None) == Refusal(
+            "template", "a value would change the path of the url"
+        )
         return
-    assert not isinstance(made, Refusal)
-    request = made[0].do
+    request = ACTION.render(alert)
     url = URL(request.url)  # as the client reads it
     assert (url.host, url.raw_path.count("/")) == ("shop", 2)
     assert (url.parts[2] if len(url.parts) > 2 else "", url.query["q"]) == (pool, q)
@@ -185,9 +197,11 @@ def test_values_stay_where_they_stand(pool: str, q: str) -> None:
 
 
 def test_an_alert_that_cannot_fill_the_template_is_refused() -> None:
-    assert plan(policy(), Alert((), {})) == Refusal("template", "the alert has no label pool")
+    no_pool = Refusal("template", "the alert has no label pool")
+    assert propose(policy(), Alert((), {}), None, None) == no_pool
     alert = Alert((("pool", "a\r\nX-Admin: 1"),), {"q": ""})
-    assert plan(policy(), alert) == Refusal("template", "a control character cannot stand in a header")
+    words = "a control character cannot stand in a header"
+    assert propose(policy(), alert, None, None) == Refusal("template", words)
 
 
 def test_forms_and_plain_text_are_escaped_for_what_they_are() -> None:
@@ -203,19 +217,34 @@ def test_forms_and_plain_text_are_escaped_for_what_they_are() -> None:
 
 
 def test_the_hash_is_of_everything_that_would_be_sent_and_how_it_is_judged() -> None:
-    alert = Alert((("pool", "a"),), {"q": ""})
-    hashes = set()
-    for changed in [
-        policy(),
-        policy(action=msgspec.structs.replace(ACTION, method="PUT")),
-        policy(action=msgspec.structs.replace(ACTION, headers={"X-Pool": "secret"})),
-        policy(action=msgspec.structs.replace(ACTION, undo=ACTION)),
-        policy(verify=VerifyConfig(query="up", harm="down")),
-    ]:
-        made = plan(changed, alert)
-        assert not isinstance(made, Refusal)
-        hashes.add(made[1])
-    assert len(hashes) == 5
+    changes: list[dict[str, object]] = [
+        {},
+        {"action": msgspec.structs.replace(POLICY.action, method="PUT")},
+        {"action": msgspec.structs.replace(POLICY.action, headers={"X-Pool": "secret"})},
+        {"action": msgspec.structs.replace(POLICY.action, undo=None)},
+        {"verify": VerifyConfig(query="up", harm="down")},
+    ]
+    made = [planned(msgspec.structs.replace(POLICY, **change)) for change in changes]
+    made.append(planned(POLICY, version=1))
+    assert len({one.hash for one in made}) == 6
+    assert planned(POLICY) == made[0]
+
+
+def _ended(*goods: bool, person: bool = True) -> list[Ended]:
+    return [Ended(Instant(0), "a", "o", good, person) for good in goods]
+
+
+def test_a_policy_earns_it_with_a_person_and_loses_it_by_itself() -> None:
+    earned = policy(approval="earned", earned=EarnedConfig(in_a_row=5, floor=0.6))
+    assert not acts_alone(earned, [])
+    assert not acts_alone(earned, _ended(*[True] * 4))
+    assert acts_alone(earned, _ended(*[True] * 5))
+    assert acts_alone(earned, [*_ended(*[True] * 5), *_ended(True, True, person=False)])
+    assert not acts_alone(earned, [*_ended(*[True] * 5), *_ended(False, person=False)])
+    assert not acts_alone(earned, _ended(True, True, False, True, True, True, True))
+    five_of_nine = _ended(*[False] * 4, *[True] * 5)
+    assert not acts_alone(earned, five_of_nine), "enough in a row, but the record is poor"
+    assert not acts_alone(policy(), _ended(*[True] * 99))
 
 
 @pytest.mark.parametrize(
@@ -267,7 +296,7 @@ def test_templates_are_checked_anywhere() -> None:
 def test_every_reason_is_a_known_label() -> None:
     said = {
         reason
-        for path in Path(policy_module.__file__).parent.glob("*.py")
-        for reason in re.findall(r'Refusal\("(\w+)"', path.read_text())
+        for path in Path(policy_module.__file__).parent.rglob("*.py")
+        for reason in re.findall(r'Refusal\(\s*"(\w+)"', path.read_text())
     }
     assert said == set(REASONS)

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.adapters.targets import KillSwitch, Targets
+from sidecar.adapters.targets import Allowed, KillSwitch, Refused, Targets
 from sidecar.demo.peers import free_port
-from sidecar.types import Unavailable
+from sidecar.types import Rejected, Unavailable
 
 
 @pytest.fixture
 async def targets() -> AsyncIterator[Targets]:
-    targets = Targets(timeout=0.3)
+    targets = Targets(lambda: ["127.0.0.1"], timeout=0.3)
     yield targets
     await targets.close()
 
@@ -69,6 +69,52 @@ async def test_no_answer_is_unknown_and_never_sent_again(
 async def test_nobody_there(targets: Targets) -> None:
     with pytest.raises(Unavailable, match=r"^the target did not answer: Cannot connect to host 127\.0\.0\.1"):
         await targets.call("GET", f"http://127.0.0.1:{free_port()}/", {}, None)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://169.254.169.254/latest/meta-data/",
+        "http://[fd00:ec2::254]/latest/",
+        "http://10.0.0.1/",
+        "http://192.168.0.1:8080/",
+        "http://[::1]:9/",
+        "http://[::ffff:10.0.0.1]/",
+        "http://0.0.0.0/",
+        "http://localhost:9/",
+        "http://localtest:9/",
+    ],
+)
+async def test_no_private_address_unless_it_is_allowed(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def resolve(*_: object) -> list[dict[str, object]]:
+        return [{"hostname": "x", "host": "127.0.0.1", "port": 9, "family": 2, "proto": 0, "flags": 0}]
+
+    monkeypatch.setattr("aiohttp.resolver.ThreadedResolver.resolve", resolve)
+    targets = Targets(list, timeout=0.3)
+    with pytest.raises(Rejected, match=r"is no public address; allow it by guard\.allow_private"):
+        await targets.call("GET", url, {}, None)
+    await targets.close()
+
+
+@pytest.mark.parametrize(
+    ("allow", "host", "address", "ok"),
+    [
+        (["shop.local"], "shop.local", "10.0.0.7", True),
+        (["shop.local"], "shop.local", "169.254.169.254", False),
+        (["10.0.0.0/8"], "any", "10.1.2.3", True),
+        (["10.0.0.0/8"], "any", "172.16.0.1", False),
+        (["169.254.0.0/16"], "any", "169.254.1.1", True),
+        ([], "example.org", "93.184.216.34", True),
+        ([], "example.org", "::ffff:127.0.0.1", False),
+    ],
+)
+def test_who_may_be_called(allow: list[str], host: str, address: str, ok: bool) -> None:
+    try:
+        Allowed(lambda: allow).check(host, address)
+    except Refused:
+        assert not ok
+    else:
+        assert ok
 
 
 def test_the_kill_switch_is_on_when_nobody_can_tell(tmp_path: Path) -> None:

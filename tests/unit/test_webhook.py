@@ -17,6 +17,10 @@ from sidecar.adapters.journal import SqliteJournal
 from sidecar.adapters.targets import KillSwitch, Targets
 from sidecar.alerts.identity import fingerprint
 from sidecar.commands import cases as cases_command
+from sidecar.remedy.actions.words import World
+from sidecar.remedy.eyes import Eyes
+from sidecar.remedy.guard import GuardConfig
+from sidecar.remedy.policy import Policies
 from sidecar.remedy.runner import Runner
 from sidecar.telemetry import Telemetry
 from sidecar.types import Instant, Labels, Unavailable, labels_of
@@ -35,6 +39,9 @@ class Down:
     async def state(self, labels: Labels) -> Any:
         raise Unavailable("down")
 
+    async def firing(self, matcher: str) -> Any:
+        raise Unavailable("down")
+
 
 class Site(NamedTuple):
     client: TestClient[Any, Any]
@@ -50,15 +57,17 @@ class Site(NamedTuple):
 
 @pytest.fixture
 async def site(tmp_path: Path) -> AsyncIterator[Site]:
-    journal, telemetry, targets = SqliteJournal(tmp_path / "journal.db"), Telemetry(), Targets()
+    journal, telemetry, targets = SqliteJournal(tmp_path / "journal.db"), Telemetry(), Targets(list)
+    down, switch = Down(), KillSwitch(tmp_path)
+    world = World(targets, stopped=switch)
     runner = Runner(
-        [POLICY],
+        Policies([POLICY]),
+        GuardConfig(),
         journal=journal,
-        evidence=Down(),
-        alertmanagers=[Down()],
-        http=targets,
+        eyes=Eyes(down, [down], world, switch, lambda labels, now: "", lambda: Instant(1000.0)),
+        world=world,
+        kill=switch.set,
         confidence=lambda labels: None,
-        killed=KillSwitch(tmp_path),
         telemetry=telemetry,
         clock=lambda: Instant(1000.0),
         tick=0.05,
@@ -68,7 +77,7 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
     async def reload() -> None: ...
 
     app = server.build(
-        routes(runner, telemetry), auth.load(None, tmp_path, "127.0.0.1:1"), telemetry, list, reload
+        routes(runner, journal, telemetry), auth.load(None, tmp_path, "127.0.0.1:1"), telemetry, list, reload
     )
     async with TestClient(TestServer(app)) as client:
         yield Site(client, journal, runner, telemetry)

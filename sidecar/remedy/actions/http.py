@@ -1,22 +1,20 @@
-"""The HTTP action: checked at load, rendered for one alert into a plan whose hash is what people approve."""
+"""`http`: a request to a host of the config, and optionally a second that takes it back."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import msgspec
 
 from sidecar.remedy import templates
-from sidecar.types import Alert, Section
+from sidecar.remedy.actions.words import Job, Outcome, Plan, Right, World
+from sidecar.types import Alert, Rejected, Section, Unavailable
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
-TYPES = ("http",)
-"""The catalogue."""
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
@@ -32,22 +30,6 @@ class Request(msgspec.Struct, frozen=True):
         """For eyes and journal: header values may be secrets, so only their names."""
         shown = {k: v if k.lower() == "content-type" else "***" for k, v in self.headers.items()}
         return {"method": self.method, "url": self.url, "headers": shown, "body": self.body}
-
-
-class Plan(msgspec.Struct, frozen=True):
-    """What will be done, and how it would be taken back."""
-
-    do: Request
-    undo: Request | None
-
-    @property
-    def target(self) -> str:
-        """What is acted on: cool-downs and "at most once" count by it."""
-        return f"{self.do.method} {self.do.url}"
-
-    def shown(self) -> dict[str, Any]:
-        """The plan without secrets."""
-        return {"do": self.do.shown(), "undo": self.undo.shown() if self.undo else None}
 
 
 class HttpCall(Section, frozen=True, kw_only=True):
@@ -120,12 +102,52 @@ class HttpAction(HttpCall, frozen=True, kw_only=True, tag_field="type", tag="htt
         for place, words in self.undo.problems() if self.undo else ():
             yield f"undo.{place}", words
 
-    def plan(self, alert: Alert) -> Plan:
-        """Render both requests; templates.Missing when the alert cannot fill them."""
-        return Plan(self.render(alert), self.undo.render(alert) if self.undo else None)
+    @property
+    def no_undo(self) -> str:
+        """Why it cannot be taken back; empty: it can."""
+        return "" if self.undo else "the action has no `undo`"
+
+    def target(self, alert: Alert) -> str:
+        """What is acted on; Missing when the alert cannot fill it."""
+        request = self.render(alert)
+        if self.undo:
+            self.undo.render(alert)
+        return f"{request.method} {request.url}"
+
+    async def plan(self, alert: Alert, world: World) -> Plan:
+        """Render both requests; Missing when the alert cannot fill them."""
+        target, undo = self.target(alert), self.undo.render(alert).shown() if self.undo else None
+        do = self.render(alert).shown()
+        return Plan(target=target, object=target, do=do, undo=undo, no_undo=self.no_undo)
+
+    async def apply(self, job: Job, world: World) -> Outcome:
+        """Send it, once."""
+        return await _send(self.render(job.alert), world)
+
+    async def take_back(self, job: Job, world: World) -> Outcome:
+        """Send the undo, once."""
+        if self.undo is None:
+            return Outcome("failed", self.no_undo)
+        return await _send(self.undo.render(job.alert), world)
+
+    async def look(self, job: Job, world: World, undo: bool) -> Outcome:
+        """A request leaves no trace that could be read."""
+        return Outcome("unclear", "Promantis stopped before the answer came")
+
+    def rights(self) -> tuple[Right, ...]:
+        """None in the cluster."""
+        return ()
 
 
-def plan_hash(plan: Plan, verify: object) -> str:
-    """What an approval is bound to: every byte that would be sent, and how success is recognised."""
-    text = msgspec.json.encode([plan, verify], order="sorted", enc_hook=float)
-    return hashlib.sha256(text).hexdigest()[:16]
+async def _send(request: Request, world: World) -> Outcome:
+    """2xx is done; no answer or 5xx may have been done; anything else was not."""
+    try:
+        status = await world.http.call(request.method, request.url, request.headers, request.body)
+    except Rejected as error:
+        return Outcome("failed", str(error))
+    except Unavailable as error:
+        return Outcome("unclear", str(error))
+    state: Literal["done", "failed", "unclear"] = (
+        "done" if status // 100 == 2 else "unclear" if status >= 500 else "failed"
+    )
+    return Outcome(state, f"the target answered {status}")

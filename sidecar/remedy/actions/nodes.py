@@ -1,0 +1,187 @@
+"""`cordon`, `uncordon` and `drain`: a node takes no more pods, or gives them away within a time."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+
+import msgspec
+
+from sidecar.remedy.actions import edits
+from sidecar.remedy.actions.base import Editing
+from sidecar.remedy.actions.edits import Edit, field
+from sidecar.remedy.actions.objects import around, around_node, protection, word
+from sidecar.remedy.actions.pods import POD, kept
+from sidecar.remedy.actions.words import Job, Kubernetes, Outcome, Plan, Right, TooMany, World
+from sidecar.remedy.templates import Unfit
+from sidecar.types import Alert, Duration, JsonObject, Rejected, Unavailable
+
+_CLOSED = ("spec", "unschedulable")
+
+
+class _OnNode(Editing, frozen=True, kw_only=True):
+    """What they have in common."""
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        yield from self.problems_of("Node")
+
+    def rights(self) -> tuple[Right, ...]:
+        """The node, among all nodes."""
+        return (self.right("Node", "get", "list", "patch"),)
+
+
+class Cordon(_OnNode, frozen=True, kw_only=True, tag_field="type", tag="cordon"):
+    """No new pods."""
+
+    def target(self, alert: Alert) -> str:
+        """The action and its object."""
+        return f"cordon {self.about(alert, 'Node')}"
+
+    async def plan(self, alert: Alert, world: World) -> Plan:
+        """Counted among the nodes that are down or cordoned."""
+        cluster, ref = world.cluster, self.ref_of(alert, "Node")
+        node = await cluster.get(ref)
+        wanted = [Edit(_CLOSED, field(node, _CLOSED), True)]
+        change = await edits.dry_run(cluster, node, ref, wanted)
+        seen = await around_node(cluster, node, ref, takes=1)
+        return edits.plan(self.target(alert), self.target(alert), [change], seen)
+
+
+class Uncordon(_OnNode, frozen=True, kw_only=True, tag_field="type", tag="uncordon"):
+    """New pods again."""
+
+    def target(self, alert: Alert) -> str:
+        """The action and its object."""
+        return f"uncordon {self.about(alert, 'Node')}"
+
+    async def plan(self, alert: Alert, world: World) -> Plan:
+        """Only of a node that is cordoned."""
+        cluster, ref = world.cluster, self.ref_of(alert, "Node")
+        node = await cluster.get(ref)
+        if not field(node, _CLOSED):
+            raise Unfit(f"{word(ref)} is not cordoned")
+        change = await edits.dry_run(cluster, node, ref, [Edit(_CLOSED, True, None)])
+        return edits.plan(self.target(alert), self.target(alert), [change], around(node, ref))
+
+
+class Drain(_OnNode, frozen=True, kw_only=True, tag_field="type", tag="drain"):
+    """Cordon it and evict its pods; after `deadline` give up by uncordoning it."""
+
+    deadline: Duration = Duration(600)
+
+    @property
+    def no_undo(self) -> str:
+        """They run elsewhere now."""
+        return "evicted pods do not come back; uncordon it when it is well"
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        yield from super().problems()
+        if self.deadline <= 0:
+            yield "deadline", "must be longer than 0s"
+
+    def target(self, alert: Alert) -> str:
+        """The action and its object."""
+        return f"drain {self.about(alert, 'Node')}"
+
+    async def plan(self, alert: Alert, world: World) -> Plan:
+        """Refused where a pod has no controller: nobody would make it anew."""
+        cluster, ref = world.cluster, self.ref_of(alert, "Node")
+        node = await cluster.get(ref)
+        if field(node, _CLOSED):
+            raise Unfit(f"{word(ref)} is cordoned already")
+        change = await edits.dry_run(cluster, node, ref, [Edit(_CLOSED, None, True)])
+        pods = await _pods(cluster, ref.name)
+        for pod in pods:
+            if (why := kept(pod)).startswith("has no"):
+                raise Unfit(f"pod {_name(pod)} {why}")
+        seen = await around_node(cluster, node, ref, takes=1)
+        going = [pod for pod in pods if not kept(pod)]
+        marked = (
+            protection(pod, POD.ref(pod["metadata"]["namespace"], pod["metadata"]["name"])) for pod in going
+        )
+        seen = msgspec.structs.replace(
+            seen,
+            protected=seen.protected or next(filter(None, marked), ""),
+            namespaces=tuple(sorted({pod["metadata"]["namespace"] for pod in going})),
+        )
+        plan = edits.plan(self.target(alert), self.target(alert), [change], seen)
+        evicts = tuple(f"evicts pod {_name(pod)}" for pod in going)
+        saved = {**plan.saved, "node": ref.name, "deadline": float(self.deadline)}
+        return msgspec.structs.replace(
+            plan, undo=None, no_undo=self.no_undo, diff=plan.diff + evicts, saved=saved
+        )
+
+    async def apply(self, job: Job, world: World) -> Outcome:
+        """Cordon, then evict until nothing is left, the deadline has come or somebody stops it."""
+        ends = time.monotonic() + job.saved["deadline"]
+        outcome = await edits.apply(job, world, "Remedied")
+        if outcome.state != "done":
+            return outcome
+        blocked = "its pods did not go"
+        while time.monotonic() < ends and not world.stopped():
+            try:
+                left = [pod for pod in await _pods(world.cluster, job.saved["node"]) if not kept(pod)]
+                if not left:
+                    return Outcome("done", f"drained node {job.saved['node']}")
+                blocked = await _evict(world.cluster, left) or blocked
+            except Unavailable as error:
+                blocked = str(error)
+            except Rejected as error:
+                return await self._give_up(job, world, str(error))
+            await asyncio.sleep(world.pause)
+        return await self._give_up(job, world, "stopped" if world.stopped() else blocked)
+
+    async def take_back(self, job: Job, world: World) -> Outcome:
+        """Never by itself."""
+        return Outcome("failed", self.no_undo)
+
+    async def look(self, job: Job, world: World, undo: bool) -> Outcome:
+        """Drained is done; half drained is given up, as at the deadline."""
+        found = await edits.look(job, world, False)
+        if found.state != "done":
+            return found
+        if not [pod for pod in await _pods(world.cluster, job.saved["node"]) if not kept(pod)]:
+            return Outcome("done", "found drained")
+        return await self._give_up(job, world, "it was interrupted")
+
+    async def _give_up(self, job: Job, world: World, why: str) -> Outcome:
+        """Uncordoning harms nothing, so not even the kill switch holds it up."""
+        back = await edits.take_back(job, world._replace(stopped=lambda: False))
+        said = "uncordoned" if back.state == "done" else f"NOT uncordoned: {back.words}"
+        return Outcome("failed" if back.state == "done" else "unclear", f"gave up: {why}; {said}")
+
+    def rights(self) -> tuple[Right, ...]:
+        """The node, and the pods on it, wherever they are."""
+        return (
+            *super().rights(),
+            Right("", "pods", ("list",)),
+            Right("", "pods/eviction", ("create",)),
+        )
+
+
+async def _pods(cluster: Kubernetes, node: str) -> list[JsonObject]:
+    """Pods on a node that are not over."""
+    found = await cluster.list(POD.ref("", ""), fields=f"spec.nodeName={node}")
+    return [pod for pod in found if pod.get("status", {}).get("phase") not in ("Succeeded", "Failed")]
+
+
+async def _evict(cluster: Kubernetes, pods: list[JsonObject]) -> str:
+    """Ask for each once; what forbids one of them, or nothing."""
+    blocked = ""
+    for pod in pods:
+        if "deletionTimestamp" in pod["metadata"]:
+            continue
+        meta = pod["metadata"]
+        try:
+            await cluster.evict(POD.ref(meta["namespace"], meta["name"]), meta["uid"])
+        except TooMany as error:
+            blocked = f"pod {_name(pod)}: {error}"
+        except Rejected as error:
+            if error.status not in (404, 409):
+                raise
+    return blocked
+
+
+def _name(pod: JsonObject) -> str:
+    return f"{pod['metadata']['namespace']}/{pod['metadata']['name']}"

@@ -1,0 +1,167 @@
+"""`delete-pod` and `evict-pod`: one pod of a workload; eviction waits for disruption budgets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sidecar.remedy.actions.edits import persist
+from sidecar.remedy.actions.objects import KINDS, Named, annotated, around_pod, controller, word
+from sidecar.remedy.actions.words import Job, Outcome, Plan, Ref, Right, TooMany, World
+from sidecar.remedy.templates import Unfit
+from sidecar.types import Alert, Duration, JsonObject, Rejected, Unavailable
+
+MIRROR = "kubernetes.io/config.mirror"
+GONE = "a pod that is gone does not come back as it was"
+
+
+class _OnPod(Named, frozen=True, kw_only=True):
+    """What both have in common."""
+
+    @property
+    def no_undo(self) -> str:
+        """Its successor is another pod."""
+        return GONE
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        yield from self.problems_of("Pod")
+
+    async def take_back(self, job: Job, world: World) -> Outcome:
+        """Never."""
+        return Outcome("failed", self.no_undo)
+
+    async def look(self, job: Job, world: World, undo: bool) -> Outcome:
+        """Whether the very pod is gone, or going."""
+        try:
+            pod = await world.cluster.get(Ref(*job.saved["ref"]))
+        except Rejected as error:
+            return Outcome("done" if error.status == 404 else "unclear", str(error))
+        if pod["metadata"]["uid"] != job.saved["uid"] or "deletionTimestamp" in pod["metadata"]:
+            return Outcome("done", "found gone")
+        return Outcome("failed", "the pod is there: it was not done")
+
+    async def _planned(self, alert: Alert, world: World, verb: str) -> tuple[Plan, JsonObject]:
+        cluster, ref = world.cluster, self.ref_of(alert, "Pod")
+        pod = await cluster.get(ref)
+        if why := kept(pod):
+            raise Unfit(f"{word(ref)} {why}")
+        plan = Plan(
+            target=f"{verb} {word(ref)}",
+            object=word(ref),
+            namespace=ref.namespace,
+            do={"words": f"{verb} {word(ref)} (uid {pod['metadata']['uid']})"},
+            undo=None,
+            no_undo=GONE,
+            saved={"ref": [*ref], "uid": pod["metadata"]["uid"]},
+            around=await around_pod(cluster, pod, ref),
+        )
+        return plan, pod
+
+    def _around_rights(self) -> tuple[Right, ...]:
+        kinds = ("ReplicaSet", "Deployment", "StatefulSet")
+        return (self.right("Pod", "list"), *(self.right(kind, "get") for kind in kinds))
+
+
+class DeletePod(_OnPod, frozen=True, kw_only=True, tag_field="type", tag="delete-pod"):
+    """Delete it; its controller makes another."""
+
+    def target(self, alert: Alert) -> str:
+        """The action and its object."""
+        return f"delete {word(self.ref_of(alert, 'Pod'))}"
+
+    async def plan(self, alert: Alert, world: World) -> Plan:
+        """The very pod that is there now."""
+        plan, pod = await self._planned(alert, world, "delete")
+        await world.cluster.delete(Ref(*plan.saved["ref"]), pod["metadata"]["uid"], dry_run=True)
+        return plan
+
+    async def apply(self, job: Job, world: World) -> Outcome:
+        """Delete it by its uid, so that a second time does nothing."""
+        ref, lost = Ref(*job.saved["ref"]), False
+
+        async def attempt() -> Outcome:
+            nonlocal lost
+            if lost and (found := await self.look(job, world, False)).state == "done":
+                return found
+            try:
+                await world.cluster.delete(ref, job.saved["uid"])
+            except Rejected as error:
+                return gone(error, ref, lost)
+            except Unavailable:
+                lost = True
+                raise
+            return Outcome("done", f"deleted {word(ref)}")
+
+        return await persist(attempt, world, word(ref), lambda: lost)
+
+    def rights(self) -> tuple[Right, ...]:
+        """The pod, and to see its workload."""
+        return (self.right("Pod", "get", "delete"), *self._around_rights())
+
+
+class EvictPod(_OnPod, frozen=True, kw_only=True, tag_field="type", tag="evict-pod"):
+    """Evict it when its disruption budgets allow; give up after `wait`, with nothing done."""
+
+    wait: Duration = Duration(300)
+
+    def target(self, alert: Alert) -> str:
+        """The action and its object."""
+        return f"evict {word(self.ref_of(alert, 'Pod'))}"
+
+    async def plan(self, alert: Alert, world: World) -> Plan:
+        """The very pod; a budget that forbids it now may allow it later."""
+        plan, pod = await self._planned(alert, world, "evict")
+        try:
+            await world.cluster.evict(Ref(*plan.saved["ref"]), pod["metadata"]["uid"], dry_run=True)
+        except TooMany as error:
+            plan.do["words"] += f"; a budget forbids it now, waits up to {self.wait} ({error})"
+        plan.saved["wait"] = float(self.wait)
+        return plan
+
+    async def apply(self, job: Job, world: World) -> Outcome:
+        """Ask until the budget allows it."""
+        return await evicted(Ref(*job.saved["ref"]), job.saved["uid"], world, job.saved["wait"])
+
+    def rights(self) -> tuple[Right, ...]:
+        """The pod's eviction, and to see its workload."""
+        eviction = self.right("Pod", "create", sub="eviction")
+        return (self.right("Pod", "get"), eviction, *self._around_rights())
+
+
+async def evicted(ref: Ref, uid: str, world: World, wait: float) -> Outcome:
+    """Evict a pod by its uid, waiting for budgets."""
+    lost = False
+
+    async def attempt() -> Outcome:
+        nonlocal lost
+        try:
+            await world.cluster.evict(ref, uid)
+        except TooMany:
+            raise
+        except Rejected as error:
+            return gone(error, ref, lost)
+        except Unavailable:
+            lost = True
+            raise
+        return Outcome("done", f"evicted {word(ref)}")
+
+    return await persist(attempt, world, word(ref), lambda: lost, wait)
+
+
+def gone(error: Rejected, ref: Ref, lost: bool) -> Outcome:
+    """What a refusal means: a pod that is not there any more went by itself, or by our lost request."""
+    if error.status == 404 or (error.status == 409 and lost):
+        return Outcome("done" if lost else "failed", f"{word(ref)} is gone")
+    return Outcome("failed", str(error))
+
+
+def kept(pod: JsonObject) -> str:
+    """Why a pod is not taken, in words: its node or its DaemonSet would put it back at once."""
+    if MIRROR in annotated(pod):
+        return "is a mirror of its node's manifest"
+    owner = controller(pod)
+    if owner is not None and owner[0] == "DaemonSet":
+        return f"belongs to the DaemonSet {owner[1]}"
+    return "" if owner else "has no controller that would make another"
+
+
+POD = KINDS["Pod"]

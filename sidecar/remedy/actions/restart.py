@@ -1,0 +1,68 @@
+"""`restart`: a rollout of the same template, by an annotation in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+
+from sidecar.remedy.actions import edits
+from sidecar.remedy.actions.base import Editing
+from sidecar.remedy.actions.edits import Change, Edit, field
+from sidecar.remedy.actions.objects import around
+from sidecar.remedy.actions.words import Job, Kubernetes, Outcome, Plan, Ref, Right, World, digest
+from sidecar.types import Alert, JsonObject
+
+MARK = ("spec", "template", "metadata", "annotations", "promantis.io/restart")
+KINDS = ("Deployment", "StatefulSet", "DaemonSet")
+
+
+class Restart(Editing, frozen=True, kw_only=True, tag_field="type", tag="restart"):
+    """A rolling restart."""
+
+    kind: str = "Deployment"
+
+    @property
+    def no_undo(self) -> str:
+        """The old processes are gone."""
+        return "pods that were replaced do not come back"
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        yield from self.problems_of(*KINDS)
+
+    def target(self, alert: Alert) -> str:
+        """The action and its object."""
+        return f"restart {self.about(alert, self.kind)}"
+
+    async def plan(self, alert: Alert, world: World) -> Plan:
+        """A mark that is new for the template that is there; all pods at once count as taken."""
+        cluster, ref = world.cluster, self.ref_of(alert, self.kind)
+        obj = await cluster.get(ref)
+        change = await marked(cluster, ref, obj)
+        replicas = int(obj["spec"].get("replicas", 0))
+        at_once = field(obj, ("spec", "strategy", "type")) == "Recreate"
+        down = max(0, replicas - int(field(obj, ("status", "readyReplicas")) or 0)) if at_once else 0
+        seen = around(
+            obj,
+            ref,
+            group=f"pods of {self.about(alert, self.kind)}",
+            members=replicas,
+            down=down,
+            takes=replicas - down if at_once else 0,
+        )
+        plan = edits.plan(self.target(alert), f"restart {self.about(alert, self.kind)}", [change], seen)
+        return msgspec.structs.replace(plan, undo=None, no_undo=self.no_undo)
+
+    async def take_back(self, job: Job, world: World) -> Outcome:
+        """Never."""
+        return Outcome("failed", self.no_undo)
+
+    def rights(self) -> tuple[Right, ...]:
+        """The object."""
+        return (self.right(self.kind, "get", "patch"),)
+
+
+async def marked(cluster: Kubernetes, ref: Ref, obj: JsonObject) -> Change:
+    """The change that restarts it: the mark follows from the template, so that a plan stays the same."""
+    mark = f"after-{digest(obj['spec']['template'])}"
+    return await edits.dry_run(cluster, obj, ref, [Edit(MARK, field(obj, MARK), mark)])

@@ -1,0 +1,57 @@
+"""What the metrics say of cases and policies, from the fold of the journal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from sidecar.remedy import breaker
+from sidecar.remedy.breaker import BreakerConfig
+from sidecar.remedy.case import STAGES, Book, Case, Fact
+from sidecar.remedy.effect import effect
+from sidecar.remedy.guard import family
+from sidecar.remedy.past import odds
+from sidecar.remedy.policy import REASONS, Policies
+from sidecar.telemetry import Telemetry
+from sidecar.types import Instant
+
+
+def start(telemetry: Telemetry, cases: Iterable[Case]) -> None:
+    """All that can be counted is there from the first scrape on."""
+    for stage in STAGES:
+        telemetry.cases.labels(stage).set(0)
+    for reason in REASONS:
+        telemetry.refusals.labels(reason)
+    for case in cases:
+        telemetry.cases.labels(case.stage).inc()
+
+
+def publish(telemetry: Telemetry, policies: Policies, book: Book, rules: BreakerConfig, now: Instant) -> None:
+    """How each policy does."""
+    past = book.past()
+    for name in policies.by_name:
+        telemetry.exhausted.labels(family(name))
+        opened = breaker.state(name, past, rules, now) != "closed"
+        telemetry.breaker_open.labels(name).set(opened)
+        found = odds(past.of(name))
+        telemetry.odds.labels(name, "mean").set(found.mean)
+        telemetry.odds.labels(name, "lower").set(found.lower)
+        trials = effect((t for t in book.trials.values() if t.policy == name), now)
+        for group, value in (("treated", trials.treated), ("control", trials.control)):
+            telemetry.trials.labels(name, group, "true").set(value.good)
+            telemetry.trials.labels(name, group, "false").set(value.bad)
+
+
+def count(telemetry: Telemetry, policies: Policies, fact: Fact, old: Case | None, new: Case | None) -> None:
+    """One more fact, and the case before and after it."""
+    if new and (old is None or old.stage != new.stage):
+        telemetry.cases.labels(new.stage).inc()
+        if old:
+            telemetry.cases.labels(old.stage).dec()
+    if fact.kind == "case.refused":
+        telemetry.refusals.labels(fact.data["reason"]).inc()
+    part, _, outcome = fact.kind.partition(".")
+    if new and part in ("action", "undo") and outcome != "intent":
+        outcome = "unclear" if fact.data.get("unclear") else outcome
+        policy = policies.by_name.get(new.policy)
+        name = str(policy.action.__struct_config__.tag) if policy else "gone"
+        telemetry.actions.labels(new.policy, name if part == "action" else f"{name} undo", outcome).inc()

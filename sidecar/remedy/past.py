@@ -1,0 +1,113 @@
+"""What was done and what came of it, for the guard: counted by policy, target and namespace; pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from sidecar.types import Instant
+
+CONFIDENCE = 1.645
+"""Standard normal quantile of a one-sided bound at 95 %."""
+
+
+class Intent(NamedTuple):
+    """Something was done, or may have been."""
+
+    at: Instant
+    policy: str
+    target: str
+    object: str
+    namespace: str
+    fingerprint: str
+    episode: int
+
+
+class Ended(NamedTuple):
+    """What came of an action: `good` when it was verified."""
+
+    at: Instant
+    policy: str
+    object: str
+    good: bool
+    person: bool
+    """A person had approved it."""
+
+
+class Busy(NamedTuple):
+    """An object that is acted on or verified now, and what that takes of its group."""
+
+    object: str
+    group: str = ""
+    takes: int = 0
+
+
+class Past(NamedTuple):
+    """All that the guard counts."""
+
+    intents: Sequence[Intent] = ()
+    ended: Sequence[Ended] = ()
+    """In order; one for each case at most."""
+    undone: Sequence[tuple[Instant, str]] = ()
+    """When which object was put back."""
+    busy: Sequence[Busy] = ()
+    """What is acted on or verified now."""
+    storm: str = ""
+    """Why nothing acts alone now; empty: it is calm."""
+
+    def of(self, policy: str) -> list[Ended]:
+        """What came of one policy."""
+        return [one for one in self.ended if one.policy == policy]
+
+
+class Odds(NamedTuple):
+    """How often a policy helped: Beta-Bernoulli with a flat prior, and Wilson's one-sided bound at 95 %."""
+
+    good: int
+    bad: int
+
+    @property
+    def mean(self) -> float:
+        """Expected success rate.
+
+        >>> Odds(8, 0).mean
+        0.9
+        """
+        return (1 + self.good) / (2 + self.good + self.bad)
+
+    @property
+    def lower(self) -> float:
+        """What the success rate is above, 19 times of 20; 0 without any outcome.
+
+        >>> round(Odds(10, 0).lower, 3), Odds(0, 0).lower
+        (0.787, 0.0)
+        """
+        n = self.good + self.bad
+        if n == 0:
+            return 0.0
+        z, p = CONFIDENCE, self.good / n
+        middle = p + z * z / (2 * n)
+        spread = z * math.sqrt((p * (1 - p) + z * z / (4 * n)) / n)
+        return max(0.0, (middle - spread) / (1 + z * z / n))
+
+
+def odds(ended: Iterable[Ended]) -> Odds:
+    """The odds of these outcomes."""
+    goods = [one.good for one in ended]
+    return Odds(sum(goods), len(goods) - sum(goods))
+
+
+def in_a_row(ended: Sequence[Ended], *, person: bool = False) -> int:
+    """How many good ones came last; only those that a person approved count with `person`.
+
+    >>> last = Ended(Instant(0), "p", "o", True, False)
+    >>> in_a_row([last._replace(good=False), last._replace(person=True), last], person=True)
+    1
+    """
+    n = 0
+    for one in reversed(ended):
+        if not one.good:
+            break
+        n += one.person or not person
+    return n

@@ -1,0 +1,378 @@
+"""Rollouts, pods, nodes and fields: the fake, and with PROMANTIS_TEST_KUBECONFIG a real API server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sidecar.remedy.actions.config import Config, Reader
+from sidecar.remedy.actions.hpa import HpaBounds
+from sidecar.remedy.actions.nodes import Cordon, Drain, Uncordon
+from sidecar.remedy.actions.objects import KINDS
+from sidecar.remedy.actions.patch import Patch
+from sidecar.remedy.actions.pods import DeletePod, EvictPod
+from sidecar.remedy.actions.restart import Restart
+from sidecar.remedy.actions.rollback import Rollback
+from sidecar.remedy.templates import Unfit
+from sidecar.types import Duration, Rejected
+from tests.unit import lab as labs
+from tests.unit.lab import REAL, Fault, Lab
+
+pytestmark = pytest.mark.timeout(120 if REAL else 30)
+WHERE: dict[str, Any] = {"namespace": "{{ labels.namespace }}", "name": "{{ labels.deployment }}"}
+
+
+@pytest.fixture
+async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
+    async with labs.lab(tmp_path) as lab:
+        yield lab
+
+
+# --------------------------------------------------------------------------- rollouts
+
+
+async def test_restart(lab: Lab) -> None:
+    await lab.deployment()
+    before = {pod["metadata"]["uid"] for pod in await lab.pods()}
+    action = Restart(**WHERE)
+    plan, _ = await lab.plan(action)
+    again, _ = await lab.plan(action)
+    assert plan.saved == again.saved, "the same plan while nothing changes"
+    assert plan.no_undo == "pods that were replaced do not come back"
+    job, outcome = await lab.do(action)
+    assert outcome.state == "done"
+
+    async def replaced() -> bool:
+        pods = {pod["metadata"]["uid"] for pod in await lab.pods()}
+        return not pods & before and await lab.ready("api", 3)
+
+    await lab.until(replaced)
+    assert (await action.look(job, lab.world, False)).state == "done"
+    later, _ = await lab.plan(action)
+    assert later.saved != plan.saved, "the next restart is another one"
+
+
+async def deploy(lab: Lab, version: str) -> None:
+    template = {"metadata": {"annotations": {"test/image": version}}}
+    template |= {"spec": {"containers": [{"name": "main", "image": f"shop:{version}"}]}}
+    await lab.edit("Deployment", "api", {"spec": {"template": template}})
+
+    async def noticed() -> bool:
+        ref = KINDS["ReplicaSet"].ref(lab.namespace, "")
+        found = await lab.cluster.list(ref)
+        return any(f"shop:{version}" in str(one["spec"]["template"]) for one in found)
+
+    await lab.until(noticed)
+
+
+async def image(lab: Lab) -> str:
+    found = await lab.get("Deployment", "api")
+    return str(found["spec"]["template"]["spec"]["containers"][0]["image"])
+
+
+async def test_rollback_and_forward_again(lab: Lab) -> None:
+    await lab.deployment()
+    with pytest.raises(Unfit, match="there is no earlier revision"):
+        await lab.plan(Rollback(**WHERE))
+    await deploy(lab, "2")
+    action = Rollback(**WHERE)
+    plan, job = await lab.plan(action)
+    assert plan.do == {"words": f"roll back deployment {lab.namespace}/api from revision 2 to 1"}
+    assert "spec.template.spec.containers[main].image: shop:2 -> shop:1" in plan.diff
+    assert plan.around.changed_at is None, "the deployment itself is what is rolled back"
+    assert "shop:" not in str(plan.saved), "templates may hold secrets"
+    assert (await action.apply(job, lab.world)).state == "done"
+    assert await image(lab) == "shop:1"
+    assert (await action.look(job, lab.world, False)).state == "done"
+    assert (await action.take_back(job, lab.world)).state == "done"
+    assert await image(lab) == "shop:2"
+    assert (await action.look(job, lab.world, False)).state == "failed"
+
+
+async def test_what_a_person_rolled_back_is_a_change_by_hand(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await lab.deployment()
+    await deploy(lab, "2")
+    monkeypatch.setattr("sidecar.remedy.actions.rollback.SAME", 0.5)
+    await asyncio.sleep(2)
+    await lab.edit("Deployment", "api", {"metadata": {"labels": {"by": "ada"}}}, "kubectl-edit")
+    plan, _ = await lab.plan(Rollback(**WHERE))
+    assert plan.around.changed_by == "kubectl-edit"
+
+
+# --------------------------------------------------------------------------- pods
+
+
+async def some_pod(lab: Lab) -> str:
+    return str((await lab.pods())[0]["metadata"]["name"])
+
+
+async def test_delete_pod_is_for_one_very_pod(lab: Lab) -> None:
+    await lab.deployment()
+    name = await some_pod(lab)
+    action = DeletePod(namespace=lab.namespace, name=name)
+    plan, job = await lab.plan(action)
+    assert (plan.around.members, plan.around.down, plan.around.takes) == (3, 0, 1)
+    assert plan.around.group == f"pods of deployment {lab.namespace}/api"
+    lab.proxy.faults.append(Fault("DELETE", name, after=True))
+    assert (await action.apply(job, lab.world)).state == "done", "the answer was lost, the pod is gone"
+    await lab.until(lambda: lab.ready("api", 3))
+    assert (await action.look(job, lab.world, False)).state == "done"
+    assert lab.proxy.writes == [("DELETE", lab.path("Pod", name))]
+    assert (await action.apply(job, lab.world)).state == "failed"
+
+
+async def test_protection_reaches_from_the_workload_to_its_pods(lab: Lab) -> None:
+    await lab.deployment()
+    await lab.edit("Deployment", "api", {"metadata": {"annotations": {"promantis.io/protect": "true"}}})
+    words = f"deployment {lab.namespace}/api has the annotation promantis.io/protect"
+    plan, _ = await lab.plan(DeletePod(namespace=lab.namespace, name=await some_pod(lab)))
+    assert plan.around.protected == words
+    assert (await lab.plan(Restart(**WHERE)))[0].around.protected == words
+
+
+async def budget(lab: Lab, least: int) -> None:
+    spec = {"minAvailable": least, "selector": {"matchLabels": {"app": "api"}}}
+    await lab.create("PodDisruptionBudget", "api", spec)
+    if not lab.fake:
+
+        async def counted() -> bool:
+            found = await lab.get("PodDisruptionBudget", "api")
+            status = found.get("status", {})
+            return bool(status.get("observedGeneration")) and status.get("expectedPods") == 3
+
+        await lab.until(counted)
+
+
+async def test_eviction_waits_for_the_budget_then_gives_up(lab: Lab) -> None:
+    await lab.deployment()
+    await budget(lab, 3)
+    name = await some_pod(lab)
+    action = EvictPod(namespace=lab.namespace, name=name, wait=Duration(0.5))
+    plan, job = await lab.plan(action)
+    assert "a budget forbids it now, waits up to 500ms" in plan.do["words"]
+    outcome = await action.apply(job, lab.world)
+    assert outcome.state == "failed"
+    assert outcome.words.startswith("gave up: the cluster answered 429: Cannot evict pod")
+    assert (await action.look(job, lab.world, False)).state == "failed"
+    assert lab.proxy.writes == []
+
+
+async def test_eviction_once_the_budget_allows_it(lab: Lab) -> None:
+    await lab.deployment()
+    await budget(lab, 3)
+    name = await some_pod(lab)
+    action = EvictPod(namespace=lab.namespace, name=name, wait=Duration(20))
+    _, job = await lab.plan(action)
+    doing = asyncio.create_task(action.apply(job, lab.world))
+    await asyncio.sleep(0.3)
+    assert not doing.done()
+    await lab.edit("PodDisruptionBudget", "api", {"spec": {"minAvailable": 2}})
+    assert (await doing).state == "done"
+    assert [path.endswith("/eviction") for _, path in lab.proxy.writes if "/pods/" in path] == [True]
+
+
+async def test_pods_that_would_be_back_at_once_or_never_are_left(lab: Lab) -> None:
+    if not lab.fake:
+        pytest.skip("made by hand in the fake")
+    owner = {"kind": "DaemonSet", "name": "logs", "uid": "u", "controller": True}
+    for name, meta, words in [
+        (
+            "mirror",
+            {"annotations": {"kubernetes.io/config.mirror": "x"}},
+            "is a mirror of its node's manifest",
+        ),
+        ("logs", {"ownerReferences": [owner]}, "belongs to the DaemonSet logs"),
+        ("alone", {}, "has no controller that would make another"),
+    ]:
+        await lab.create("Pod", name, {}, metadata=meta, status={"conditions": []})
+        with pytest.raises(Unfit, match=words):
+            await lab.plan(EvictPod(namespace=lab.namespace, name=name))
+
+
+# --------------------------------------------------------------------------- nodes
+
+
+async def test_cordon_counts_the_nodes_that_are_down(lab: Lab) -> None:
+    plan, _ = await lab.plan(Cordon(name="node-1"))
+    assert (plan.around.group, plan.around.members, plan.around.down) == ("nodes", 3, 0)
+    job, outcome = await lab.do(Cordon(name="node-1"))
+    assert outcome.state == "done"
+    plan, _ = await lab.plan(Cordon(name="node-2"))
+    assert plan.around.down == 1
+    with pytest.raises(Unfit, match="node node-1 is like that already"):
+        await lab.plan(Cordon(name="node-1"))
+    with pytest.raises(Unfit, match="node node-2 is not cordoned"):
+        await lab.plan(Uncordon(name="node-2"))
+    assert (await Cordon(name="node-1").take_back(job, lab.world)).state == "done"
+    assert not (await lab.get("Node", "node-1"))["spec"].get("unschedulable")
+
+
+async def test_drain(lab: Lab) -> None:
+    await lab.deployment(replicas=6)
+    action = Drain(name="node-1", deadline=Duration(20))
+    plan, _ = await lab.plan(action)
+    here = [pod for pod in await lab.pods() if pod["spec"]["nodeName"] == "node-1"]
+    assert here
+    assert [line for line in plan.diff if line.startswith("evicts pod") and lab.namespace in line] == [
+        f"evicts pod {lab.namespace}/{pod['metadata']['name']}" for pod in here
+    ]
+    assert lab.namespace in plan.around.namespaces
+    await lab.edit(
+        "Pod", here[0]["metadata"]["name"], {"metadata": {"annotations": {"promantis.io/protect": "1"}}}
+    )
+    plan, _ = await lab.plan(action)
+    assert plan.around.protected.endswith("has the annotation promantis.io/protect")
+    _, outcome = await lab.do(action)
+    assert outcome == ("done", "drained node node-1")
+    await lab.until(lambda: lab.ready("api", 6))
+    assert not [pod for pod in await lab.pods() if pod["spec"]["nodeName"] == "node-1"]
+    assert (await lab.get("Node", "node-1"))["spec"]["unschedulable"]
+
+
+async def test_a_drain_that_is_blocked_gives_up_by_uncordoning(lab: Lab) -> None:
+    await lab.deployment()
+    await budget(lab, 3)
+    node = (await lab.pods())[0]["spec"]["nodeName"]
+    _, outcome = await lab.do(Drain(name=node, deadline=Duration(0.5)))
+    assert outcome.state == "failed"
+    assert outcome.words.startswith("gave up: pod ")
+    assert outcome.words.endswith("budget.; uncordoned")
+    assert not (await lab.get("Node", node))["spec"].get("unschedulable")
+
+
+async def test_a_drain_that_was_interrupted_is_given_up(lab: Lab) -> None:
+    await lab.deployment()
+    await budget(lab, 3)
+    node = (await lab.pods())[0]["spec"]["nodeName"]
+    action = Drain(name=node, deadline=Duration(30))
+    _, job = await lab.plan(action)
+    doing = asyncio.create_task(action.apply(job, lab.world))
+
+    async def cordoned() -> bool:
+        return bool((await lab.get("Node", node))["spec"].get("unschedulable"))
+
+    await lab.until(cordoned)
+    doing.cancel()
+    await asyncio.gather(doing, return_exceptions=True)
+    outcome = await action.look(job, lab.world, False)
+    assert outcome == ("failed", "gave up: it was interrupted; uncordoned")
+    assert not await cordoned()
+
+
+# --------------------------------------------------------------------------- bounds, config, any patch
+
+
+async def autoscaler(lab: Lab) -> None:
+    target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "api"}
+    spec = {"scaleTargetRef": target, "minReplicas": 2, "maxReplicas": 4}
+    await lab.create("HorizontalPodAutoscaler", "api", spec)
+
+
+async def test_bounds_of_an_autoscaler(lab: Lab) -> None:
+    await lab.deployment()
+    await autoscaler(lab)
+    action = HpaBounds(**WHERE, max_by=9, min=3, limit=10)
+    plan, _ = await lab.plan(action)
+    assert plan.do == {"words": f"bounds of horizontalpodautoscaler {lab.namespace}/api from 2..4 to 3..10"}
+    job, outcome = await lab.do(action)
+    assert outcome.state == "done"
+    spec = (await lab.get("HorizontalPodAutoscaler", "api"))["spec"]
+    assert (spec["minReplicas"], spec["maxReplicas"]) == (3, 10)
+    assert (await action.take_back(job, lab.world)).state == "done"
+    spec = (await lab.get("HorizontalPodAutoscaler", "api"))["spec"]
+    assert (spec["minReplicas"], spec["maxReplicas"]) == (2, 4)
+
+
+async def test_config_and_its_reader(lab: Lab) -> None:
+    await lab.deployment()
+    await lab.create("ConfigMap", "settings", None, data={"pool": "20", "token": "hush"})
+    action = Config(
+        namespace=lab.namespace, name="settings", key="pool", value="40", restart=Reader(name="api")
+    )
+    before = {pod["metadata"]["uid"] for pod in await lab.pods()}
+    plan, _ = await lab.plan(action)
+    assert plan.diff[0] == "data.pool: 20 -> 40"
+    job, outcome = await lab.do(action)
+    assert outcome.state == "done"
+    assert (await lab.get("ConfigMap", "settings"))["data"] == {"pool": "40", "token": "hush"}
+
+    async def replaced() -> bool:
+        return not {pod["metadata"]["uid"] for pod in await lab.pods()} & before and await lab.ready("api", 3)
+
+    await lab.until(replaced)
+    assert (await action.take_back(job, lab.world)).state == "done"
+    assert (await lab.get("ConfigMap", "settings"))["data"]["pool"] == "20"
+    plan, _ = await lab.plan(Config(namespace=lab.namespace, name="settings", key="token", value="new"))
+    assert plan.diff == ("data.token: *** -> ***",)
+    with pytest.raises(Unfit, match="there is no other in it"):
+        await lab.plan(Config(namespace=lab.namespace, name="settings", key="other", value="1"))
+
+
+async def test_half_done_is_put_back(lab: Lab) -> None:
+    await lab.deployment()
+    await lab.create("ConfigMap", "settings", None, data={"pool": "20"})
+    action = Config(
+        namespace=lab.namespace, name="settings", key="pool", value="40", restart=Reader(name="api")
+    )
+    _, job = await lab.plan(action)
+    lab.proxy.faults.append(Fault("PATCH", "/deployments/api", 403))
+    outcome = await action.apply(job, lab.world)
+    assert outcome == ("failed", "the cluster answered 403: made to answer 403; put back as it was")
+    assert (await lab.get("ConfigMap", "settings"))["data"] == {"pool": "20"}
+
+
+@pytest.mark.parametrize(
+    ("how", "patch"),
+    [
+        ("merge", {"spec": {"minReadySeconds": 5}}),
+        ("strategic", {"spec": {"minReadySeconds": 5}}),
+        ("json", [{"op": "add", "path": "/spec/minReadySeconds", "value": 5}]),
+    ],
+)
+async def test_a_patch_of_listed_fields(lab: Lab, how: str, patch: Any) -> None:
+    await lab.deployment()
+    action = Patch(**WHERE, kind="Deployment", how=how, patch=patch, fields=("/spec/minReadySeconds",))
+    plan, _ = await lab.plan(action)
+    assert plan.diff in (("spec.minReadySeconds: nothing -> 5",), ("spec.minReadySeconds: 0 -> 5",))
+    job, outcome = await lab.do(action)
+    assert outcome.state == "done"
+    assert (await lab.get("Deployment", "api"))["spec"]["minReadySeconds"] == 5
+    assert (await action.take_back(job, lab.world)).state == "done"
+    assert not (await lab.get("Deployment", "api"))["spec"].get("minReadySeconds")
+
+
+async def test_a_patch_of_anything_else_is_refused(lab: Lab) -> None:
+    await lab.deployment()
+    patch = {"spec": {"minReadySeconds": 5, "paused": True}}
+    with pytest.raises(Unfit, match="it would change /spec/paused too, which is not in fields"):
+        await lab.plan(Patch(**WHERE, kind="Deployment", patch=patch, fields=("/spec/minReadySeconds",)))
+
+
+async def test_weights_of_a_custom_route(lab: Lab) -> None:
+    if not lab.fake:
+        pytest.skip("serves no custom resources")
+    kind = "httproutes.v1.gateway.networking.k8s.io"
+    path = f"/apis/gateway.networking.k8s.io/v1/namespaces/{lab.namespace}/httproutes"
+    refs = [{"name": "a", "weight": 50}, {"name": "b", "weight": 50}]
+    body = {"metadata": {"name": "api"}, "spec": {"rules": [{"backendRefs": refs}]}}
+    await lab.cluster.ask("POST", path, {}, body)
+    field = "/spec/rules/0/backendRefs/0/weight"
+    ops = [{"op": "replace", "path": field, "value": 0}]
+    action = Patch(**WHERE, kind=kind, how="json", patch=ops, fields=(field,))
+    job, outcome = await lab.do(action)
+    assert outcome.state == "done"
+    route = await lab.cluster.ask("GET", f"{path}/api")
+    assert [ref["weight"] for ref in route["spec"]["rules"][0]["backendRefs"]] == [0, 50]
+    assert (await action.take_back(job, lab.world)).state == "done"
+    route = await lab.cluster.ask("GET", f"{path}/api")
+    assert [ref["weight"] for ref in route["spec"]["rules"][0]["backendRefs"]] == [50, 50]
+    with pytest.raises(Rejected, match="415"):
+        await lab.plan(
+            Patch(**WHERE, kind=kind, how="strategic", patch={"spec": {"x": 1}}, fields=("/spec/x",))
+        )
