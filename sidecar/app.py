@@ -31,7 +31,9 @@ from sidecar.signals.groups import Joint
 from sidecar.signals.outside import Outside
 from sidecar.signals.presets import chosen
 from sidecar.signals.promql import ITS_OWN
-from sidecar.signals.snapshot import Known
+from sidecar.signals.recent import Recent
+from sidecar.signals.snapshot import Known, Snapshot
+from sidecar.signals.topology import Topology
 from sidecar.signals.trainer import Trainer
 from sidecar.signals.watcher import Watcher
 from sidecar.signals.watches import Plan, Skipped, from_config, from_rules, plan
@@ -90,7 +92,9 @@ class App:
             self.prometheus, StateFiles(storage / "state"), self.known, config.learning, self.telemetry, clock
         )
         self.trainer = Trainer(self.known, float(config.learning.retrain), self.telemetry, clock, self._note)
-        self.watcher.follower = self.trainer.ticked
+        self.recent = Recent(self.prometheus)
+        self.topology = Topology(self.prometheus)
+        self.watcher.follower = self._ticked
         self.relay = Relay(config.alerts, self.alertmanagers, self._enrich, self.telemetry)
         self.journal = SqliteJournal(storage / "journal.db")
         self.runner = Runner(
@@ -141,6 +145,7 @@ class App:
                     self.alertmanagers.run(lambda: self.relay.adopt(self.alertmanagers)),
                     self.watcher.run(),
                     self.trainer.run(),
+                    self.recent.run(),
                     self.outside.run(),
                     self.runner.run(),
                     self._keep_following(),
@@ -182,6 +187,7 @@ class App:
     def _adopt(self, config: Config, events: tuple[Planned, ...]) -> None:
         """Swap what a reload may change."""
         self.outside.adopt(events, config.changes)
+        self.topology.adopt(config.causes)
         if config.exposition != self.config.exposition:  # a new one forgets what is to stay shown for an hour
             self._exposition = Exposition(config.exposition)
         url = config.alerts.external_url or self._url
@@ -189,6 +195,10 @@ class App:
         self.config = config
         self.telemetry.reload_successful.set(1)
         self.telemetry.reload_timestamp.set(clock())
+
+    def _ticked(self, snapshot: Snapshot) -> None:
+        self.trainer.ticked(snapshot)
+        self.recent.ticked(snapshot)
 
     async def _note(self, kind: str, data: JsonObject) -> None:
         """A fact of no case."""
@@ -263,6 +273,7 @@ class App:
                     await self._follow.wait()
 
     async def _look(self) -> None:
+        await self.topology.look(clock())
         found = await planned(self.prometheus, self.config)
         before = {(one.alertname, one.reason) for one in self._skipped}
         for one in found.skipped:

@@ -22,6 +22,7 @@ from sidecar.signals.changes import ChangesConfig
 from sidecar.signals.expose import ExpositionConfig
 from sidecar.signals.history import LearningConfig
 from sidecar.signals.presets import Preset
+from sidecar.signals.topology import CausesConfig
 from sidecar.signals.watches import RulesConfig, WatchConfig
 from sidecar.types import ConfigError, Duration, Section
 from sidecar.web.server import WebConfig
@@ -50,6 +51,7 @@ class Config(Section, frozen=True, kw_only=True):
     events: tuple[EventConfig, ...] = ()
     changes: tuple[ChangesConfig, ...] | None = None
     learning: LearningConfig = LearningConfig()
+    causes: CausesConfig = CausesConfig()
     remedies: tuple[RemedyConfig, ...] = ()
     storage: StorageConfig = StorageConfig()
     web: WebConfig = WebConfig()
@@ -138,6 +140,7 @@ def check(config: Config, name: str = "promantis.yml") -> None:
         "events",
         "changes",
         "learning",
+        "causes",
         "remedies",
         "web",
     ):

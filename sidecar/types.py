@@ -184,7 +184,7 @@ class Candidates(msgspec.Struct, frozen=True):
     kinds: Sequence[str]
     """Keys of HARM."""
     names: Sequence[str]
-    """The watch of each."""
+    """What it is called in words: its query where that is short, else its watch."""
     level: F64
     scale: F64
     """NaN where too little is known: such a series has no say."""
@@ -198,6 +198,10 @@ class Candidates(msgspec.Struct, frozen=True):
     """Caller and callee."""
     outside: frozenset[str] = frozenset()
     """Callees that are seen from their callers only."""
+    hosts: Sequence[tuple[str, str]] = ()
+    """A service and a machine that it runs on."""
+    ids: Sequence[tuple[str, bytes]] = ()
+    """Watch and key of each series."""
 
 
 # --------------------------------------------------------------------------- alerts

@@ -102,7 +102,11 @@ class _Case:
         self.callers: dict[str, list[str]] = {}
         edges = (entity.partition("->") for entity in c.entities)
         calls = {*c.calls, *((caller, callee) for caller, arrow, callee in edges if arrow)}
-        for caller, callee in sorted(calls):
+        self.placed = {one for call in calls for one in call}
+        """Services of which some call is known."""
+        named = {entity for entity in c.entities if "->" not in entity} | self.placed
+        hosts = {(one, host) for one, host in c.hosts if one in named and host in named}
+        for caller, callee in sorted({*calls, *hosts}):
             if caller != callee:
                 self.down.setdefault(caller, []).append(callee)
                 self.callers.setdefault(callee, []).append(caller)
@@ -112,8 +116,7 @@ class _Case:
             self.first.setdefault(key, i)
             if self.doublings[i] > self.doublings[self.best.setdefault(key, i)]:
                 self.best[key] = i
-        named = {entity for entity in c.entities if "->" not in entity}
-        self.services = sorted(named | {one for call in calls for one in call})
+        self.services = sorted(named)
         self.load = {s: max(self._traffic(s, self.now), 0.0) for s in self.services}
         before = {s: max(self._traffic(s, self.level), 1e-9) for s in self.services}
         self.growth = {s: self.load[s] / before[s] for s in self.services}
@@ -175,7 +178,7 @@ class _Case:
         What a callee loses is shared out among its callers, so that the deepest has lost the most; and of a service
         that alerts and another that lost as much, the alert is the consequence.
         """
-        if s in self.down or s in self.callers:
+        if s in self.placed:
             return 1.0
         if kind not in self._lost:
             lost = ((self.load[one] * self.excess(one, kind), one) for one in self.services)
@@ -305,7 +308,7 @@ class _Case:
     def _entries(self) -> Iterable[str]:
         if self.target:
             return (self.target[0],)
-        return [s for s in self.services if s in self.down and s not in self.callers]
+        return [s for s in self.services if s in self.placed and s not in self.callers]
 
 
 def _reachable(down: Mapping[str, Iterable[str]], start: str) -> set[str]:

@@ -102,8 +102,15 @@ def median(values: F64) -> F64:
 
 
 def last(values: F64, n: int) -> F64:
-    """Median of the last `n` rows' samples in each column; NaN where none of them has one."""
-    return median(values[-n:])
+    """Mean of the last `n` samples of each column; NaN where there is none.
+
+    >>> last(np.array([[1.0, np.nan], [3.0, np.nan], [5.0, np.nan], [np.nan, np.nan]]), 2)
+    array([ 4., nan])
+    """
+    there = np.isfinite(values)
+    there &= there[::-1].cumsum(0)[::-1] <= n
+    count = there.sum(0)
+    return np.where(count > 0, np.where(there, values, 0.0).sum(0) / np.maximum(count, 1), np.nan)
 
 
 def window(
