@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 import numpy as np
@@ -150,8 +150,8 @@ def _moved(old: np.ndarray, source: I64, empty: object) -> np.ndarray:
 class Recent:
     """The rings of all engines. `run()` until cancelled."""
 
-    def __init__(self, source: Source) -> None:
-        self._source = source
+    def __init__(self, source: Source, topology: Callable[[], Map]) -> None:
+        self._source, self._topology = source, topology
         self.rings: dict[float, Ring] = {}
         self._newest: dict[float, Snapshot] = {}
         self._news = asyncio.Event()
@@ -185,8 +185,9 @@ class Recent:
         else:
             await asyncio.to_thread(ring.fill, name, past)
 
-    def candidates(self, since: float, topology: Map) -> Candidates:
+    def candidates(self, since: float) -> Candidates:
         """All that may explain an alert, with what came since then."""
+        topology = self._topology()
         parts = [(ring, *ring.window(since)) for ring in list(self.rings.values())]
         at = np.unique(np.concatenate([times for _, times, _ in parts])) if parts else np.empty(0)
         values = [_aligned(at, times, found) for _, times, found in parts]

@@ -60,6 +60,7 @@ class CausesConfig(Section, frozen=True, kw_only=True):
 
     calls: dict[str, tuple[str, ...]] = msgspec.field(default_factory=dict)
     look: Duration = Duration(240)
+    knowledge: str | None = None
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Names must be names, and the look within what is kept."""
@@ -172,6 +173,19 @@ def place(watch: Watch, labels: Mapping[str, str]) -> Place | None:
         return Place(NODE + found.partition(":")[0], watch.kind) if found else None
     name = owner(labels)
     return Place(name, watch.kind) if name else None
+
+
+def whose(
+    watches: Mapping[str, Watch], labels: Labels, watch: str | None, of: Labels
+) -> tuple[str, str] | None:
+    """Which service an alert with these labels is about, and the kind of its series (of a watch, with labels `of`)."""
+    there = watches.get(watch) if watch else None
+    found = place(there, dict(of)) if there else None
+    if found is None:
+        name = owner(dict(labels))
+        return (name, there.kind if there else "other") if name else None
+    callee = found.entity.rpartition("->")[2]
+    return callee, "latency" if found.kind in EDGES else found.kind
 
 
 @lru_cache

@@ -16,8 +16,8 @@ from sidecar.signals.usual import quantiles
 from sidecar.types import F64, Candidates
 from tests.quality.data import File, load
 from tests.quality.faults import Fault, Target, nezha, normal, petshop
+from tests.quality.fleet import fleet
 
-SEED = 7
 LEAST = 1 / 60  # requests per second below which latency and errors count for nothing
 Line = tuple[str, ...]
 Ranks = Callable[[Candidates, Target], dict[str, float]]
@@ -233,28 +233,3 @@ def speed() -> list[Line]:
         ("candidate series", "median ms", "max ms"),
         (str(len(c.entities)), f"{np.median(took):.0f}", f"{max(took):.0f}"),
     ]
-
-
-def fleet(services: int) -> Candidates:
-    """A tree of services with 6 series each and 4 on each call, some of them out."""
-    random = np.random.default_rng(SEED)
-    names = [f"s{i:03}" for i in range(services)]
-    kinds = ["latency", "errors", "traffic", "cpu", "memory", "saturation"]
-    calls = [(names[(i - 1) // 3], names[i]) for i in range(1, services)]
-    per_edge = ["edge_client", "edge_server", "gap", "fanout"]
-    series = [(s, k) for s in names for k in kinds] + [(f"{a}->{b}", k) for a, b in calls for k in per_edge]
-    n = len(series)
-    level = np.full(n, 0.1)
-    values = 0.1 + 0.005 * random.standard_normal((16, n)) + np.where(random.random(n) < 0.1, 0.2, 0.0)
-    return Candidates(
-        [s for s, _ in series],
-        [k for _, k in series],
-        [k for _, k in series],
-        level,
-        np.full(n, 0.005),
-        np.full(n, 3.0),
-        level,
-        60.0 * np.arange(16),
-        values,
-        calls,
-    )

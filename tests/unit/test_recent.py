@@ -128,14 +128,14 @@ class Peer:
 
 async def test_the_past_is_asked_for_when_a_series_is_new() -> None:
     peer, made = Peer(), engine(LATENCY)
-    recent = Recent(peer)
+    recent = Recent(peer, Map)
     run = asyncio.create_task(recent.run())
     try:
         for i in range(2):
             recent.ticked(made.tick(Instant(START + 60 * i), {"slow": vector(dict.fromkeys(SHOPS, 0.1))}, 10))
             await asyncio.sleep(0.1)
         assert peer.asked == [LATENCY.query]
-        found = recent.candidates(START - 240, Map())
+        found = recent.candidates(START - 240)
         assert found.level == pytest.approx([0.1, 0.1])
         assert len(found.at) == 6
         assert found.ids == [("slow", SHOPS[0]), ("slow", SHOPS[1])]
