@@ -14,6 +14,8 @@ from sidecar.types import Candidates, Finding, Instant
 
 FULL = 0.99
 """Share of a whole at which it counts as used up."""
+SOME = 0.5
+"""Of the excess that would count as evidence: enough to be a consequence of something else."""
 CLEAR = 1.0
 """Weight of evidence on a resource from which latency and errors of its service are its consequence."""
 
@@ -29,9 +31,8 @@ def told(cause: Cause, c: Candidates, ev: Evidence, now: Instant, most: int = 2)
     first = leading(cause)
     parts = [_said(first, cause, c, ev, now)]
     rest = [reason for reason in cause.reasons if reason is not first and reason.weight > 0.1]
-    follow = sorted({reason.kind for reason in rest if reason.kind in FLOWS}, key=FLOWS.index)
-    if first.kind in RESOURCES and follow:
-        flows = [_short(reason, c) for kind in follow for reason in rest if reason.kind == kind]
+    flows = _consequences(cause, c, ev) if first.kind in RESOURCES else []
+    if flows:
         return f"{parts[0]}; {' and '.join(flows)} follow{'s' if len(flows) == 1 else ''}"
     parts += [_said(reason, cause, c, ev, now) for reason in rest[: most - 1]]
     return "; ".join(parts)
@@ -64,9 +65,17 @@ def _said(reason: Reason, cause: Cause, c: Candidates, ev: Evidence, now: Instan
     return text
 
 
-def _short(reason: Reason, c: Candidates) -> str:
-    kind, row = reason.kind, reason.series
-    return f"{kind} {amount(kind, latest(c, row))} (usually {amount(kind, c.level[row])})"
+def _consequences(cause: Cause, c: Candidates, ev: Evidence) -> list[str]:
+    """Latency and errors of the same service, where they are up too: less of it is enough, it is not the evidence."""
+    rows = {reason.kind: reason.series for reason in cause.reasons if reason.kind in FLOWS}
+    for row, (entity, kind) in enumerate(zip(c.entities, c.kinds, strict=True)):
+        if entity == cause.entity and kind in FLOWS and ev.delta[row] > max(SOME * ev.least[row], 0.0):
+            rows.setdefault(kind, row)
+    return [
+        f"{kind} {amount(kind, latest(c, rows[kind]))} (usually {amount(kind, c.level[rows[kind]])})"
+        for kind in FLOWS
+        if kind in rows
+    ]
 
 
 def _since(ev: Evidence, row: int, now: Instant) -> str:

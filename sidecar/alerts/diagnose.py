@@ -247,7 +247,7 @@ class _Case:
         if self.shadow(s, kind):
             weight *= DOUBT
         weight *= self.depth(s, kind)
-        row = self.best.get((s, kind), -1)
+        row = self._said((s, kind)) if (s, kind) in self.first else -1
         if row < 0 or self.doublings[row] <= 0:
             seen = [
                 self.best[edge]

@@ -2,7 +2,8 @@
 
 What may explain an alert is kept beside the engines and not in them: a diagnosis needs level, scale and the window of
 some series at the moment of an alert, and only of those whose service is known. What is usual is worked out in turns,
-so many series a minute, in a thread of its own.
+so many series a minute, in a thread of its own. What fills up slowly (pools, memory, disks) is held against its last
+day instead: two hours would take a slow leak for the usual.
 """
 
 from __future__ import annotations
@@ -16,21 +17,26 @@ import numpy as np
 
 from sidecar.signals.frame import Matrix
 from sidecar.signals.ports import Source
+from sidecar.signals.slots import Slots, moved
 from sidecar.signals.snapshot import Snapshot
 from sidecar.signals.topology import Map, Place, place, places
 from sidecar.signals.usual import Usual, usual
 from sidecar.signals.watches import Watch
-from sidecar.types import F32, F64, I64, Bools, Candidates, Instant, PromantisError
+from sidecar.types import F64, I64, Candidates, Instant, PromantisError
 
 log = logging.getLogger(__name__)
 
-MINUTE = 60.0
+MINUTE, QUARTER = 60.0, 900.0
 SLOTS = 136  # rows: two hours that teach, and a window before them
+DAY = 96  # rows of a day
+ENOUGH = 24  # of them, without which the last two hours must do
 WINDOW = 600.0  # seconds before now that teach nothing: they may be bad
 TURN = 2000  # series whose usual is worked out at once
-MOST = 20_000  # series of one engine that are kept: 14 MB
+MOST = 20_000  # series of one engine that are kept: 22 MB
 SHORT = 60  # characters of a query that fit into a sentence
 ODD = 1.0  # a sample that scores as much teaches nothing
+STOCKS = ("saturation", "memory", "disk")
+"""Kinds of what fills up slowly."""
 Id = tuple[str, bytes]
 """Watch and key of a series."""
 
@@ -39,14 +45,11 @@ class Ring:
     """One engine's."""
 
     def __init__(self, step: float) -> None:
-        self.stride = max(MINUTE, step)
-        self.at: F64 = np.full(SLOTS, -np.inf)
+        self.near, self.day = Slots(max(MINUTE, step), SLOTS), Slots(max(QUARTER, step), DAY)
         self.ids: list[Id] = []
         self.places: list[Place] = []
         self.names: list[str] = []
         self.floors: F64 = np.zeros(0)
-        self.values: F32 = np.zeros((SLOTS, 0), np.float32)
-        self.trusted: Bools = np.zeros((SLOTS, 0), np.bool_)
         self.known = Usual(*(np.full(0, np.nan) for _ in Usual._fields))
         self.now: F64 = np.zeros(0)
         self.latest = -np.inf
@@ -59,38 +62,25 @@ class Ring:
         new = [] if snapshot.keys is self._view else self._select(snapshot)
         self.now = np.asarray(snapshot.columns["observed"][self._rows], np.float64)
         self.latest = snapshot.at
-        slot = self.slot(snapshot.at)
-        start = snapshot.at // self.stride * self.stride
-        if self.at[slot] != start:
-            self.at[slot] = start
-            self.values[slot] = self.now
-            odd = snapshot.columns["score"][self._rows] >= ODD  # NaN is not odd
-            self.trusted[slot] = ~odd
-            self._refresh(snapshot.at)
+        usually = ~(snapshot.columns["score"][self._rows] >= ODD)  # NaN is not odd
+        self.day.put(snapshot.at, self.now, usually)
+        if self.near.put(snapshot.at, self.now, usually):
+            self._refresh()
         return new
 
-    def slot(self, at: float) -> int:
-        """Where a time is kept."""
-        return int(at // self.stride) % SLOTS
-
-    def fill(self, watch: str, matrix: Matrix) -> None:
+    def fill(self, watch: str, past: Matrix, day: Matrix | None) -> None:
         """Take the past of a watch, where nothing is kept of it yet."""
         column = {id: i for i, id in enumerate(self.ids)}
-        pairs = [(j, column[watch, key]) for j, key in enumerate(matrix.keys) if (watch, key) in column]
-        if not pairs:
-            return
-        theirs, mine = np.array(pairs).T
-        for i, at in enumerate(matrix.at.tolist()):
-            slot, start = self.slot(at), at // self.stride * self.stride
-            if start > self.latest - SLOTS * self.stride and self.at[slot] < start:
-                self.at[slot], self.values[slot], self.trusted[slot] = start, np.nan, False
-            if self.at[slot] == start:
-                empty = mine[np.isnan(self.values[slot, mine])]
-                self.trusted[slot, empty] = True
-                self.values[slot, mine] = np.where(
-                    np.isnan(self.values[slot, mine]), matrix.values[i, theirs], self.values[slot, mine]
-                )
-        self._learn(np.unique(mine), self.latest)
+        for slots, matrix in ((self.near, past), (self.day, day)):
+            pairs = (
+                [(column[watch, key], j) for j, key in enumerate(matrix.keys) if (watch, key) in column]
+                if matrix
+                else []
+            )
+            if matrix and pairs:
+                mine, theirs = np.array(pairs, np.int64).T
+                slots.fill(mine, matrix, theirs, self.latest)
+        self._learn(np.array([i for (name, _), i in column.items() if name == watch], np.int64))
 
     def _select(self, snapshot: Snapshot) -> list[str]:
         self._view = snapshot.keys
@@ -101,50 +91,52 @@ class Ring:
         before = {id: i for i, id in enumerate(self.ids)}
         ids = [(snapshot.watch_of[row], snapshot.keys[row] or b"") for row in rows]
         was = np.array([before.get(id, -1) for id in ids], np.int64)
-        self.values, self.trusted = _moved(self.values, was, np.nan), _moved(self.trusted, was, False)
-        self.known = Usual(*(_moved(column, was, np.nan) for column in self.known))
+        self.near.move(was)
+        self.day.move(was)
+        self.known = Usual(*(moved(column, was, np.nan) for column in self.known))
         self.floors = np.array([snapshot.watches[watch].min_deviation for watch, _ in ids])
         self.ids, self.places = ids, [one for row in rows if (one := found[row]) is not None]
         self.names = [named(snapshot.watches[watch]) for watch, _ in ids]
         self._rows = np.array(rows, np.int64)
         return sorted({watch for (watch, _), old in zip(ids, was.tolist(), strict=True) if old < 0})
 
-    def _refresh(self, now: float) -> None:
+    def _refresh(self) -> None:
         """What is usual for the next so many series, whole watches at a time."""
-        if not self.ids:
-            return
         turns = max(1, -(-len(self.ids) // TURN))
         names = sorted({watch for watch, _ in self.ids})
         mine = set(names[self._turn % turns :: turns])
         self._turn += 1
-        self._learn(np.array([i for i, (watch, _) in enumerate(self.ids) if watch in mine], np.int64), now)
+        self._learn(np.array([i for i, (watch, _) in enumerate(self.ids) if watch in mine], np.int64))
 
-    def _learn(self, columns: I64, now: float) -> None:
-        order = np.argsort(self.at)
-        order = order[(self.at[order] < now - WINDOW) & (self.at[order] > now - SLOTS * self.stride)]
-        past = np.where(self.trusted[np.ix_(order, columns)], self.values[np.ix_(order, columns)], np.nan)
+    def _learn(self, columns: I64) -> None:
+        if not len(columns):
+            return
         kinds = [self.places[i].kind for i in columns.tolist()]
         groups = [self.ids[i][0] for i in columns.tolist()]
+        near = self.near.past(columns, self.latest, WINDOW)
+        day = self.day.past(columns, self.latest, WINDOW)
         for kept, fresh in zip(
-            self.known, usual(past.astype(np.float64), kinds, groups, self.floors[columns]), strict=True
+            self.known, usually(near, day, kinds, groups, self.floors[columns]), strict=True
         ):
             kept[columns] = fresh
 
     def window(self, since: float) -> tuple[F64, F64]:
         """Times and values f64[times, n] of what came since, with the newest sample of all."""
-        order = np.argsort(self.at)
-        order = order[(self.at[order] >= since) & (self.at[order] <= self.latest)]
-        at, values = self.at[order], self.values[order].astype(np.float64)
+        at, values = self.near.since(since, self.latest)
         if len(at) and self.latest - at[-1] > 1:
             at, values = np.append(at, self.latest), np.vstack([values, self.now])
         return at, values
 
 
-def _moved(old: np.ndarray, source: I64, empty: object) -> np.ndarray:
-    """The last axis taken from where it was (-1: it was not)."""
-    new = np.full((*old.shape[:-1], len(source)), empty, old.dtype)
-    new[..., source >= 0] = old[..., source[source >= 0]]
-    return new
+def usually(near: F64, day: F64, kinds: Sequence[str], groups: Sequence[str], floors: F64) -> Usual:
+    """What is usual by the last two hours; of what fills up slowly by the last day, where that is known."""
+    out = usual(near, kinds, groups, floors)
+    slow = np.array([kind in STOCKS for kind in kinds]) & (np.isfinite(day).sum(0) >= ENOUGH)
+    if slow.any():
+        by_day = usual(day, kinds, groups, floors)
+        out = Usual(*(np.where(slow, long, short) for long, short in zip(by_day, out, strict=True)))
+        out = out._replace(just=np.where(slow, out.level, out.just))  # slow is not new
+    return out
 
 
 class Recent:
@@ -176,14 +168,18 @@ class Recent:
         watch = snapshot.watches.get(name)
         if watch is None:
             return
-        end = Instant(snapshot.at // ring.stride * ring.stride)
-        start = Instant(end - (SLOTS - 1) * ring.stride)
         try:
-            past = await self._source.range(watch.query, start, end, ring.stride)
+            past = await self._range(ring.near, watch, snapshot.at)
+            day = await self._range(ring.day, watch, snapshot.at) if watch.kind in STOCKS else None
         except PromantisError as error:
             log.warning("the last hours of watch %s are not known to a diagnosis: %s", name, error)
         else:
-            await asyncio.to_thread(ring.fill, name, past)
+            await asyncio.to_thread(ring.fill, name, past, day)
+
+    async def _range(self, slots: Slots, watch: Watch, now: float) -> Matrix:
+        end = now // slots.stride * slots.stride
+        start = end - (slots.count - 1) * slots.stride
+        return await self._source.range(watch.query, Instant(start), Instant(end), slots.stride)
 
     def candidates(self, since: float) -> Candidates:
         """All that may explain an alert, with what came since then."""
@@ -225,45 +221,47 @@ def _aligned(at: F64, times: F64, values: F64) -> F64:
 async def then(
     source: Source, watches: Mapping[str, Watch], at: float, look: float, topology: Map
 ) -> Candidates:
-    """The same as it was at an instant that has passed, asked of Prometheus: two hours before it, a row a minute."""
-    entities, kinds, names, floors = list[str](), list[str](), list[str](), list[float]()
-    ids: list[Id] = []
-    columns: list[F64] = []
+    """The same as it was at an instant that has passed, asked of Prometheus."""
     end = at // MINUTE * MINUTE
-    times: F64 = end - MINUTE * np.arange(SLOTS - 1, -1, -1, dtype=np.float64)
-    ordered = sorted(watches.values(), key=lambda watch: ("quantile" in watch.query, watch.name))
-    for watch in ordered:
-        if not watch.told:
-            continue
-        found = await source.range(watch.query, Instant(times[0]), Instant(end), MINUTE)
-        for key, column in zip(found.keys, found.values.T, strict=True):
-            where = place(watch, dict(msgspec.json.decode(key, type=dict[str, str])))
-            if where is not None and len(column) == len(times):
-                entities.append(where.entity)
-                kinds.append(where.kind)
-                names.append(named(watch))
-                ids.append((watch.name, key))
-                floors.append(watch.min_deviation)
-                columns.append(column)
-    values: F64 = np.stack(columns, 1) if columns else np.empty((SLOTS, 0))
-    during = times >= at - look
-    past = times < at - look
-    groups = [watch for watch, _ in ids]
-    known = usual(values[past], kinds, groups, np.array(floors))
+    near: F64 = end - MINUTE * np.arange(SLOTS - 1, -1, -1, dtype=np.float64)
+    long: F64 = end - QUARTER * np.arange(DAY - 1, -1, -1, dtype=np.float64)
+    told = [watch for watch in watches.values() if watch.told]
+    told.sort(key=lambda watch: ("quantile" in watch.query, watch.name))
+    found: list[tuple[Watch, bytes, Place, F64, F64]] = []
+    for watch in told:
+        past = await source.range(watch.query, Instant(near[0]), Instant(end), MINUTE)
+        days: dict[bytes, F64] = {}
+        if watch.kind in STOCKS:
+            day = await source.range(watch.query, Instant(long[0]), Instant(end), QUARTER)
+            days = dict(zip(day.keys, day.values.T, strict=True))
+        for key, column in zip(past.keys, past.values.T, strict=True):
+            where = place(watch, msgspec.json.decode(key, type=dict[str, str]))
+            if where is not None:
+                found.append((watch, key, where, column, days.get(key, np.full(DAY, np.nan))))
+    empty = np.empty((0, 0))
+    values = np.stack([column for *_, column, _ in found], 1) if found else np.empty((SLOTS, 0))
+    day_values = np.stack([column for *_, column in found], 1) if found else empty
+    kinds = [where.kind for _, _, where, _, _ in found]
+    groups = [watch.name for watch, *_ in found]
+    floors = np.array([watch.min_deviation for watch, *_ in found])
+    known = usually(
+        values[near < at - WINDOW], day_values[long < at - WINDOW] if found else empty, kinds, groups, floors
+    )
+    during = near >= at - look
     return Candidates(
-        entities,
+        [where.entity for _, _, where, _, _ in found],
         kinds,
-        names,
+        [named(watch) for watch, *_ in found],
         known.level,
         known.scale,
         known.usual,
         known.just,
-        times[during],
+        near[during],
         values[during],
         topology.calls,
         topology.outside,
         topology.hosts,
-        ids,
+        [(watch.name, key) for watch, key, *_ in found],
     )
 
 

@@ -9,11 +9,12 @@ import pytest
 
 from sidecar.alerts.diagnose import diagnose
 from sidecar.signals.frame import Matrix
-from sidecar.signals.recent import MINUTE, SLOTS, Recent, Ring, then
+from sidecar.signals.recent import MINUTE, SLOTS, WINDOW, Recent, Ring, then
 from sidecar.signals.snapshot import Snapshot
 from sidecar.signals.topology import CausesConfig, Map, Topology, place
 from sidecar.signals.usual import usual
-from sidecar.types import Instant, Labels, Unavailable
+from sidecar.signals.watches import Watch
+from sidecar.types import Candidates, Instant, Labels, Unavailable
 from tests.unit.made import START, engine, key, vector, watch
 
 SHOPS = [key(job=name, instance=f"{name}-1") for name in ("cart", "pay")]
@@ -189,4 +190,34 @@ def test_a_series_far_calmer_than_its_peers_is_given_some_of_their_restlessness(
 
 
 def test_slots_hold_two_hours_and_a_window() -> None:
-    assert SLOTS * MINUTE >= 7200 + 600
+    assert SLOTS * MINUTE >= 7200 + WINDOW
+
+
+class Leaking(Peer):
+    """A pool that has been filling up for three hours, as slowly as that."""
+
+    async def range(self, query: str, start: Instant, end: Instant, step: float) -> Matrix:
+        at = start + np.arange(round((end - start) / step) + 1) * step
+        rng = np.random.default_rng(int(start))
+        values = 0.45 + 0.02 * rng.standard_normal(len(at))
+        values += np.clip(0.45 * (at - (START - 3 * 3600)) / (3 * 3600), 0, None)
+        return Matrix(SHOPS[:1], at, values[:, None])
+
+
+async def test_a_slow_leak_is_held_against_its_last_day() -> None:
+    pool = watch("pool", "pool", 60.0, kind="saturation")
+    for found in (
+        await then(Leaking(), {"pool": pool}, START, 240.0, Map()),
+        await _lately(Leaking(), pool),
+    ):
+        assert found.level == pytest.approx([0.45], abs=0.04)
+        assert diagnose(found).causes[0].reasons[0].times > 2
+
+
+async def _lately(peer: Peer, pool: Watch) -> Candidates:
+    recent, made = Recent(peer, Map), engine(pool)
+    run = asyncio.create_task(recent.run())
+    recent.ticked(made.tick(START, {"pool": vector({SHOPS[0]: 0.9})}, 10))
+    await asyncio.sleep(0.2)
+    run.cancel()
+    return recent.candidates(START - 240)

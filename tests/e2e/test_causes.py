@@ -1,0 +1,134 @@
+"""An incident from the first minute to its explanation, on the real peers: a pool runs out, latency and errors follow.
+
+Usual are 280 ms on average, 0.1 % errors, 45 % of the pool, 60 % of a core and 1,850 requests a minute. In the incident
+it is 450 ms, 0.8 %, 85 % and rising, 62 %, and 2,100: memory and processor are as ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import time
+from typing import Any
+
+import aiohttp
+import msgspec
+import pytest
+
+from sidecar.demo import past
+from sidecar.demo.model import Kind, Shop
+from sidecar.demo.peers import Peer, Stack, free_port
+from tests.e2e.alerting import until
+
+pytestmark = pytest.mark.e2e
+
+SHOP = Kind(
+    rate=30.8,
+    swing=0.03,
+    holds=0.292,
+    latency=(0.235, 0.1, 0.112),
+    spread=0.65,
+    errors=(0.001, 0.8, 0.14),
+    cpu=(0.0047, 0.455),
+    memory=(6.9e8, 1.2e6),
+)
+LEAK, SURGE, LASTS = 0.0093, 0.135, 720.0
+"""Connections a second, more requests, and for how many seconds before Promantis starts."""
+MEAN = "rate(http_request_duration_seconds_sum[1m]) / rate(http_request_duration_seconds_count[1m])"
+POOL = "db_pool_connections_in_use / db_pool_connections_max"
+
+RULES = f"""\
+groups:
+- name: shop
+  rules:
+  - {{alert: HighLatency, expr: "{MEAN} > 0.38", for: 4s, labels: {{severity: page}}}}
+  - {{alert: SlowestRequests, expr: "histogram_quantile(0.95, rate(http_request_duration_seconds_bucket[1m])) > 30"}}
+  - alert: HighErrorRate
+    expr: >-
+      sum by (job, instance) (rate(http_requests_total{{code="500"}}[1m]))
+      / sum by (job, instance) (rate(http_requests_total[1m])) > 0.5
+  - {{alert: PoolExhaustion, expr: "{POOL} > 0.99", for: 10m}}
+"""
+
+PROMETHEUS = """\
+global: {{scrape_interval: 5s, evaluation_interval: 2s}}
+scrape_configs:
+- {{job_name: shop, static_configs: [{{targets: ["{shop}"], labels: {{instance: shop-1}}}}]}}
+alerting:
+  alertmanagers: [{{static_configs: [{{targets: ["{alertmanager}", "{promantis}"]}}]}}]
+"""
+
+
+def incident(shop: Shop, at: float, begins: float) -> Shop:
+    """The story of the past: a leak and a little more traffic."""
+    if at < begins or shop.leak_per_second:
+        return shop
+    return msgspec.structs.replace(shop, leak_per_second=LEAK, surge=SURGE)
+
+
+async def found(alertmanager: Peer, session: aiohttp.ClientSession) -> dict[str, str] | None:
+    """Annotations of the alert, once it says why."""
+    async with session.get(f"{alertmanager.url}/api/v2/alerts") as answer:
+        alerts: list[dict[str, Any]] = await answer.json()
+    words = [one["annotations"] for one in alerts if one["labels"]["alertname"] == "HighLatency"]
+    return words[0] if words and "promantis_next_steps" in words[0] else None
+
+
+@pytest.mark.timeout(150)
+async def test_a_pool_that_runs_out_is_named_as_the_cause(stack: Stack) -> None:
+    data, state, now = stack.folder / "tsdb", stack.folder / "shop.json", time.time()
+    shop_now = await asyncio.to_thread(
+        past.write,
+        data,
+        stack.binaries.promtool,
+        now,
+        SHOP,
+        lambda shop, at: incident(shop, at, now - LASTS),
+    )
+    state.write_bytes(msgspec.json.encode(shop_now))
+    ports = {name: free_port() for name in ("shop", "alertmanager", "prometheus", "promantis")}
+    words = {name: f"127.0.0.1:{port}" for name, port in ports.items()}
+    command = (sys.executable, "-m", "sidecar.demo.shop", "--listen={listen}", f"--state={state}")
+    await stack.program("shop", *command, port=ports["shop"])
+    alertmanager = await stack.alertmanager(port=ports["alertmanager"])
+    await stack.prometheus(
+        PROMETHEUS.format_map(words),
+        RULES,
+        "--rules.alert.resend-delay=4s",
+        data=data,
+        port=ports["prometheus"],
+    )
+    promantis = await stack.promantis(
+        f'interval: 5s\nprometheus: {{url: "http://{words["prometheus"]}", max_queries_per_second: 50}}\n'
+        f'alertmanagers: [{{url: "http://{words["alertmanager"]}"}}]\n'
+        "alerts: {max_bytes: 600}\n",
+        port=ports["promantis"],
+        within=60.0,
+    )
+    async with aiohttp.ClientSession() as session:
+        said = await until(lambda: found(alertmanager, session), 60)
+        assert said["promantis_causes"].startswith("shop runs out of pooled connections")
+        assert f"{POOL} 8" in said["promantis_causes"] or f"{POOL} 9" in said["promantis_causes"]
+        assert "usually 45 %" in said["promantis_causes"]
+        follows = said["promantis_causes"].partition(POOL)[2]
+        assert "latency" in follows
+        assert "errors" in follows
+        assert "follow" in follows
+        assert "used up" in said["promantis_outlook"]
+        assert said["promantis_next_steps"].startswith("Now: enlarge the pool of shop")
+        assert "Later: timeouts" in said["promantis_next_steps"]
+        async with session.get(f"{promantis.url}/api/v1/explain", params={"match": '{job="shop"}'}) as answer:
+            explained = await answer.json()
+        assert explained["pattern"] == "pool exhaustion"
+        assert {cause["entity"] for cause in explained["causes"]} <= {"shop", "requests to shop"}
+        page = said["promantis_url"]
+        async with session.get(page) as answer:
+            assert "pool exhaustion" in await answer.text()
+    command = [sys.executable, "-m", "sidecar", "explain", '{job="shop"}', "--url", promantis.url]
+    for at, pattern in ((now, "runs out of pooled connections"), (now - 7200, "No cause found")):
+        done = await asyncio.to_thread(
+            subprocess.run, [*command, "--at", f"{at:.0f}"], capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        assert pattern in " ".join(done.stdout.split())
