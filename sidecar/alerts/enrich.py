@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from sidecar.alerts import narrate
-from sidecar.alerts.explain import Explanation
+from sidecar.alerts.explain import Explanation, Steps
 from sidecar.alerts.identity import fingerprint
 from sidecar.alerts.relay import AlertsConfig
 from sidecar.alerts.times import ends, resolved
@@ -74,7 +74,7 @@ class Enricher:
         if name == "remedy":
             return shorten(self._preview(alert), self._max_bytes)
         if name in EXPLAINED and said is not None:
-            text = _explained(name, said)
+            text = steps(said.next_steps, self._max_bytes) if name == "next_steps" else _explained(name, said)
             if text or name != "outlook":
                 return shorten(text, self._max_bytes)
         if finding is None or name in EXPLAINED[:-1]:
@@ -86,8 +86,6 @@ def _explained(name: str, said: Explanation) -> str:
     match name:
         case "causes":
             return said.summary
-        case "next_steps":
-            return " ".join(f"{when}: {'; '.join(what)}." for when, what in said.next_steps.by_time() if what)
         case "changes":
             return "; ".join(said.changes)
         case "incident":
@@ -121,6 +119,23 @@ def _known(value: float) -> str:
 
 def _iso(at: Instant) -> str:
     return datetime.fromtimestamp(at // 60 * 60, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def steps(of: Steps, max_bytes: int) -> str:
+    """What to do now and later, with fewer of each where there is no room for all.
+
+    >>> few = Steps(("stop", "look"), ("test", "count"))
+    >>> steps(few, 99), steps(few, 30)
+    ('Now: stop; look. Later: test; count.', 'Now: stop; look. Later: test.')
+    """
+    now, later = list(of.now), list(of.later)
+    while True:
+        parts = ("Now", now), ("Later", later)
+        text = " ".join(f"{when}: {'; '.join(what)}." for when, what in parts if what)
+        longer = later if len(later) >= len(now) else now
+        if len(text.encode()) <= max_bytes or len(longer) <= 1:
+            return text
+        longer.pop()
 
 
 def shorten(text: str, max_bytes: int) -> str:

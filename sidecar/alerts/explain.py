@@ -77,10 +77,6 @@ class Steps(msgspec.Struct, frozen=True):
     now: tuple[str, ...] = ()
     later: tuple[str, ...] = ()
 
-    def by_time(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
-        """What to do now, and what keeps it from coming back."""
-        return ("Now", self.now), ("Later", self.later)
-
 
 class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that is said of an alert or a service, the parts of `/api/v1/explain`."""

@@ -101,8 +101,7 @@ async def test_a_pool_that_runs_out_is_named_as_the_cause(stack: Stack) -> None:
     )
     promantis = await stack.promantis(
         f'interval: 5s\nprometheus: {{url: "http://{words["prometheus"]}", max_queries_per_second: 50}}\n'
-        f'alertmanagers: [{{url: "http://{words["alertmanager"]}"}}]\n'
-        "alerts: {max_bytes: 600}\n",
+        f'alertmanagers: [{{url: "http://{words["alertmanager"]}"}}]\n',
         port=ports["promantis"],
         within=60.0,
     )
