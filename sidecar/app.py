@@ -18,12 +18,11 @@ from sidecar.adapters.journal import SqliteJournal
 from sidecar.adapters.prometheus import Prometheus
 from sidecar.adapters.state import StateFiles
 from sidecar.adapters.targets import KillSwitch, Targets
-from sidecar.alerts import explain
-from sidecar.alerts.diagnose import diagnose
 from sidecar.alerts.enrich import Enricher
-from sidecar.alerts.explain import Changed, Explainer, Explanation
+from sidecar.alerts.explain import Explanation
 from sidecar.alerts.knowledge import Pattern
 from sidecar.alerts.relay import Relay
+from sidecar.causes import Causes
 from sidecar.config import Config, calendar, knowledge, presets
 from sidecar.remedy.case import Draft
 from sidecar.remedy.policy import Policies
@@ -36,14 +35,12 @@ from sidecar.signals.groups import Joint
 from sidecar.signals.outside import Outside
 from sidecar.signals.presets import chosen
 from sidecar.signals.promql import ITS_OWN
-from sidecar.signals.recent import Recent, then
 from sidecar.signals.snapshot import Known, Snapshot
-from sidecar.signals.topology import Topology, whose
 from sidecar.signals.trainer import Trainer
 from sidecar.signals.watcher import Watcher
 from sidecar.signals.watches import Plan, Skipped, from_config, from_rules, plan
 from sidecar.telemetry import Telemetry
-from sidecar.types import Alert, ConfigError, Finding, Instant, JsonObject, Labels, PromantisError, Rejected
+from sidecar.types import Alert, ConfigError, Instant, JsonObject, PromantisError, Rejected
 from sidecar.web import alerts as web_alerts
 from sidecar.web import auth, cases, pages, server
 from sidecar.web import explain as web_explain
@@ -59,8 +56,6 @@ FIXED = ("prometheus", "alertmanagers", "learning", "storage", "web")
 """Sections that are read at start only."""
 SOURCES = ("rule", "preset", "config")
 """Where a watch comes from."""
-INCIDENT = "incident.ended"
-MATCHED = 1000  # series among which the oddest is taken
 NEAR = 10  # series shown beside an alert
 
 
@@ -100,9 +95,6 @@ class App:
             self.prometheus, StateFiles(storage / "state"), self.known, config.learning, self.telemetry, clock
         )
         self.trainer = Trainer(self.known, float(config.learning.retrain), self.telemetry, clock, self._note)
-        self.topology = Topology(self.prometheus)
-        self.recent = Recent(self.prometheus, lambda: self.topology.map)
-        self.explainer = Explainer(self.recent, self.known, self._whose)
         self.watcher.follower = self._ticked
         self.relay = Relay(config.alerts, self.alertmanagers, self._enrich, self.telemetry)
         self.journal = SqliteJournal(storage / "journal.db")
@@ -117,6 +109,7 @@ class App:
             telemetry=self.telemetry,
             clock=clock,
         )
+        self.causes = Causes(self.prometheus, self.known, self.watcher, self._note, self.runner.cases, clock)
         self.feedback = Feedback(self.watcher, self.known, self._record, self.telemetry)
         self.outside = Outside(
             self.prometheus,
@@ -143,8 +136,7 @@ class App:
             facts = await self.journal.facts()
             said = (fact for fact in facts if fact.kind == "feedback")
             self.feedback.restore((fact.at, fact.who, fact.data) for fact in said)
-            ended = (fact.data for fact in facts if fact.kind == INCIDENT)
-            self.explainer.before = explain.recalled(ended)[-explain.KEPT :]
+            self.causes.restore(facts)
             del facts
             config = self.config
             doors = auth.load(config.web.tokens_file, config.storage.path, config.web.listen)
@@ -158,11 +150,10 @@ class App:
                     self.alertmanagers.run(lambda: self.relay.adopt(self.alertmanagers)),
                     self.watcher.run(),
                     self.trainer.run(),
-                    self.recent.run(),
+                    self.causes.run(self.relay),
                     self.outside.run(),
                     self.runner.run(),
                     self._keep_following(),
-                    self._keep_ending(),
                 )
                 tasks = [group.create_task(one) for one in work]
                 relay = group.create_task(self.relay.run())
@@ -201,19 +192,18 @@ class App:
     def _adopt(self, config: Config, events: tuple[Planned, ...], patterns: tuple[Pattern, ...]) -> None:
         """Swap what a reload may change."""
         self.outside.adopt(events, config.changes)
-        self.topology.adopt(config.causes)
-        self.explainer.patterns, self.explainer.look = patterns, float(config.causes.look)
+        self.causes.adopt(config.causes, float(config.interval), patterns)
         if config.exposition != self.config.exposition:  # a new one forgets what is to stay shown for an hour
             self._exposition = Exposition(config.exposition)
         url = config.alerts.external_url or self._url
-        self._enricher = Enricher(self.known, self.runner.preview, config.alerts, url, self.explainer)
+        self._enricher = Enricher(self.known, self.runner.preview, config.alerts, url, self.causes.explainer)
         self.config = config
         self.telemetry.reload_successful.set(1)
         self.telemetry.reload_timestamp.set(clock())
 
     def _ticked(self, snapshot: Snapshot) -> None:
         self.trainer.ticked(snapshot)
-        self.recent.ticked(snapshot)
+        self.causes.recent.ticked(snapshot)
 
     async def _note(self, kind: str, data: JsonObject) -> None:
         """A fact of no case."""
@@ -244,7 +234,7 @@ class App:
             return None
         now = clock()
         words = {**received.alert.annotations, **self._enrich(received.alert, now)}
-        explained = self.explainer(received.alert, now)  # the same diagnosis, not a second one
+        explained = self.causes.explainer(received.alert, now)  # the same diagnosis, not a second one
         near = self.known.near(received.alert.labels, NEAR)
         said = [listed(one) for one in self.feedback.opinions.of_alert(fingerprint)]
         alert = msgspec.structs.replace(received.alert, annotations=words)
@@ -258,50 +248,18 @@ class App:
         if received is None:
             return None
         if at is None:
-            return await asyncio.to_thread(self.explainer, received.alert, clock())
-        near = self.known.near(received.alert.labels, 1)
-        about = self._whose(received.alert.labels, near[0] if near else None)
-        return await self._explained_then(about, at) if about else None
+            return await asyncio.to_thread(self.causes.explainer, received.alert, clock())
+        return await self.causes.of_alert(received.alert.labels, at)
 
     async def explained_series(
         self, wanted: Callable[[Mapping[str, str]], bool], at: Instant | None
     ) -> Explanation | None:
-        """What is wrong with the service of the series that are wanted, the oddest of them first."""
-        found = await asyncio.to_thread(self.known.matching, wanted, MATCHED)
-        found.sort(key=lambda one: -one.score if one.score == one.score else 0.0)
-        about = next((about for one in found if (about := self._whose((), one))), None)
-        if about is None:
-            return None
-        if at is None:
-            return await asyncio.to_thread(self.explainer.of, *about, clock())
-        return await self._explained_then(about, at)
-
-    async def _explained_then(self, about: tuple[str, str], at: Instant) -> Explanation:
-        look = float(self.config.causes.look)
-        c = await then(self.prometheus, self.watcher.watches, at, look, self.topology.map)
-        found = await asyncio.to_thread(diagnose, c, about, explain.LEAST)
-        return explain.explain(c, about, at, found, patterns=self.explainer.patterns, what=about[0])
-
-    def _whose(self, labels: Labels, of: Finding | None) -> tuple[str, str] | None:
-        return whose(self.watcher.watches, labels, of.watch if of else None, of.labels if of else ())
+        """What is wrong with the service of these series."""
+        return await self.causes.of_series(wanted, at)
 
     async def _deployed(self, changes: Sequence[Change], at: Instant) -> None:
-        """Note what was deployed, for an hour."""
-        kept = [one for one in self.explainer.changed if at - one.at <= explain.RECENT]
-        kept += [Changed(workload.name, at) for change in changes for workload in change.workloads]
-        self.explainer.changed = kept
+        await self.causes.deployed(changes, at)
         await self.watcher.deployed(changes, at)
-
-    async def _keep_ending(self) -> None:
-        """Journal the incidents that are over, with how they ended."""
-        while True:
-            await asyncio.sleep(FOLLOW)
-            for incident in self.explainer.over(clock()):
-                cases = [case for case in self.runner.cases() if case.fingerprint in incident.fingerprints]
-                done = [f"{case.policy} {case.stage}" for case in cases if case.acted_at is not None]
-                data = self.explainer.remember(incident, ", ".join(done) or "nothing was done by Promantis")
-                with contextlib.suppress(PromantisError):
-                    await self._note(INCIDENT, data)
 
     # ------------------------------------------------------------------ feedback
 
@@ -344,7 +302,6 @@ class App:
                     await self._follow.wait()
 
     async def _look(self) -> None:
-        await self.topology.look(clock())
         found = await planned(self.prometheus, self.config)
         before = {(one.alertname, one.reason) for one in self._skipped}
         for one in found.skipped:

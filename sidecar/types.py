@@ -202,6 +202,10 @@ class Candidates(msgspec.Struct, frozen=True):
     """A service and a machine that it runs on."""
     ids: Sequence[tuple[str, bytes]] = ()
     """Watch and key of each series."""
+    before_at: F64 = msgspec.field(default_factory=lambda: np.empty(0))
+    """Unix seconds of what came before the window,"""
+    before: F64 = msgspec.field(default_factory=lambda: np.empty((0, 0)))
+    """and its values f64[times, n]: since when something has been out."""
 
 
 # --------------------------------------------------------------------------- alerts

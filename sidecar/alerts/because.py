@@ -50,14 +50,14 @@ def _said(reason: Reason, cause: Cause, c: Candidates, ev: Evidence, now: Instan
         bad, of = reason.edges
         return f"on {bad} of {of} calls the client waits longer than the server works: network"
     if kind == "fanout":
-        return f"makes fewer calls per request than usual{_since(ev, row, now)}"
+        return f"makes fewer calls per request than usual{_since(c, ev, row, now)}"
     value = latest(c, row)
     if kind == "traffic":
         share = value / c.level[row] - 1 if c.level[row] > 0 else math.inf
         more = f" ({share:+.0%})" if math.isfinite(share) else ""
-        return f"{amount(kind, value)} requests/s, usually {amount(kind, c.level[row])}{more}{_since(ev, row, now)}"
+        return f"{amount(kind, value)} requests/s, usually {amount(kind, c.level[row])}{more}{_since(c, ev, row, now)}"
     name = c.names[row] if kind in RESOURCES or kind == "other" else kind
-    text = f"{name} {amount(kind, value)}, usually {amount(kind, c.level[row])}{_since(ev, row, now)}"
+    text = f"{name} {amount(kind, value)}, usually {amount(kind, c.level[row])}{_since(c, ev, row, now)}"
     if kind in FLOWS and reason.own < 0.95:
         text += f", {reason.own:.0%} of it its own"
     if kind in FLOWS and reason.part >= 0.5 and not cause.entity.startswith(LOAD):
@@ -78,9 +78,26 @@ def _consequences(cause: Cause, c: Candidates, ev: Evidence) -> list[str]:
     ]
 
 
-def _since(ev: Evidence, row: int, now: Instant) -> str:
-    at = float(ev.since[row]) if row >= 0 else math.nan
+def _since(c: Candidates, ev: Evidence, row: int, now: Instant) -> str:
+    at = onset(c, ev, row) if row >= 0 else math.nan
     return "" if math.isnan(at) else f" since {clock(Instant(at), now)}"
+
+
+def onset(c: Candidates, ev: Evidence, row: int) -> float:
+    """When a series went beyond its usual: looked for before the window too, where it was out all through it."""
+    at = float(ev.since[row])
+    there = np.isfinite(c.values[:, row])
+    if math.isnan(at) or not len(c.before_at) or at > c.at[there.argmax()]:
+        return at
+    way = 1.0 if ev.up[row] else -1.0
+    out = way * (c.before[:, row] - c.level[row]) > ev.least[row]
+    for i in range(len(out) - 1, -1, -1):
+        if np.isnan(c.before[i, row]):
+            continue
+        if not out[i]:
+            break
+        at = float(c.before_at[i])
+    return at
 
 
 def latest(c: Candidates, row: int) -> float:

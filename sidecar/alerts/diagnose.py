@@ -27,10 +27,8 @@ ACCOUNT = 1.5  # worth of accounting for the whole alert
 DEPTH = 0.25  # power of that share: a quantile's excess does not add up as a mean's does
 SAME = 0.5  # of another's excess per second: it may be the same
 TEMPERATURE = 0.6  # of the softmax over scores
-NONE, NONE_PER_DOUBLING = (
-    2.0,
-    0.5,
-)  # score of "no cause found" among ten services, and for each doubling of them
+NONE, NONE_PER_DOUBLING = 2.0, 0.5
+"""Score of "no cause found" among ten services, and for each doubling of them."""
 LIKELY = ((0.9, "very likely"), (0.5, "likely"), (0.0, "possible"))
 LOAD = "requests to "
 
@@ -78,6 +76,17 @@ class Diagnosis(NamedTuple):
     def found(self) -> bool:
         """Whether some cause is likelier than none."""
         return bool(self.causes) and self.causes[0].probability > self.none
+
+
+def by_chance(found: Diagnosis) -> float:
+    """What the best of ten services would have scored, where nothing is wrong with any."""
+    best = found.causes[0].score if found.causes else 0.0
+    return best - _more(found.among)
+
+
+def _more(among: int) -> float:
+    """What more candidates add to the best score of chance."""
+    return NONE_PER_DOUBLING * max(0.0, float(np.log2(max(among, 1) / 10)))
 
 
 def diagnose(
@@ -295,9 +304,7 @@ class _Case:
                 scores[LOAD + s] = self.out(s, "traffic")
                 why[LOAD + s] = (Reason("traffic", scores[LOAD + s], row, self._times(row)),)
         among = len(self.services if near is None else near)
-        none += NONE_PER_DOUBLING * max(
-            0.0, float(np.log2(max(among, 1) / 10))
-        )  # more candidates, more chance
+        none += _more(among)
         order = sorted((s for s in scores if scores[s] > 0), key=lambda s: (-scores[s], s))
         chances = np.array([scores[s] for s in order] + [none])
         chances = np.exp((chances - chances.max()) / TEMPERATURE)

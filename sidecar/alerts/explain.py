@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from threading import Lock
 from typing import NamedTuple, Protocol
 
 import msgspec
+import numpy as np
 
 from sidecar.alerts import because, narrate
-from sidecar.alerts.diagnose import LOAD, NONE, RESOURCES, Diagnosis, diagnose
+from sidecar.alerts.diagnose import LOAD, NONE, RESOURCES, Diagnosis, by_chance, diagnose
 from sidecar.alerts.evidence import evidence
 from sidecar.alerts.incidents import Incident, Incidents
 from sidecar.alerts.knowledge import Pattern, Seen, filled, recognised
@@ -24,6 +27,10 @@ RECENT = 3600.0
 """Seconds for which a deployment may be what changed."""
 AT_ONCE = 40
 """Diagnoses in `FRESH` seconds; beyond it the one for no alert in particular has to do."""
+QUIET, RARE = 144, 0.97
+"""Diagnoses of nothing that tell what chance scores here, and the share of them that must blame nobody."""
+NONES = (1.25, 6.0)
+"""Bounds of that."""
 ALIKE, KEPT = 3, 500
 """Earlier incidents that are told of, and that are kept."""
 Whose = tuple[str, str]
@@ -183,6 +190,10 @@ class Explainer:
         """Score that chance gives the best of ten services here; None: what it was in the study."""
         self.changed: list[Changed] = []
         self.before: list[Before] = []
+        self.again_after = 30.0
+        """Seconds after an alert was first explained until it is worth a second look: two scrapes."""
+        self._first: dict[Labels, Instant] = {}
+        self._chances: deque[float] = deque(maxlen=7 * QUIET)
         self._kept: tuple[float, float, Candidates] | None = None
         self._done: dict[Whose | None, tuple[Diagnosis, Explanation]] = {}
         self._neighbours: dict[str, set[str]] = {}
@@ -196,6 +207,7 @@ class Explainer:
         if end is not None and end <= now:
             with self._lock:
                 self.incidents.resolved(alert.labels, now)
+                self._first.pop(alert.labels, None)
             return None
         target = self._whose(alert.labels, finding)
         if target is None:
@@ -205,6 +217,7 @@ class Explainer:
             diagnosis, said = self._explained(target, now, max(self.look, hold + 60.0))
             blamed = diagnosis.causes[0].entity.removeprefix(LOAD) if diagnosis.found else ""
             incident = self.incidents.join(alert, now, (target[0], blamed), self._neighbours)
+            self._first.setdefault(alert.labels, now)
             if diagnosis.found:
                 incident.pattern, incident.cause = said.pattern or incident.pattern, blamed
         alike = self.alike(incident.alertname, said.pattern, incident.id)
@@ -217,10 +230,31 @@ class Explainer:
             _, said = self._explained((entity, kind), now, self.look)
         return msgspec.structs.replace(said, similar=self.alike("", said.pattern))
 
+    def again(self, now: Instant) -> list[Labels]:
+        """Alerts of which more is known now than when they were first explained; each is told once."""
+        with self._lock:
+            due = [one for one, at in self._first.items() if 0 <= self.again_after <= now - at < math.inf]
+            self._first.update(dict.fromkeys(due, Instant(math.inf)))
+        return due
+
+    def rehearse(self, now: Instant) -> bool:
+        """Diagnose while nothing fires: what is found is chance, which scores that much. Whether it was quiet."""
+        with self._lock:
+            if self.incidents:
+                return False
+        found = diagnose(self._evidences.candidates(now - self.look), None, LEAST)
+        self._chances.append(by_chance(found))
+        if len(self._chances) >= QUIET:
+            self.none = min(max(float(np.quantile(self._chances, RARE)), NONES[0]), NONES[1])
+        return True
+
     def over(self, now: Instant) -> list[Incident]:
         """Incidents that have ended since this was asked last; to be told with `remember`."""
         with self._lock:
-            return self.incidents.ended(now)
+            ended = self.incidents.ended(now)
+            gone = {labels for one in ended for labels in one.alerts}
+            self._first = {labels: at for labels, at in self._first.items() if labels not in gone}
+            return ended
 
     def remember(self, incident: Incident, words: str) -> JsonObject:
         """Keep one that ended for later, and the fact of it."""

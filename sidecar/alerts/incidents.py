@@ -38,6 +38,9 @@ class Incidents:
         self._open: dict[str, Incident] = {}
         self._of: dict[Labels, str] = {}
 
+    def __bool__(self) -> bool:
+        return bool(self._open)
+
     def of(self, labels: Labels) -> Incident | None:
         """The incident that an alert belongs to."""
         return self._open.get(self._of.get(labels, ""))

@@ -27,10 +27,11 @@ from sidecar.types import F64, I64, Candidates, Instant, PromantisError
 log = logging.getLogger(__name__)
 
 MINUTE, QUARTER = 60.0, 900.0
-SLOTS = 136  # rows: two hours that teach, and a window before them
+SLOTS = 152  # rows: two hours that teach, and the longest window before them
 DAY = 96  # rows of a day
 ENOUGH = 24  # of them, without which the last two hours must do
-WINDOW = 600.0  # seconds before now that teach nothing: they may be bad
+WINDOW, LONGEST = 600.0, 1800.0
+"""Seconds before now that teach nothing, they may be bad; more where a rule waits for longer, up to the second."""
 TURN = 2000  # series whose usual is worked out at once
 MOST = 20_000  # series of one engine that are kept: 22 MB
 SHORT = 60  # characters of a query that fit into a sentence
@@ -56,6 +57,7 @@ class Ring:
         self._rows: I64 = np.empty(0, np.int64)
         self._view: object = None
         self._turn = 0
+        self._window = WINDOW
 
     def follow(self, snapshot: Snapshot) -> list[str]:
         """Take a snapshot; the watches whose series are new here."""
@@ -95,6 +97,8 @@ class Ring:
         self.day.move(was)
         self.known = Usual(*(moved(column, was, np.nan) for column in self.known))
         self.floors = np.array([snapshot.watches[watch].min_deviation for watch, _ in ids])
+        holds = [limit.hold for watch in snapshot.watches.values() for limit in watch.limits]
+        self._window = min(max(WINDOW, max(holds, default=0.0) + 2 * MINUTE), LONGEST)
         self.ids, self.places = ids, [one for row in rows if (one := found[row]) is not None]
         self.names = [named(snapshot.watches[watch]) for watch, _ in ids]
         self._rows = np.array(rows, np.int64)
@@ -113,16 +117,16 @@ class Ring:
             return
         kinds = [self.places[i].kind for i in columns.tolist()]
         groups = [self.ids[i][0] for i in columns.tolist()]
-        near = self.near.past(columns, self.latest, WINDOW)
-        day = self.day.past(columns, self.latest, WINDOW)
+        near = self.near.past(columns, self.latest, self._window)
+        day = self.day.past(columns, self.latest, self._window)
         for kept, fresh in zip(
             self.known, usually(near, day, kinds, groups, self.floors[columns]), strict=True
         ):
             kept[columns] = fresh
 
     def window(self, since: float) -> tuple[F64, F64]:
-        """Times and values f64[times, n] of what came since, with the newest sample of all."""
-        at, values = self.near.since(since, self.latest)
+        """Times and values f64[times, n] of what came since (at least two samples), with the newest one of all."""
+        at, values = self.near.since(min(since, self.latest - 2 * self.near.stride - MINUTE), self.latest)
         if len(at) and self.latest - at[-1] > 1:
             at, values = np.append(at, self.latest), np.vstack([values, self.now])
         return at, values
@@ -184,9 +188,11 @@ class Recent:
     def candidates(self, since: float) -> Candidates:
         """All that may explain an alert, with what came since then."""
         topology = self._topology()
-        parts = [(ring, *ring.window(since)) for ring in list(self.rings.values())]
-        at = np.unique(np.concatenate([times for _, times, _ in parts])) if parts else np.empty(0)
-        values = [_aligned(at, times, found) for _, times, found in parts]
+        rings = list(self.rings.values())
+        parts = [(ring, *ring.window(since)) for ring in rings]
+        at, values = _joined([found for _, *found in parts])
+        begin = float(at[0]) if len(at) else since
+        before_at, before = _joined([ring.near.since(-np.inf, begin - 1) for ring in rings])
         known = [
             np.concatenate([column, *more])
             for column, *more in _by_column([ring.known for ring, _, _ in parts])
@@ -200,11 +206,13 @@ class Recent:
             known[2],
             known[3],
             at,
-            np.hstack([np.empty((len(at), 0)), *values]),
+            values,
             topology.calls,
             topology.outside,
             topology.hosts,
             [id for ring, _, _ in parts for id in ring.ids],
+            before_at,
+            before,
         )
 
 
@@ -212,10 +220,15 @@ def _by_column(known: Sequence[Usual]) -> list[list[F64]]:
     return [[np.empty(0), *(getattr(one, name) for one in known)] for name in Usual._fields]
 
 
-def _aligned(at: F64, times: F64, values: F64) -> F64:
-    out = np.full((len(at), values.shape[1]), np.nan)
-    out[np.searchsorted(at, times)] = values
-    return out
+def _joined(parts: Sequence[Sequence[F64]]) -> tuple[F64, F64]:
+    """Columns with times of their own, side by side on all those times."""
+    at = np.unique(np.concatenate([np.empty(0), *(times for times, _ in parts)]))
+    out = [np.empty((len(at), 0))]
+    for times, values in parts:
+        column = np.full((len(at), values.shape[1]), np.nan)
+        column[np.searchsorted(at, times)] = values
+        out.append(column)
+    return at, np.hstack(out)
 
 
 async def then(
@@ -262,6 +275,8 @@ async def then(
         topology.outside,
         topology.hosts,
         [(watch.name, key) for watch, key, *_ in found],
+        near[~during],
+        values[~during],
     )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from sidecar.alerts.enrich import Enricher
-from sidecar.alerts.explain import Before, Changed, Explainer, Explanation, recalled
+from sidecar.alerts.explain import QUIET, Before, Changed, Explainer, Explanation, recalled
 from sidecar.alerts.incidents import TOGETHER
 from sidecar.alerts.narrate import ANNOTATIONS
 from sidecar.alerts.relay import AlertsConfig
@@ -61,7 +61,7 @@ def explainer(world: World) -> Explainer:
     return made
 
 
-def alert(service: str = "front", name: str = "HighLatency", ends: str = "1970-01-01T04:00:00Z") -> Alert:
+def alert(service: str = "front", name: str = "HighLatency", ends: str = "1970-01-03T00:00:00Z") -> Alert:
     return Alert(labels_of({"alertname": name, "service": service}), {}, "1970-01-01T02:03:00Z", ends)
 
 
@@ -127,6 +127,22 @@ def test_a_deployment_is_named_and_changes_the_advice() -> None:
     assert found.changes == ("bank was deployed at 01:54 UTC (10 min ago)",)
 
 
+def test_the_onset_is_told_though_it_lies_before_the_window() -> None:
+    world = World(candidates(FULL, more=POOL))
+    n = len(world.c.entities)
+    pool = world.c.kinds.index("saturation")
+    before = np.tile(world.c.level, (30, 1))
+    before[20:, pool] = 0.9
+    values = world.c.values.copy()
+    values[:, pool] = 0.95
+    at = world.c.at[0] - 60.0 * np.arange(30, 0, -1)
+    world.c = msgspec.structs.replace(world.c, values=values, before=before, before_at=at)
+    found = explainer(world)(alert(), NOW)
+    assert found is not None
+    assert n == before.shape[1]
+    assert "usually 45 % since 01:50 UTC" in found.summary
+
+
 # --------------------------------------------------------------------------- incidents
 
 
@@ -178,6 +194,33 @@ def test_a_thousand_alerts_at_once_are_explained_within_ten_seconds() -> None:
         words = enricher(alert(f"s{i % 500:03}", f"A{i}"), NOW)
         assert words["promantis_incident"]
     assert time.monotonic() - began < 10
+
+
+def test_an_alert_is_looked_at_again_once_after_two_scrapes() -> None:
+    made = explainer(World(candidates(SLOW_BANK)))
+    made(alert(), NOW)
+    assert made.again(Instant(NOW + 29)) == []
+    assert made.again(Instant(NOW + 30)) == [alert().labels]
+    made(alert(), Instant(NOW + 31))
+    assert made.again(Instant(NOW + 90)) == []
+    made(alert(ends="1970-01-01T02:03:59Z"), Instant(NOW + 91))
+    made(alert(), Instant(NOW + 120))
+    assert made.again(Instant(NOW + 150)) == [alert().labels]  # another episode
+
+
+def test_what_chance_scores_here_is_learned_while_nothing_fires() -> None:
+    world = World(candidates({("cart", "cpu"): 0.4}))  # always odd, and nobody is alerted
+    made = explainer(world)
+    for i in range(QUIET):
+        assert made.none is None
+        assert made.rehearse(Instant(NOW + 600 * i))
+    assert made.none is not None
+    assert made.none > 2.5
+    later = Instant(NOW + 600 * QUIET)
+    found = made(alert("cart"), later)
+    assert found is not None
+    assert found.summary.startswith("No cause found")
+    assert not made.rehearse(later)  # something fires
 
 
 # --------------------------------------------------------------------------- caps and the knowledge base
