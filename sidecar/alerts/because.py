@@ -123,16 +123,20 @@ def amount(kind: str, value: float) -> str:
     return number(value)
 
 
-def listed(found: Diagnosis, sentences: Sequence[str]) -> str:
-    """The likeliest cause with its reason, and who else is possible; `sentences` are those of the causes, in order."""
+def listed(found: Diagnosis, says: str, sentences: Sequence[str]) -> str:
+    """The likeliest cause and what it `says` of it, with its reason, and who else is possible; or that it is nobody.
+
+    `sentences` are those of the causes, in their order.
+    """
     if not found.found:
         return none(found)
     first = found.causes[0]
-    text = f"{first.entity}, {first.likelihood}: {sentences[0]}."
+    name = first.entity.removeprefix(LOAD) if says else first.entity
+    head = f"{name} {says} ({first.likelihood})" if says else f"{name}, {first.likelihood}"
     also = [
         f"{cause.entity} ({cause.likelihood})" for cause in found.causes[1:3] if cause.probability >= 0.05
     ]
-    return text + (f" Else {' or '.join(also)}." if also else "")
+    return f"{head}: {sentences[0]}." + (f" Else {' or '.join(also)}." if also else "")
 
 
 def exhaustion(finding: Finding) -> str:

@@ -122,12 +122,11 @@ def explain(
     )
     involved = {target[0] if target else "", *(cause.entity for cause in listed[:3])}
     recent = sorted({one for one in changed if one.entity in involved and 0 <= now - one.at <= RECENT})
-    summary = because.listed(found, sentences)
     base = Explanation(
         what=what,
         causes=causes,
         none_likelihood=round(found.none, 3),
-        summary=summary,
+        summary=because.listed(found, "", sentences),
         changes=tuple(_deployed(one, now) for one in recent),
     )
     if not found.found:
@@ -151,7 +150,7 @@ def explain(
     parts = {"cause": entity, "metric": seen.metric, "alert": target[0] if target else entity}
     return msgspec.structs.replace(
         base,
-        summary=f"{entity} {filled(pattern.says, parts)} ({first.likelihood}): {summary.partition(': ')[2]}",
+        summary=because.listed(found, filled(pattern.says, parts), sentences),
         pattern=pattern.pattern,
         outlook=outlook,
         next_steps=Steps(

@@ -19,7 +19,7 @@ from sidecar.signals.frame import Matrix
 from sidecar.signals.ports import Source
 from sidecar.signals.slots import Slots, moved
 from sidecar.signals.snapshot import Snapshot
-from sidecar.signals.topology import Map, Place, place, places
+from sidecar.signals.topology import Map, Place, Places, place
 from sidecar.signals.usual import Usual, usual
 from sidecar.signals.watches import Watch
 from sidecar.types import F64, I64, Candidates, Instant, PromantisError
@@ -55,13 +55,14 @@ class Ring:
         self.now: F64 = np.zeros(0)
         self.latest = -np.inf
         self._rows: I64 = np.empty(0, np.int64)
-        self._view: object = None
+        self._places = Places()
         self._turn = 0
         self._window = WINDOW
 
     def follow(self, snapshot: Snapshot) -> list[str]:
         """Take a snapshot; the watches whose series are new here."""
-        new = [] if snapshot.keys is self._view else self._select(snapshot)
+        same = snapshot.keys is self._places.keys and snapshot.watches is self._places.watches
+        new = [] if same else self._select(snapshot)
         self.now = np.asarray(snapshot.columns["observed"][self._rows], np.float64)
         self.latest = snapshot.at
         usually = ~(snapshot.columns["score"][self._rows] >= ODD)  # NaN is not odd
@@ -85,8 +86,8 @@ class Ring:
         self._learn(np.array([i for (name, _), i in column.items() if name == watch], np.int64))
 
     def _select(self, snapshot: Snapshot) -> list[str]:
-        self._view = snapshot.keys
-        found = places(snapshot.watches, snapshot.watch_of, snapshot.keys)
+        self._places = self._places.now(snapshot.watches, snapshot.watch_of, snapshot.keys)
+        found = self._places.found
         rows = [row for row, one in enumerate(found) if one is not None][:MOST]
         # a mean before a quantile: the first series of a kind is the one whose excess adds up along calls
         rows.sort(key=lambda row: ("quantile" in snapshot.watches[snapshot.watch_of[row]].query, row))

@@ -193,14 +193,24 @@ def _about_machines(query: str) -> bool:
     return bool(_MACHINE.search(query))
 
 
-def places(
-    watches: Mapping[str, Watch], names: Sequence[str], keys: Sequence[bytes | None]
-) -> list[Place | None]:
-    """Of each row; what only explains others, and rows that are free, have none."""
-    out: list[Place | None] = []
-    for name, key in zip(names, keys, strict=True):
-        watch = watches.get(name)
-        out.append(
-            place(watch, dict(series.labels(key))) if key is not None and watch and watch.told else None
-        )
-    return out
+class Places(NamedTuple):
+    """Where each row of a snapshot belongs; what only explains others, and rows that are free, have no place."""
+
+    watches: Mapping[str, Watch] = {}
+    names: Sequence[str] = ()
+    keys: Sequence[bytes | None] = ()
+    found: Sequence[Place | None] = ()
+
+    def now(self, watches: Mapping[str, Watch], names: Sequence[str], keys: Sequence[bytes | None]) -> Places:
+        """The same of another snapshot; labels are read of rows only that are new or whose watch is."""
+        same = {name for name, watch in watches.items() if self.watches.get(name) == watch}
+        known = len(self.keys)
+        found: list[Place | None] = []
+        for row, (name, key) in enumerate(zip(names, keys, strict=True)):
+            if row < known and key is self.keys[row] and name == self.names[row] and name in same:
+                found.append(self.found[row])
+                continue
+            watch = watches.get(name)
+            told = key is not None and watch is not None and watch.told
+            found.append(place(watch, dict(series.labels(key))) if told and watch and key else None)
+        return Places(watches, names, keys, found)

@@ -131,3 +131,77 @@ async def test_a_pool_that_runs_out_is_named_as_the_cause(stack: Stack) -> None:
         )
         assert done.returncode == 0, done.stderr
         assert pattern in " ".join(done.stdout.split())
+
+
+CALLS = {("web", "front"): 100.0, ("front", "cart"): 100.0, ("front", "pay"): 50.0, ("pay", "bank"): 50.0}
+"""Who calls whom, how often a second."""
+WORK = {"front": 0.3, "cart": 0.1, "pay": 0.15, "bank": 0.1}
+"""Seconds that each takes, with what it waits for."""
+SLOW = {"bank": 0.4, "pay": 0.4, "front": 0.2}
+"""By how much more in the last six minutes: bank is slow, pay waits, and half of the requests to front pay."""
+
+
+def graph(now: float) -> list[str]:
+    """Three hours of the metrics that Tempo makes of traces, every 30 s."""
+    times = [now - 30 * i for i in range(360, -1, -1)]
+    names = (
+        "request_total",
+        *(f"request_{side}_seconds_{end}" for side in SIDES for end in ("sum", "count")),
+    )
+    lines: dict[str, list[str]] = {name: [] for name in names}
+    for (client, server), rate in CALLS.items():
+        seconds = 0.0
+        for i, at in enumerate(times):
+            luck = 1 + 0.05 * ((i * 7919) % 13 - 6) / 6
+            slow = SLOW.get(server, 0.0) if at > now - 360 else 0.0
+            seconds += 30 * rate * (WORK[server] * luck + slow)
+            for name in names:
+                value = seconds if name.endswith("_sum") else 30 * rate * i
+                labels = f'client="{client}",server="{server}"'
+                lines[name].append(f"traces_service_graph_{name}{{{labels}}} {value} {at:.0f}")
+    return [line for name in names for line in lines[name]] + ["# EOF"]
+
+
+SIDES = ("client", "server")
+
+
+@pytest.mark.timeout(120)
+async def test_service_graphs_tell_who_calls_whom(stack: Stack) -> None:
+    now, data = time.time() // 60 * 60, stack.folder / "tsdb"
+    file = stack.folder / "graph.om"
+    file.write_text("\n".join(graph(now)) + "\n", encoding="utf-8")
+    command = [
+        str(stack.binaries.promtool),
+        "tsdb",
+        "create-blocks-from",
+        "openmetrics",
+        str(file),
+        str(data),
+    ]
+    await asyncio.to_thread(subprocess.run, command, check=True, capture_output=True)
+    prometheus = await stack.prometheus("global: {scrape_interval: 15s}", data=data)
+    promantis = await stack.promantis(
+        f'interval: 15s\nprometheus: {{url: "{prometheus.url}", max_queries_per_second: 50}}\n', within=60.0
+    )
+    url = f"{promantis.url}/api/v1/explain"
+    async with aiohttp.ClientSession() as session:
+
+        async def ask(**params: str) -> dict[str, Any]:
+            async with session.get(url, params={"match": '{server="front"}', **params}) as answer:
+                said: dict[str, Any] = await answer.json()
+                return said
+
+        then = await ask(at=f"{now:.0f}")
+        calm = await ask(at=f"{now - 3600:.0f}")
+        lately = await until(lambda: settled(ask), 30)
+    assert then["causes"][0]["entity"] == "bank"
+    assert then["causes"][0]["likelihood"] == "very likely"
+    assert then["pattern"] == "downstream latency"
+    assert calm["summary"].startswith("No cause found among 4 services")
+    assert lately["causes"][0]["entity"] == "bank"  # by what was kept, not asked again
+
+
+async def settled(ask: Any) -> dict[str, Any] | None:
+    """The answer of now, once the last hours are known."""
+    said: dict[str, Any] = await ask()
+    return said if said.get("causes") else None

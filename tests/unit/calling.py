@@ -21,7 +21,7 @@ def candidates(change: Change, calls=CALLS, more: dict[tuple[str, str], float] |
     """Two hours a minute, then five minutes in which some series have changed by so much."""
     random = np.random.default_rng(3)
     series = [(s, k) for k, of in LEVEL.items() for s in of] + sorted(more or {})
-    level = np.array([LEVEL[k][s] if k in LEVEL else (more or {})[s, k] for s, k in series])
+    level = np.array([(more or {}).get((s, k)) or LEVEL[k][s] for s, k in series])
     past = level * (1 + 0.02 * random.standard_normal((120, len(series))))
     now = level * (1 + 0.02 * random.standard_normal((5, len(series))))
     now[2:] += np.array([change.get(one, 0.0) for one in series])

@@ -54,6 +54,16 @@ def test_a_network_is_seen_on_the_edges_that_touch_a_service() -> None:
     assert found.causes[0].reasons[0].edges == (2, 2)
 
 
+def test_a_machine_that_is_overloaded_explains_what_runs_on_it() -> None:
+    machines = {("node/n1", "cpu"): 0.5, ("node/n2", "cpu"): 0.5}
+    change = {("node/n1", "cpu"): 0.45, ("front", "latency"): 0.1, ("cart", "latency"): 0.1}
+    c = candidates(change, more=machines)
+    hosts = [("front", "node/n2"), ("cart", "node/n1"), ("lost", "node/n1"), ("cart", "node/n9")]
+    found = diagnose(msgspec.structs.replace(c, hosts=hosts), ("front", "latency"))
+    assert found.causes[0].entity == "node/n1"
+    assert found.among == 6  # those that front calls, and the machines of both
+
+
 def test_calls_are_known_from_the_series_of_call_edges() -> None:
     edges = {(f"{a}->{b}", "edge_client"): LEVEL["latency"][b] for a, b in CALLS}
     slow = {(f"{a}->{b}", "edge_client"): SLOW_BANK.get((b, "latency"), 0.0) for a, b in CALLS}

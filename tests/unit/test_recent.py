@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -11,7 +12,7 @@ from sidecar.alerts.diagnose import diagnose
 from sidecar.signals.frame import Matrix
 from sidecar.signals.recent import MINUTE, SLOTS, WINDOW, Recent, Ring, then
 from sidecar.signals.snapshot import Snapshot
-from sidecar.signals.topology import CausesConfig, Map, Topology, place
+from sidecar.signals.topology import CausesConfig, Map, Places, Topology, place
 from sidecar.signals.usual import usual
 from sidecar.signals.watches import Watch
 from sidecar.types import Candidates, Instant, Labels, Unavailable
@@ -92,6 +93,17 @@ def test_series_that_come_and_go_keep_what_is_known_of_the_others() -> None:
     _, values = ring.window(START)
     assert values[:, 0].tolist() == [1.0 + i for i in range(60)]
     assert np.isnan(values[:30, 1]).all()
+
+
+def test_labels_are_read_of_new_series_only_and_again_when_their_watch_changes() -> None:
+    watches, names = {"slow": LATENCY}, ("slow", "slow")
+    first = Places().now(watches, names, tuple(SHOPS))
+    again = first.now(dict(watches), names, (SHOPS[0], key(job="new")))
+    assert again.found[0] is first.found[0]
+    assert [one.entity for one in again.found if one] == ["cart", "new"]
+    other = again.now({"slow": msgspec.structs.replace(LATENCY, kind="cpu")}, names, again.keys)
+    assert {one.kind for one in other.found if one} == {"cpu"}
+    assert again.now(watches, ("", "slow"), (None, SHOPS[1])).found[0] is None
 
 
 class Peer:
