@@ -15,6 +15,7 @@ from aiohttp.web import RouteDef
 
 from sidecar.adapters.fleet import Fleet
 from sidecar.adapters.journal import SqliteJournal
+from sidecar.adapters.loki import Loki
 from sidecar.adapters.prometheus import Prometheus
 from sidecar.adapters.state import StateFiles
 from sidecar.adapters.targets import KillSwitch, Targets
@@ -52,7 +53,7 @@ log = logging.getLogger(__name__)
 
 FOLLOW = 60.0  # seconds between looks at the user's alerting rules
 RETRY = 5.0
-FIXED = ("prometheus", "alertmanagers", "learning", "storage", "web")
+FIXED = ("prometheus", "alertmanagers", "learning", "loki", "storage", "web")
 """Sections that are read at start only."""
 SOURCES = ("rule", "preset", "config")
 """Where a watch comes from."""
@@ -109,7 +110,10 @@ class App:
             telemetry=self.telemetry,
             clock=clock,
         )
-        self.causes = Causes(self.prometheus, self.known, self.watcher, self._note, self.runner.cases, clock)
+        self.loki = Loki(config.loki) if config.loki.url else None
+        self.causes = Causes(
+            self.prometheus, self.known, self.watcher, self._note, self.runner.cases, clock, self.loki
+        )
         self.feedback = Feedback(self.watcher, self.known, self._record, self.telemetry)
         self.outside = Outside(
             self.prometheus,
@@ -128,7 +132,8 @@ class App:
         """Serve; `started` is told the port once requests are answered."""
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self.journal.close)
-            for close in (self.prometheus.close, self.targets.close, self.alertmanagers.close):
+            closing = [self.prometheus.close, self.targets.close, self.alertmanagers.close]
+            for close in closing + ([self.loki.close] if self.loki else []):
                 stack.push_async_callback(close)
             await self.alertmanagers.look()
             self.relay.adopt(self.alertmanagers)

@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
+import msgspec
+
+from sidecar.adapters.loki import Loki
 from sidecar.adapters.prometheus import Prometheus
-from sidecar.alerts import explain
+from sidecar.alerts import explain, logs
 from sidecar.alerts.diagnose import diagnose
 from sidecar.alerts.explain import Changed, Explainer, Explanation
 from sidecar.alerts.identity import fingerprint
@@ -19,9 +23,11 @@ from sidecar.remedy.case import Case, Fact
 from sidecar.signals.changes import Change
 from sidecar.signals.recent import Recent, then
 from sidecar.signals.snapshot import Known
-from sidecar.signals.topology import CausesConfig, Topology, whose
+from sidecar.signals.topology import NODE, CausesConfig, Topology, whose
 from sidecar.signals.watches import Watch
 from sidecar.types import Finding, Instant, JsonObject, Labels, PromantisError
+
+log = logging.getLogger(__name__)
 
 INCIDENT, CHANCE = "incident.ended", "causes.fitted"
 """Kinds of facts."""
@@ -50,8 +56,10 @@ class Causes:
         note: Callable[[str, JsonObject], Awaitable[None]],
         cases: Callable[[], Sequence[Case]],
         clock: Callable[[], Instant],
+        loki: Loki | None = None,
     ) -> None:
         """`note` writes a fact into the journal."""
+        self._loki = loki
         self._prometheus, self._known, self._watching = prometheus, known, watching
         self._note, self._cases, self._clock = note, cases, clock
         self.topology = Topology(prometheus)
@@ -106,14 +114,20 @@ class Causes:
         if about is None:
             return None
         if at is None:
-            return await asyncio.to_thread(self.explainer.of, *about, self._clock())
+            said = await asyncio.to_thread(self.explainer.of, *about, self._clock())
+            return await self._with_logs(said, self._clock())
         return await self._then(about, at)
+
+    async def _with_logs(self, said: Explanation, at: Instant) -> Explanation:
+        found = await self.logged(said.blamed, at) if said.blamed else ()
+        return msgspec.structs.replace(said, logs=found)
 
     async def _then(self, about: tuple[str, str], at: Instant) -> Explanation:
         watches, look = self._watching.watches, self.explainer.look
         c = await then(self._prometheus, watches, at, look, self.topology.map)
         found = await asyncio.to_thread(diagnose, c, about, explain.LEAST)
-        return explain.explain(c, about, at, found, patterns=self.explainer.patterns, what=about[0])
+        said = explain.explain(c, about, at, found, patterns=self.explainer.patterns, what=about[0])
+        return await self._with_logs(said, at)
 
     def _whose(self, labels: Labels, of: Finding | None) -> tuple[str, str] | None:
         return whose(self._watching.watches, labels, of.watch if of else None, of.labels if of else ())
@@ -124,10 +138,33 @@ class Causes:
         """Send an alert again once two scrapes more are known of what it is about."""
         while True:
             await asyncio.sleep(self._interval)
-            for labels in self.explainer.again(self._clock()):
-                received = relay.alert(fingerprint(labels))
+
+            due = [relay.alert(fingerprint(labels)) for labels in self.explainer.again(self._clock())]
+            firing = [one.alert.labels for one in due if one is not None and one.firing]
+            await self._read_logs({self.explainer.blamed(labels) for labels in firing})
+            for labels in firing:
+                received = relay.alert(fingerprint(labels))  # a newer message may have come meanwhile
                 if received is not None and received.firing:
                     await relay.receive([received.alert], self._clock())
+
+    async def _read_logs(self, services: Iterable[str]) -> None:
+        for service in sorted(one for one in services if one):
+            now = self._clock()
+            self.explainer.logs[service] = now, await self.logged(service, now)
+
+    async def logged(self, service: str, at: Instant) -> tuple[str, ...]:
+        """What its log said right before an instant and not in the hour before; nothing where no log can be read."""
+        if self._loki is None or service.startswith(NODE):
+            return ()
+        try:
+            begin = at - logs.NOW
+            now = await self._loki.lines(service, begin, at)
+            before = await self._loki.lines(service, begin - logs.BEFORE, begin)
+        except PromantisError as error:
+            log.warning("no logs: %s", error)
+            return ()
+        found = await asyncio.to_thread(logs.compare, before, now)
+        return tuple(one.words for one in found)
 
     async def _keep_looking(self) -> None:
         """What runs where, incidents that are over and how they ended, and once a day what chance scores."""

@@ -13,6 +13,7 @@ import yaml
 
 from sidecar.adapters import events
 from sidecar.adapters.alertmanager import AlertmanagerConfig
+from sidecar.adapters.loki import LokiConfig
 from sidecar.adapters.prometheus import PrometheusConfig
 from sidecar.alerts.knowledge import Pattern
 from sidecar.alerts.relay import AlertsConfig
@@ -54,6 +55,7 @@ class Config(Section, frozen=True, kw_only=True):
     changes: tuple[ChangesConfig, ...] | None = None
     learning: LearningConfig = LearningConfig()
     causes: CausesConfig = CausesConfig()
+    loki: LokiConfig = LokiConfig()
     remedies: tuple[RemedyConfig, ...] = ()
     storage: StorageConfig = StorageConfig()
     web: WebConfig = WebConfig()
@@ -143,6 +145,7 @@ def check(config: Config, name: str = "promantis.yml") -> None:
         "changes",
         "learning",
         "causes",
+        "loki",
         "remedies",
         "web",
     ):

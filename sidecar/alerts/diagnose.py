@@ -24,6 +24,7 @@ RESOURCES = ("saturation", "cpu", "memory", "disk")
 COUNTED = (*RESOURCES, "other", "gap", "fanout", *FLOWS)
 DOUBT = 0.3  # factor for what has a better explanation
 ACCOUNT = 1.5  # worth of accounting for the whole alert
+ITSELF = 3.0  # of being the resource that the alert is about, when it is out of its usual
 DEPTH = 0.25  # power of that share: a quantile's excess does not add up as a mean's does
 SAME = 0.5  # of another's excess per second: it may be the same
 TEMPERATURE = 0.6  # of the softmax over scores
@@ -90,21 +91,27 @@ def _more(among: int) -> float:
 
 
 def diagnose(
-    c: Candidates, target: tuple[str, str] | None = None, least: float = 0.0, none: float = NONE
+    c: Candidates,
+    target: tuple[str, str] | None = None,
+    least: float = 0.0,
+    none: float = NONE,
+    odd: bool = False,
 ) -> Diagnosis:
     """Rank what may explain an alert on `target` (entity and kind; None: on none of these).
 
     Latency and errors of a service with fewer than `least` requests per second count for nothing. `none` is the score
-    that chance alone gives the best of ten services.
+    that chance alone gives the best of ten services. `odd` says that the alert's own series is known to be out.
     """
-    return _Case(c, evidence(c), target, least).ranked(none)
+    return _Case(c, evidence(c), target, least, odd).ranked(none)
 
 
 class _Case:
     """One alert; what is asked more than once is kept."""
 
-    def __init__(self, c: Candidates, ev: Evidence, target: tuple[str, str] | None, least: float) -> None:
-        self.c, self.target = c, target
+    def __init__(
+        self, c: Candidates, ev: Evidence, target: tuple[str, str] | None, least: float, odd: bool
+    ) -> None:
+        self.c, self.target, self.odd = c, target, odd
         self.doublings, self.delta, self.now = ev.doublings.tolist(), ev.delta.tolist(), ev.now.tolist()
         self.up, self.enough, self.level = ev.up.tolist(), ev.least.tolist(), c.level.tolist()
         self.down: dict[str, list[str]] = {}
@@ -282,9 +289,10 @@ class _Case:
             return Reason(kind, weight, row, self._times(row))
         weight = self.out(s, kind)
         row = self.best.get((s, kind), -1)
-        if (
-            kind == "cpu" and weight > 0 and self.growth[s] > 1
-        ):  # as much more as its requests rose is no news
+        if (s, kind) == self.target and row >= 0 and (weight > 0 or self.odd):
+            weight += ITSELF
+        # as much more as its requests rose is no news
+        if kind == "cpu" and self.growth[s] > 1 and row >= 0 and self.delta[row] > 0:
             weight *= 1.0 - min(1.0, (self.growth[s] - 1.0) * abs(self.level[row]) / self.delta[row])
         return Reason(kind, weight, row, self._times(row))
 

@@ -85,7 +85,7 @@ class Enricher:
 def _explained(name: str, said: Explanation) -> str:
     match name:
         case "causes":
-            return said.summary
+            return " ".join([said.summary, *(f"{text[0].upper()}{text[1:]}." for text in said.logs[:1])])
         case "changes":
             return "; ".join(said.changes)
         case "incident":

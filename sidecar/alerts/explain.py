@@ -25,6 +25,8 @@ LEAST = 1 / 60
 """Requests per second below which latency and errors of a service say nothing."""
 RECENT = 3600.0
 """Seconds for which a deployment may be what changed."""
+PATIENCE = 300.0
+"""Seconds for which an alert without a cause is looked at again and again."""
 AT_ONCE = 40
 """Diagnoses in `FRESH` seconds; beyond it the one for no alert in particular has to do."""
 QUIET, RARE = 144, 0.97
@@ -98,7 +100,14 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     next_steps: Steps = Steps()
     changes: tuple[str, ...] = ()
     similar: tuple[str, ...] = ()
+    logs: tuple[str, ...] = ()
     incident: str = ""
+
+    @property
+    def blamed(self) -> str:
+        """The service or machine that is the likeliest cause, empty when there is none."""
+        found = self.causes and self.causes[0].probability > self.none_likelihood
+        return self.causes[0].entity.removeprefix(LOAD) if found else ""
 
 
 def explain(
@@ -189,12 +198,15 @@ class Explainer:
         """Score that chance gives the best of ten services here; None: what it was in the study."""
         self.changed: list[Changed] = []
         self.before: list[Before] = []
+        self.logs: dict[str, tuple[Instant, tuple[str, ...]]] = {}
+        """When and what the logs of services that were blamed said."""
         self.again_after = 30.0
         """Seconds after an alert was first explained until it is worth a second look: two scrapes."""
-        self._first: dict[Labels, Instant] = {}
+        self._looks: dict[Labels, tuple[Instant, float]] = {}
+        """When an alert was first explained, and after how many seconds it is looked at again."""
         self._chances: deque[float] = deque(maxlen=7 * QUIET)
         self._kept: tuple[float, float, Candidates] | None = None
-        self._done: dict[Whose | None, tuple[Diagnosis, Explanation]] = {}
+        self._done: dict[tuple[Whose | None, bool], tuple[Diagnosis, Explanation]] = {}
         self._neighbours: dict[str, set[str]] = {}
         self._lock = Lock()
 
@@ -206,22 +218,31 @@ class Explainer:
         if end is not None and end <= now:
             with self._lock:
                 self.incidents.resolved(alert.labels, now)
-                self._first.pop(alert.labels, None)
+                self._looks.pop(alert.labels, None)
             return None
         target = self._whose(alert.labels, finding)
         if target is None:
             return None
         hold = max((breach.hold for breach in finding.breaches), default=0.0) if finding else 0.0
         with self._lock:
-            diagnosis, said = self._explained(target, now, max(self.look, hold + 60.0))
+            odd = finding is not None and finding.score >= 1
+            diagnosis, said = self._explained(target, now, max(self.look, hold + 60.0), odd)
             blamed = diagnosis.causes[0].entity.removeprefix(LOAD) if diagnosis.found else ""
             incident = self.incidents.join(alert, now, (target[0], blamed), self._neighbours)
-            self._first.setdefault(alert.labels, now)
+            self._looks.setdefault(alert.labels, (now, self.again_after))
             if diagnosis.found:
                 incident.pattern, incident.cause = said.pattern or incident.pattern, blamed
         alike = self.alike(incident.alertname, said.pattern, incident.id)
+        at, logs = self.logs.get(said.blamed, (now, ()))
+        logs = logs if now - at <= RECENT else ()
         what = alert.label("alertname")
-        return msgspec.structs.replace(said, what=what, incident=incident.id, similar=alike)
+        return msgspec.structs.replace(said, what=what, incident=incident.id, similar=alike, logs=logs)
+
+    def blamed(self, labels: Labels) -> str:
+        """The likeliest cause of the incident that an alert belongs to, empty when there is none."""
+        with self._lock:
+            incident = self.incidents.of(labels)
+        return incident.cause if incident else ""
 
     def of(self, entity: str, kind: str, now: Instant) -> Explanation:
         """What is wrong with a service, whether it alerts or not."""
@@ -230,10 +251,17 @@ class Explainer:
         return msgspec.structs.replace(said, similar=self.alike("", said.pattern))
 
     def again(self, now: Instant) -> list[Labels]:
-        """Alerts of which more is known now than when they were first explained; each is told once."""
+        """Alerts of which more is known now than when they were last explained.
+
+        After two scrapes, and then after twice as long each time, until a cause was found or `PATIENCE` is over.
+        """
         with self._lock:
-            due = [one for one, at in self._first.items() if 0 <= self.again_after <= now - at < math.inf]
-            self._first.update(dict.fromkeys(due, Instant(math.inf)))
+            due = [one for one, (at, wait) in self._looks.items() if now - at >= wait]
+            for one in due:
+                at, wait = self._looks[one]
+                incident = self.incidents.of(one)
+                found = incident is not None and incident.cause
+                self._looks[one] = at, math.inf if found or wait > PATIENCE else 2 * wait
         return due
 
     def rehearse(self, now: Instant) -> bool:
@@ -252,7 +280,8 @@ class Explainer:
         with self._lock:
             ended = self.incidents.ended(now)
             gone = {labels for one in ended for labels in one.alerts}
-            self._first = {labels: at for labels, at in self._first.items() if labels not in gone}
+            self.logs = {one: said for one, said in self.logs.items() if now - said[0] <= RECENT}
+            self._looks = {labels: look for labels, look in self._looks.items() if labels not in gone}
             return ended
 
     def remember(self, incident: Incident, words: str) -> JsonObject:
@@ -271,18 +300,21 @@ class Explainer:
         mine.sort(key=lambda one: (one.pattern != pattern or one.alertname != alertname, -one.at))
         return tuple(_before(one) for one in mine[:ALIKE])
 
-    def _explained(self, target: Whose, now: Instant, look: float) -> tuple[Diagnosis, Explanation]:
+    def _explained(
+        self, target: Whose, now: Instant, look: float, odd: bool = False
+    ) -> tuple[Diagnosis, Explanation]:
         if self._kept is None or self._kept[1] != look or not 0 <= now - self._kept[0] < FRESH:
             c = self._evidences.candidates(now - look)
             self._kept, self._done = (now, look, c), {}
             self._neighbours = neighbours(c)
         c = self._kept[2]
-        key: Whose | None = target if len(self._done) < AT_ONCE or target in self._done else None
+        many = len(self._done) >= AT_ONCE and (target, odd) not in self._done
+        key: tuple[Whose | None, bool] = (None, False) if many else (target, odd)
         if key not in self._done:
-            found = diagnose(c, key, LEAST, NONE if self.none is None else self.none)
+            found = diagnose(c, key[0], LEAST, NONE if self.none is None else self.none, odd)
             said = explain(
                 c,
-                key,
+                key[0],
                 now,
                 found,
                 patterns=self.patterns,

@@ -47,7 +47,7 @@ def lines(said: dict[str, Any]) -> list[str]:
     for label, texts in (("now", said["next_steps"]["now"]), ("later", said["next_steps"]["later"])):
         for text in texts:
             out += _part(label, text)
-    for label in ("changes", "similar"):
+    for label in ("changes", "logs", "similar"):
         for text in said[label]:
             out += _part(label, text)
     return [plain(line) for line in out]

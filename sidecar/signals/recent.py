@@ -50,6 +50,7 @@ class Ring:
         self.ids: list[Id] = []
         self.places: list[Place] = []
         self.names: list[str] = []
+        self.rough: list[bool] = []
         self.floors: F64 = np.zeros(0)
         self.known = Usual(*(np.full(0, np.nan) for _ in Usual._fields))
         self.now: F64 = np.zeros(0)
@@ -90,7 +91,7 @@ class Ring:
         found = self._places.found
         rows = [row for row, one in enumerate(found) if one is not None][:MOST]
         # a mean before a quantile: the first series of a kind is the one whose excess adds up along calls
-        rows.sort(key=lambda row: ("quantile" in snapshot.watches[snapshot.watch_of[row]].query, row))
+        rows.sort(key=lambda row: (rough(snapshot.watches[snapshot.watch_of[row]]), row))
         before = {id: i for i, id in enumerate(self.ids)}
         ids = [(snapshot.watch_of[row], snapshot.keys[row] or b"") for row in rows]
         was = np.array([before.get(id, -1) for id in ids], np.int64)
@@ -102,6 +103,7 @@ class Ring:
         self._window = min(max(WINDOW, max(holds, default=0.0) + 2 * MINUTE), LONGEST)
         self.ids, self.places = ids, [one for row in rows if (one := found[row]) is not None]
         self.names = [named(snapshot.watches[watch]) for watch, _ in ids]
+        self.rough = [rough(snapshot.watches[watch]) for watch, _ in ids]
         self._rows = np.array(rows, np.int64)
         return sorted({watch for (watch, _), old in zip(ids, was.tolist(), strict=True) if old < 0})
 
@@ -194,31 +196,34 @@ class Recent:
         at, values = _joined([found for _, *found in parts])
         begin = float(at[0]) if len(at) else since
         before_at, before = _joined([ring.near.since(-np.inf, begin - 1) for ring in rings])
-        known = [
-            np.concatenate([column, *more])
-            for column, *more in _by_column([ring.known for ring, _, _ in parts])
-        ]
+        known = _by_column([ring.known for ring in rings])
+        ids = [id for ring in rings for id in ring.ids]
+        places = [place for ring in rings for place in ring.places]
+        names = [name for ring in rings for name in ring.names]
+        order = sorted(range(len(ids)), key=[bad for ring in rings for bad in ring.rough].__getitem__)
         return Candidates(
-            [one.entity for ring, _, _ in parts for one in ring.places],
-            [one.kind for ring, _, _ in parts for one in ring.places],
-            [name for ring, _, _ in parts for name in ring.names],
-            known[0],
-            known[1],
-            known[2],
-            known[3],
+            [places[i].entity for i in order],
+            [places[i].kind for i in order],
+            [names[i] for i in order],
+            known.level[order],
+            known.scale[order],
+            known.usual[order],
+            known.just[order],
             at,
-            values,
+            values[:, order],
             topology.calls,
             topology.outside,
             topology.hosts,
-            [id for ring, _, _ in parts for id in ring.ids],
+            [ids[i] for i in order],
             before_at,
-            before,
+            before[:, order],
         )
 
 
-def _by_column(known: Sequence[Usual]) -> list[list[F64]]:
-    return [[np.empty(0), *(getattr(one, name) for one in known)] for name in Usual._fields]
+def _by_column(known: Sequence[Usual]) -> Usual:
+    return Usual(
+        *(np.concatenate([np.empty(0), *(getattr(one, name) for one in known)]) for name in Usual._fields)
+    )
 
 
 def _joined(parts: Sequence[Sequence[F64]]) -> tuple[F64, F64]:
@@ -240,7 +245,7 @@ async def then(
     near: F64 = end - MINUTE * np.arange(SLOTS - 1, -1, -1, dtype=np.float64)
     long: F64 = end - QUARTER * np.arange(DAY - 1, -1, -1, dtype=np.float64)
     told = [watch for watch in watches.values() if watch.told]
-    told.sort(key=lambda watch: ("quantile" in watch.query, watch.name))
+    told.sort(key=lambda watch: (rough(watch), watch.name))
     found: list[tuple[Watch, bytes, Place, F64, F64]] = []
     for watch in told:
         past = await source.range(watch.query, Instant(near[0]), Instant(end), MINUTE)
@@ -279,6 +284,11 @@ async def then(
         near[~during],
         values[~during],
     )
+
+
+def rough(watch: Watch) -> bool:
+    """Whether its excess does not add up along calls, as that of a quantile does not."""
+    return "quantile" in watch.query
 
 
 def named(watch: Watch) -> str:

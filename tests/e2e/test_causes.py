@@ -15,11 +15,12 @@ from typing import Any
 import aiohttp
 import msgspec
 import pytest
+from aiohttp import web
 
 from sidecar.demo import past
 from sidecar.demo.model import Kind, Shop
 from sidecar.demo.peers import Peer, Stack, free_port
-from tests.e2e.alerting import until
+from tests.e2e.alerting import serving, until
 
 pytestmark = pytest.mark.e2e
 
@@ -67,6 +68,24 @@ def incident(shop: Shop, at: float, begins: float) -> Shop:
     return msgspec.structs.replace(shop, leak_per_second=LEAK, surge=SURGE)
 
 
+async def log_of_the_shop(request: web.Request) -> web.Response:
+    """Loki's answer: requests as ever, and in the last minutes what waits in vain for the pool."""
+    start, end = (int(request.query[name]) / 1e9 for name in ("start", "end"))
+    assert request.query["query"] == '{service_name="shop"}'
+    said = [(start + i % 60, f"GET /orders/{i} 200") for i in range(int((end - start) / 10))]
+    if end > time.time() - 60:
+        said += [(end - 1 - i, f"no connection after {1000 + i} ms") for i in range(40)]
+    values = [[str(int(at * 1e9)), line] for at, line in said]
+    result = [{"stream": {"service_name": "shop"}, "values": values}]
+    return web.json_response({"status": "success", "data": {"resultType": "streams", "result": result}})
+
+
+async def page_says(session: aiohttp.ClientSession, page: str, words: str) -> bool:
+    """Whether these words are on a page."""
+    async with session.get(page) as answer:
+        return words in await answer.text()
+
+
 async def found(alertmanager: Peer, session: aiohttp.ClientSession) -> dict[str, str] | None:
     """Annotations of the alert, once it says why."""
     async with session.get(f"{alertmanager.url}/api/v2/alerts") as answer:
@@ -99,13 +118,15 @@ async def test_a_pool_that_runs_out_is_named_as_the_cause(stack: Stack) -> None:
         data=data,
         port=ports["prometheus"],
     )
-    promantis = await stack.promantis(
-        f'interval: 5s\nprometheus: {{url: "http://{words["prometheus"]}", max_queries_per_second: 50}}\n'
-        f'alertmanagers: [{{url: "http://{words["alertmanager"]}"}}]\n',
-        port=ports["promantis"],
-        within=60.0,
-    )
-    async with aiohttp.ClientSession() as session:
+    logs = web.Application()
+    logs.router.add_get("/loki/api/v1/query_range", log_of_the_shop)
+    async with serving(logs) as loki, aiohttp.ClientSession() as session:
+        promantis = await stack.promantis(
+            f'interval: 5s\nprometheus: {{url: "http://{words["prometheus"]}", max_queries_per_second: 50}}\n'
+            f'alertmanagers: [{{url: "http://{words["alertmanager"]}"}}]\nloki: {{url: "{loki}"}}\n',
+            port=ports["promantis"],
+            within=60.0,
+        )
         said = await until(lambda: found(alertmanager, session), 60)
         assert said["promantis_causes"].startswith("shop runs out of pooled connections")
         assert f"{POOL} 8" in said["promantis_causes"] or f"{POOL} 9" in said["promantis_causes"]
@@ -120,17 +141,19 @@ async def test_a_pool_that_runs_out_is_named_as_the_cause(stack: Stack) -> None:
         async with session.get(f"{promantis.url}/api/v1/explain", params={"match": '{job="shop"}'}) as answer:
             explained = await answer.json()
         assert explained["pattern"] == "pool exhaustion"
+        assert explained["logs"] == ['new in its log: "no connection after <*> ms" (40 times)']
         assert {cause["entity"] for cause in explained["causes"]} <= {"shop", "requests to shop"}
         page = said["promantis_url"]
         async with session.get(page) as answer:
             assert "pool exhaustion" in await answer.text()
-    command = [sys.executable, "-m", "sidecar", "explain", '{job="shop"}', "--url", promantis.url]
-    for at, pattern in ((now, "runs out of pooled connections"), (now - 7200, "No cause found")):
-        done = await asyncio.to_thread(
-            subprocess.run, [*command, "--at", f"{at:.0f}"], capture_output=True, text=True
-        )
-        assert done.returncode == 0, done.stderr
-        assert pattern in " ".join(done.stdout.split())
+        await until(lambda: page_says(session, page, "no connection after"), 20)  # once it was told again
+        command = [sys.executable, "-m", "sidecar", "explain", '{job="shop"}', "--url", promantis.url]
+        for at, pattern in ((now, "runs out of pooled connections"), (now - 7200, "No cause found")):
+            done = await asyncio.to_thread(
+                subprocess.run, [*command, "--at", f"{at:.0f}"], capture_output=True, text=True
+            )
+            assert done.returncode == 0, done.stderr
+            assert pattern in " ".join(done.stdout.split())
 
 
 CALLS = {("web", "front"): 100.0, ("front", "cart"): 100.0, ("front", "pay"): 50.0, ("pay", "bank"): 50.0}

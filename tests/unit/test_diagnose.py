@@ -190,3 +190,17 @@ def test_no_evidence_is_no_cause() -> None:
     found = diagnose(candidates({}), ("front", "latency"))
     assert not found.found
     assert found.none > 0.9
+
+
+def test_a_resource_that_alerts_is_its_own_cause_when_it_is_out() -> None:
+    pool = {("bank", "saturation"): 0.45}
+    usual_pool = diagnose(candidates({}, more=pool), ("bank", "saturation"))
+    assert not usual_pool.found
+    out = candidates({("bank", "saturation"): 0.11}, more=pool)
+    assert not diagnose(out, ("front", "latency")).found
+    for found in (
+        diagnose(out, ("bank", "saturation")),
+        diagnose(candidates({}, more=pool), ("bank", "saturation"), odd=True),
+    ):
+        assert found.found
+        assert (found.causes[0].entity, found.causes[0].reasons[0].kind) == ("bank", "saturation")

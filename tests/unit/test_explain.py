@@ -208,6 +208,13 @@ def test_an_alert_is_looked_at_again_once_after_two_scrapes() -> None:
     assert made.again(Instant(NOW + 150)) == [alert().labels]  # another episode
 
 
+def test_an_alert_without_a_cause_is_looked_at_for_some_minutes() -> None:
+    made = explainer(World(candidates({})))
+    made(alert(), NOW)
+    looks = [i for i in range(3600) if made.again(Instant(NOW + i))]
+    assert looks == [30, 60, 120, 240, 480]
+
+
 def test_what_chance_scores_here_is_learned_while_nothing_fires() -> None:
     world = World(candidates({("cart", "cpu"): 0.4}))  # always odd, and nobody is alerted
     made = explainer(world)
