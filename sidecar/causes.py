@@ -15,11 +15,12 @@ from sidecar.adapters.loki import Loki
 from sidecar.adapters.prometheus import Prometheus
 from sidecar.alerts import explain, logs
 from sidecar.alerts.diagnose import diagnose
-from sidecar.alerts.explain import Changed, Explainer, Explanation
+from sidecar.alerts.explain import Changed, Explainer, Explanation, Metric
 from sidecar.alerts.identity import fingerprint
 from sidecar.alerts.knowledge import Pattern
 from sidecar.alerts.relay import Relay
 from sidecar.remedy.case import Case, Fact
+from sidecar.signals.attribute import Part, parts_of
 from sidecar.signals.changes import Change
 from sidecar.signals.recent import Recent, then
 from sidecar.signals.snapshot import Known
@@ -34,6 +35,8 @@ INCIDENT, CHANCE = "incident.ended", "causes.fitted"
 MINUTE = 60.0
 REHEARSE = 10
 """Minutes between diagnoses of nothing."""
+METRICS = 8
+"""That are told of a service or machine."""
 MATCHED = 1000
 """Series among which the oddest is taken."""
 
@@ -115,19 +118,27 @@ class Causes:
             return None
         if at is None:
             said = await asyncio.to_thread(self.explainer.of, *about, self._clock())
-            return await self._with_logs(said, self._clock())
+            return await self._in_full(said, about[0], self._clock())
         return await self._then(about, at)
 
-    async def _with_logs(self, said: Explanation, at: Instant) -> Explanation:
+    async def _in_full(self, said: Explanation, entity: str, at: Instant) -> Explanation:
+        """With what takes a while to ask: the log of who is blamed, and which of its metrics belong to it."""
         found = await self.logged(said.blamed, at) if said.blamed else ()
-        return msgspec.structs.replace(said, logs=found)
+        parts = await self._parts(said.blamed or entity, at)
+        metrics = tuple(Metric(name, part.probability) for name, part in parts[:METRICS])
+        return msgspec.structs.replace(said, logs=found, metrics=metrics)
+
+    async def _parts(self, entity: str, at: Instant) -> list[tuple[str, Part]]:
+        watches, look = self._watching.watches, self.explainer.look
+        sizes = {name: len(s.rows_of(name)) for s in self._known.snapshots.values() for name in s.rows}
+        return await parts_of(self._prometheus, watches, sizes, entity, at, look)
 
     async def _then(self, about: tuple[str, str], at: Instant) -> Explanation:
         watches, look = self._watching.watches, self.explainer.look
         c = await then(self._prometheus, watches, at, look, self.topology.map)
         found = await asyncio.to_thread(diagnose, c, about, explain.LEAST)
         said = explain.explain(c, about, at, found, patterns=self.explainer.patterns, what=about[0])
-        return await self._with_logs(said, at)
+        return await self._in_full(said, about[0], at)
 
     def _whose(self, labels: Labels, of: Finding | None) -> tuple[str, str] | None:
         return whose(self._watching.watches, labels, of.watch if of else None, of.labels if of else ())

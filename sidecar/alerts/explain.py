@@ -87,6 +87,13 @@ class Steps(msgspec.Struct, frozen=True):
     later: tuple[str, ...] = ()
 
 
+class Metric(msgspec.Struct, frozen=True):
+    """A metric of the blamed service or machine, and the probability that it belongs to what is wrong."""
+
+    name: str
+    probability: float
+
+
 class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that is said of an alert or a service, the parts of `/api/v1/explain`."""
 
@@ -101,6 +108,7 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     changes: tuple[str, ...] = ()
     similar: tuple[str, ...] = ()
     logs: tuple[str, ...] = ()
+    metrics: tuple[Metric, ...] = ()
     incident: str = ""
 
     @property

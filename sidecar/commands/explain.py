@@ -47,6 +47,8 @@ def lines(said: dict[str, Any]) -> list[str]:
     for label, texts in (("now", said["next_steps"]["now"]), ("later", said["next_steps"]["later"])):
         for text in texts:
             out += _part(label, text)
+    for metric in said["metrics"]:
+        out += _part("metric", f"{metric['name']} ({metric['probability']:.0%} part of it)")
     for label in ("changes", "logs", "similar"):
         for text in said[label]:
             out += _part(label, text)

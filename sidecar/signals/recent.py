@@ -32,7 +32,8 @@ DAY = 96  # rows of a day
 ENOUGH = 24  # of them, without which the last two hours must do
 WINDOW, LONGEST = 600.0, 1800.0
 """Seconds before now that teach nothing, they may be bad; more where a rule waits for longer, up to the second."""
-TURN = 2000  # series whose usual is worked out at once
+TURN, ROUNDS = 1000, 8
+"""Series whose usual is worked out at once, and minutes until it was for all."""
 MOST = 20_000  # series of one engine that are kept: 22 MB
 SHORT = 60  # characters of a query that fit into a sentence
 ODD = 1.0  # a sample that scores as much teaches nothing
@@ -109,7 +110,7 @@ class Ring:
 
     def _refresh(self) -> None:
         """What is usual for the next so many series, whole watches at a time."""
-        turns = max(1, -(-len(self.ids) // TURN))
+        turns = min(max(1, -(-len(self.ids) // TURN)), ROUNDS)
         names = sorted({watch for watch, _ in self.ids})
         mine = set(names[self._turn % turns :: turns])
         self._turn += 1
@@ -138,11 +139,12 @@ class Ring:
 def usually(near: F64, day: F64, kinds: Sequence[str], groups: Sequence[str], floors: F64) -> Usual:
     """What is usual by the last two hours; of what fills up slowly by the last day, where that is known."""
     out = usual(near, kinds, groups, floors)
-    slow = np.array([kind in STOCKS for kind in kinds]) & (np.isfinite(day).sum(0) >= ENOUGH)
-    if slow.any():
-        by_day = usual(day, kinds, groups, floors)
-        out = Usual(*(np.where(slow, long, short) for long, short in zip(by_day, out, strict=True)))
-        out = out._replace(just=np.where(slow, out.level, out.just))  # slow is not new
+    stocks = np.flatnonzero([kind in STOCKS for kind in kinds])
+    slow = stocks[np.isfinite(day[:, stocks]).sum(0) >= ENOUGH] if len(day) else stocks[:0]
+    if len(slow):
+        by_day = usual(day[:, slow], [kinds[i] for i in slow], [groups[i] for i in slow], floors[slow])
+        for column, fresh in zip(out, by_day._replace(just=by_day.level), strict=True):  # slow is not new
+            column[slow] = fresh
     return out
 
 

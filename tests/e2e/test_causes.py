@@ -141,6 +141,7 @@ async def test_a_pool_that_runs_out_is_named_as_the_cause(stack: Stack) -> None:
         async with session.get(f"{promantis.url}/api/v1/explain", params={"match": '{job="shop"}'}) as answer:
             explained = await answer.json()
         assert explained["pattern"] == "pool exhaustion"
+        assert {metric["name"] for metric in explained["metrics"]} >= {POOL}
         assert explained["logs"] == ['new in its log: "no connection after <*> ms" (40 times)']
         assert {cause["entity"] for cause in explained["causes"]} <= {"shop", "requests to shop"}
         page = said["promantis_url"]

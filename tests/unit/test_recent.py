@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from sidecar.alerts.diagnose import diagnose
+from sidecar.signals.attribute import parts_of
 from sidecar.signals.frame import Matrix
 from sidecar.signals.recent import MINUTE, SLOTS, WINDOW, Recent, Ring, then
 from sidecar.signals.snapshot import Snapshot
@@ -233,3 +234,23 @@ async def _lately(peer: Peer, pool: Watch) -> Candidates:
     await asyncio.sleep(0.2)
     run.cancel()
     return recent.candidates(START - 240)
+
+
+async def test_the_metrics_of_a_machine_that_belong_to_what_is_wrong() -> None:
+    sizes = {"slow": 2, "calm": 2, "many": 100_000, "none": 0}
+    watches = {name: watch(name, name, 60.0) for name in sizes}
+    found = await parts_of(Uneven(), watches, sizes, "cart", START, 240.0)
+    assert [(name, part.doublings > 1, part.probability) for name, part in found] == [("slow", True, 0.95)]
+    assert await parts_of(Uneven(), watches, sizes, "nobody", START, 240.0) == []
+
+
+class Uneven(Peer):
+    """One metric of a job has changed in the last minutes, another has not."""
+
+    async def range(self, query: str, start: Instant, end: Instant, step: float) -> Matrix:
+        assert query in ("slow", "calm")
+        at = start + np.arange(round((end - start) / step) + 1) * step
+        values = 10 + np.random.default_rng(1).standard_normal((len(at), 2))
+        if query == "slow":
+            values[at > START - 500, 0] += 100
+        return Matrix(SHOPS, at, values)

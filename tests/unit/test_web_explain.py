@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-from sidecar.alerts.explain import Explanation, Said, Steps
+from sidecar.alerts.explain import Explanation, Metric, Said, Steps
 from sidecar.commands.explain import lines
 from sidecar.telemetry import Telemetry
 from sidecar.types import Instant, Unavailable
@@ -26,6 +26,7 @@ SAID = Explanation(
     next_steps=Steps(("enlarge the pool",), ("timeouts",)),
     changes=("shop was deployed at 14:00 UTC (9 min ago)",),
     similar=("2025-11-20 12:00 UTC HighLatency: pool exhaustion of shop; bigger-pool fixed",),
+    metrics=(Metric("pool", 0.86),),
     incident="c0ffee12",
 )
 
@@ -127,6 +128,7 @@ async def test_the_command_prints_every_part(client: TestClient[Any, Any]) -> No
         "outlook  If nobody acts: it is used up in about 14 min.",
         "now      enlarge the pool",
         "later    timeouts",
+        "metric   pool (86% part of it)",
         "changes  shop was deployed at 14:00 UTC (9 min ago)",
         "similar  2025-11-20 12:00 UTC HighLatency: pool exhaustion of shop; bigger-pool fixed",
     ]
