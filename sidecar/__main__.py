@@ -13,6 +13,7 @@ COMMANDS = {
     "run": "start the sidecar",
     "check": "check the config; with --live, print what it would cost",
     "backtest": "replay recorded metrics and show what would have been said",
+    "explain": "say what is wrong with a service, and what explains it",
     "cases": "list remediation cases",
     "approve": "approve a case",
     "deny": "deny a case",

@@ -17,12 +17,16 @@ from aiohttp.web import RouteDef
 from sidecar.adapters.fleet import Fleet
 from sidecar.adapters.journal import SqliteJournal
 from sidecar.adapters.kubernetes import Cluster, own_namespace
+from sidecar.adapters.loki import Loki
 from sidecar.adapters.prometheus import Prometheus
 from sidecar.adapters.state import StateFiles
 from sidecar.adapters.targets import KillSwitch, Targets
 from sidecar.alerts.enrich import Enricher
+from sidecar.alerts.explain import Explanation
+from sidecar.alerts.knowledge import Pattern
 from sidecar.alerts.relay import Relay
-from sidecar.config import Config, calendar, freezes, presets
+from sidecar.causes import Causes
+from sidecar.config import Config, calendar, freezes, knowledge, presets
 from sidecar.remedy.actions.words import World
 from sidecar.remedy.case import Draft
 from sidecar.remedy.eyes import Eyes
@@ -31,13 +35,14 @@ from sidecar.remedy.policy import Policies
 from sidecar.remedy.rights import needed, words
 from sidecar.remedy.runner import Runner
 from sidecar.signals.calendar import Planned
+from sidecar.signals.changes import Change
 from sidecar.signals.expose import Exposition
 from sidecar.signals.feedback import About, Feedback, listed, of_alert
 from sidecar.signals.groups import Joint
 from sidecar.signals.outside import Outside
 from sidecar.signals.presets import chosen
 from sidecar.signals.promql import ITS_OWN
-from sidecar.signals.snapshot import Known
+from sidecar.signals.snapshot import Known, Snapshot
 from sidecar.signals.trainer import Trainer
 from sidecar.signals.watcher import Watcher
 from sidecar.signals.watches import Plan, Skipped, from_config, from_rules, plan
@@ -45,6 +50,7 @@ from sidecar.telemetry import Telemetry
 from sidecar.types import Alert, ConfigError, Instant, JsonObject, Labels, PromantisError, Rejected
 from sidecar.web import alerts as web_alerts
 from sidecar.web import auth, cases, pages, server
+from sidecar.web import explain as web_explain
 from sidecar.web import feedback as web_feedback
 from sidecar.web import signals as web_signals
 from sidecar.web.session import Sessions
@@ -53,7 +59,7 @@ log = logging.getLogger(__name__)
 
 FOLLOW = 60.0  # seconds between looks at the user's alerting rules
 RETRY = 5.0
-FIXED = ("prometheus", "alertmanagers", "learning", "kubernetes", "storage", "web")
+FIXED = ("prometheus", "alertmanagers", "learning", "loki", "kubernetes", "storage", "web")
 """Sections that are read at start only."""
 SOURCES = ("rule", "preset", "config")
 """Where a watch comes from."""
@@ -118,7 +124,7 @@ class App:
             self.prometheus, StateFiles(storage / "state"), self.known, config.learning, self.telemetry, clock
         )
         self.trainer = Trainer(self.known, float(config.learning.retrain), self.telemetry, clock, self._note)
-        self.watcher.follower = self.trainer.ticked
+        self.watcher.follower = self._ticked
         self.relay = Relay(config.alerts, self.alertmanagers, self._enrich, self.telemetry)
         self.journal = SqliteJournal(storage / "journal.db")
         switch = KillSwitch(storage)
@@ -137,17 +143,21 @@ class App:
             telemetry=self.telemetry,
             clock=clock,
         )
+        self.loki = Loki(config.loki) if config.loki.url else None
+        self.causes = Causes(
+            self.prometheus, self.known, self.watcher, self._note, self.runner.cases, clock, self.loki
+        )
         self.feedback = Feedback(self.watcher, self.known, self._record, self.telemetry)
         self.outside = Outside(
             self.prometheus,
             self.alertmanagers,
             self.watcher.trust,
-            self.watcher.deployed,
+            self._deployed,
             self.feedback.opinions.planned,
             clock,
         )
         self._exposition = Exposition(config.exposition)
-        self._adopt(config, calendar(config))
+        self._adopt(config, calendar(config), knowledge(config))
 
     # ------------------------------------------------------------------ life
 
@@ -155,7 +165,8 @@ class App:
         """Serve; `started` is told the port once requests are answered."""
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self.journal.close)
-            for close in (self.prometheus.close, self.targets.close, self.alertmanagers.close):
+            closing = [self.prometheus.close, self.targets.close, self.alertmanagers.close]
+            for close in closing + ([self.loki.close] if self.loki else []):
                 stack.push_async_callback(close)
             await self.alertmanagers.look()
             self.relay.adopt(self.alertmanagers)
@@ -163,8 +174,11 @@ class App:
                 stack.push_async_callback(self.cluster.close)
                 await self._ask_rights(self.cluster)
             await self.runner.start()
-            facts = [fact for fact in await self.journal.facts() if fact.kind == "feedback"]
-            self.feedback.restore((fact.at, fact.who, fact.data) for fact in facts)
+            facts = await self.journal.facts()
+            said = (fact for fact in facts if fact.kind == "feedback")
+            self.feedback.restore((fact.at, fact.who, fact.data) for fact in said)
+            self.causes.restore(facts)
+            del facts
             config = self.config
             web = config.web
             doors = auth.load(web.tokens_file, config.storage.path, web.listen, web.proxy)
@@ -172,7 +186,7 @@ class App:
             served, port = await server.serve(app, config.web)
             stack.push_async_callback(served.cleanup)
             self._url = f"http://{config.web.listen.rpartition(':')[0]}:{port}"
-            self._adopt(config, calendar(config))
+            self._adopt(config, calendar(config), knowledge(config))
             async with asyncio.TaskGroup() as group:
                 signals = (self.watcher.run, self.trainer.run, self.outside.run, self._keep_following)
                 work = [*(signals if "signals" in self._parts else ())]
@@ -180,6 +194,7 @@ class App:
                 tasks = [group.create_task(one()) for one in work]
                 adopt = partial(self.relay.adopt, self.alertmanagers)
                 tasks.append(group.create_task(self.alertmanagers.run(adopt)))
+                tasks.append(group.create_task(self.causes.run(self.relay)))
                 relay = group.create_task(self.relay.run())  # without a route to it, nothing comes
                 started(port)
                 await self._stop.wait()
@@ -196,7 +211,7 @@ class App:
         """Read the config again; everything is checked before anything is swapped, else the old one stays."""
         try:
             fresh = self._load()
-            events, frozen = calendar(fresh), freezes(fresh)
+            events, frozen, patterns = calendar(fresh), freezes(fresh), knowledge(fresh)
             for section in FIXED:
                 if getattr(fresh, section) != getattr(self.config, section):
                     raise ConfigError(section, "changed, but is read at start only: restart Promantis")
@@ -208,22 +223,27 @@ class App:
             raise
         self._freezes = frozen
         self.runner.reload(self._policies(fresh), _guarding(fresh))
-        self._adopt(fresh, events)
+        self._adopt(fresh, events, patterns)
         self._follow.set()
         log.info("config reloaded")
 
     # ------------------------------------------------------------------ parts
 
-    def _adopt(self, config: Config, events: tuple[Planned, ...]) -> None:
+    def _adopt(self, config: Config, events: tuple[Planned, ...], patterns: tuple[Pattern, ...]) -> None:
         """Swap what a reload may change."""
         self.outside.adopt(events, config.changes)
+        self.causes.adopt(config.causes, float(config.interval), patterns)
         if config.exposition != self.config.exposition:  # a new one forgets what is to stay shown for an hour
             self._exposition = Exposition(config.exposition)
         url = config.alerts.external_url or self._url
-        self._enricher = Enricher(self.known, self.runner.preview, config.alerts, url)
+        self._enricher = Enricher(self.known, self.runner.preview, config.alerts, url, self.causes.explainer)
         self.config = config
         self.telemetry.reload_successful.set(1)
         self.telemetry.reload_timestamp.set(clock())
+
+    def _ticked(self, snapshot: Snapshot) -> None:
+        self.trainer.ticked(snapshot)
+        self.causes.recent.ticked(snapshot)
 
     async def _note(self, kind: str, data: JsonObject) -> None:
         """A fact of no case."""
@@ -262,6 +282,7 @@ class App:
                 else ()
             ),
             *(cases.routes(self.runner, self.journal, self.telemetry) if "remedies" in self._parts else ()),
+            *web_explain.routes(self, clock),
             *web_feedback.routes(self.feedback, self._about, clock),
             *pages.routes(self.known, self, self.runner, Sessions(doors, self.config.alerts.external_url)),
         ]
@@ -281,11 +302,34 @@ class App:
         received = self.relay.alert(fingerprint)
         if received is None:
             return None
-        words = {**received.alert.annotations, **self._enrich(received.alert, clock())}
+        now = clock()
+        words = {**received.alert.annotations, **self._enrich(received.alert, now)}
+        explained = self.causes.explainer(received.alert, now)  # the same diagnosis, not a second one
         near = self.known.near(received.alert.labels, NEAR)
         said = [listed(one) for one in self.feedback.opinions.of_alert(fingerprint)]
         alert = msgspec.structs.replace(received.alert, annotations=words)
-        return pages.Known(alert, received.firing, near, said)
+        return pages.Known(alert, received.firing, near, said, explained)
+
+    # ------------------------------------------------------------------ causes
+
+    async def explained(self, fingerprint: str, at: Instant | None) -> Explanation | None:
+        """What explains an alert that was received."""
+        received = self.relay.alert(fingerprint)
+        if received is None:
+            return None
+        if at is None:
+            return await asyncio.to_thread(self.causes.explainer, received.alert, clock())
+        return await self.causes.of_alert(received.alert.labels, at)
+
+    async def explained_series(
+        self, wanted: Callable[[Mapping[str, str]], bool], at: Instant | None
+    ) -> Explanation | None:
+        """What is wrong with the service of these series."""
+        return await self.causes.of_series(wanted, at)
+
+    async def _deployed(self, changes: Sequence[Change], at: Instant) -> None:
+        await self.causes.deployed(changes, at)
+        await self.watcher.deployed(changes, at)
 
     # ------------------------------------------------------------------ feedback
 

@@ -14,7 +14,9 @@ import yaml
 from sidecar.adapters import events
 from sidecar.adapters.alertmanager import AlertmanagerConfig
 from sidecar.adapters.kubernetes import KubernetesConfig
+from sidecar.adapters.loki import LokiConfig
 from sidecar.adapters.prometheus import PrometheusConfig
+from sidecar.alerts.knowledge import Pattern
 from sidecar.alerts.relay import AlertsConfig
 from sidecar.remedy.actions import TYPES as ACTION_TYPES
 from sidecar.remedy.guard import GuardConfig
@@ -24,11 +26,13 @@ from sidecar.signals.changes import ChangesConfig
 from sidecar.signals.expose import ExpositionConfig
 from sidecar.signals.history import LearningConfig
 from sidecar.signals.presets import Preset
+from sidecar.signals.topology import CausesConfig
 from sidecar.signals.watches import RulesConfig, WatchConfig
 from sidecar.types import ConfigError, Duration, Instant, Labels, Section
 from sidecar.web.server import WebConfig
 
 PRESETS = Path(__file__).parent / "signals" / "presets"
+KNOWLEDGE = Path(__file__).parent / "alerts" / "knowledge.yml"
 
 
 class StorageConfig(Section, frozen=True, kw_only=True):
@@ -52,6 +56,8 @@ class Config(Section, frozen=True, kw_only=True):
     events: tuple[EventConfig, ...] = ()
     changes: tuple[ChangesConfig, ...] | None = None
     learning: LearningConfig = LearningConfig()
+    causes: CausesConfig = CausesConfig()
+    loki: LokiConfig = LokiConfig()
     remedies: tuple[RemedyConfig, ...] = ()
     guard: GuardConfig = GuardConfig()
     freezes: tuple[EventConfig, ...] = ()
@@ -150,6 +156,8 @@ def check(config: Config, name: str = "promantis.yml") -> None:
         "events",
         "changes",
         "learning",
+        "causes",
+        "loki",
         "remedies",
         "guard",
         "freezes",
@@ -165,6 +173,29 @@ def check(config: Config, name: str = "promantis.yml") -> None:
         events.read((*config.events, *config.freezes), config.tz)
     except ConfigError as error:
         raise ConfigError(f"{name}: {error.where}", error.words) from None
+
+
+def knowledge(config: Config) -> tuple[Pattern, ...]:
+    """Patterns of failure, the user's own first; ConfigError when their file cannot be read."""
+    own = config.causes.knowledge
+    return (*(_patterns(Path(own)) if own else ()), *_patterns(KNOWLEDGE))
+
+
+def _patterns(file: Path) -> tuple[Pattern, ...]:
+    try:
+        raw = yaml.safe_load(file.read_text(encoding="utf-8"))
+        patterns = msgspec.convert(raw, tuple[Pattern, ...], dec_hook=_custom)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"causes.knowledge: {file.name}", f"cannot be read: {error}") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"causes.knowledge: {file.name}", f"not valid YAML: {error}") from None
+    except msgspec.ValidationError as error:
+        words, _, place = str(error).partition(" - at `$")
+        raise ConfigError(_where(file.name, place.rstrip("`")), _plain(words)) from None
+    for i, pattern in enumerate(patterns):
+        for where, words in pattern.problems():
+            raise ConfigError(f"{file.name}: [{i}].{where}", words)
+    return patterns
 
 
 def calendar(config: Config) -> tuple[Planned, ...]:

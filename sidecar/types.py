@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NewType
 
 import msgspec
@@ -162,6 +162,50 @@ class Finding(msgspec.Struct, frozen=True):
     """When the score last rose above 1 and stayed there."""
     forecasts: tuple[Forecast, ...] = ()
     breaches: tuple[Breach, ...] = ()
+
+
+# --------------------------------------------------------------------------- what may explain an alert
+
+HARM: Mapping[str, int] = {
+    **dict.fromkeys(("latency", "errors", "saturation", "cpu", "memory", "disk"), 1),
+    **dict.fromkeys(("edge_client", "edge_server", "gap"), 1),
+    **dict.fromkeys(("traffic", "network", "other"), 0),
+    "fanout": -1,
+}
+"""Which way a kind of series does harm: up, down, or (0) both. Kinds of call edges: what the client waits, what the
+server works, the gap between the two, and calls per request of the caller."""
+
+
+class Candidates(msgspec.Struct, frozen=True):
+    """Series that may explain an alert, columns of n; latencies in seconds, errors as a ratio, traffic per second."""
+
+    entities: Sequence[str]
+    """Whose it is: a service or a machine, or `caller->callee`."""
+    kinds: Sequence[str]
+    """Keys of HARM."""
+    names: Sequence[str]
+    """What it is called in words: its query where that is short, else its watch."""
+    level: F64
+    scale: F64
+    """NaN where too little is known: such a series has no say."""
+    usual: F64
+    just: F64
+    at: F64
+    """Unix seconds f64[times] of the window that may be bad."""
+    values: F64
+    """f64[times, n], NaN where there is no sample."""
+    calls: Sequence[tuple[str, str]] = ()
+    """Caller and callee."""
+    outside: frozenset[str] = frozenset()
+    """Callees that are seen from their callers only."""
+    hosts: Sequence[tuple[str, str]] = ()
+    """A service and a machine that it runs on."""
+    ids: Sequence[tuple[str, bytes]] = ()
+    """Watch and key of each series."""
+    before_at: F64 = msgspec.field(default_factory=lambda: np.empty(0))
+    """Unix seconds of what came before the window,"""
+    before: F64 = msgspec.field(default_factory=lambda: np.empty((0, 0)))
+    """and its values f64[times, n]: since when something has been out."""
 
 
 # --------------------------------------------------------------------------- alerts

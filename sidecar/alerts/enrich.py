@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Protocol
 
 from sidecar.alerts import narrate
+from sidecar.alerts.explain import Explanation, Steps
 from sidecar.alerts.identity import fingerprint
 from sidecar.alerts.relay import AlertsConfig
 from sidecar.alerts.times import ends, resolved
 from sidecar.types import Alert, Finding, Instant, Labels
 
+log = logging.getLogger(__name__)
+
 PREFIX = "promantis_"
+EXPLAINED = ("causes", "next_steps", "changes", "incident", "outlook")
+"""Annotations that need a diagnosis."""
 
 
 class Findings(Protocol):
@@ -27,10 +33,16 @@ class Enricher:
     """Callable as `enricher(alert, now)`: the annotations that are configured and for which there are words."""
 
     def __init__(
-        self, findings: Findings, preview: Callable[[Alert], str], config: AlertsConfig, external_url: str
+        self,
+        findings: Findings,
+        preview: Callable[[Alert], str],
+        config: AlertsConfig,
+        external_url: str,
+        explain: Callable[[Alert, Instant], Explanation | None] = lambda alert, now: None,
     ) -> None:
         self._findings = findings
         self._preview = preview
+        self._explain = explain
         self._names = config.annotations
         self._max_bytes = config.max_bytes
         self._url = external_url.rstrip("/")
@@ -38,20 +50,48 @@ class Enricher:
     def __call__(self, alert: Alert, now: Instant) -> Mapping[str, str]:
         """Annotations by their full name; an alert of which nothing is known gets the url only."""
         found = self._findings.near(alert.labels, 1)
+        explanation = self._explained(alert, now) if set(self._names) & set(EXPLAINED) else None
         words = {}
         for name in self._names:
-            text = self._words(name, alert, found[0] if found else None, now)
+            text = self._words(name, alert, found[0] if found else None, explanation, now)
             if text:
                 words[PREFIX + name] = text
         return words
 
-    def _words(self, name: str, alert: Alert, finding: Finding | None, now: Instant) -> str:
+    def _explained(self, alert: Alert, now: Instant) -> Explanation | None:
+        try:
+            return self._explain(alert, now)
+        except Exception:  # whatever fails in there, the rest is said without it
+            log.exception("no diagnosis, the alert goes on without causes labels=%s", dict(alert.labels))
+            return None
+
+    def _words(
+        self, name: str, alert: Alert, finding: Finding | None, said: Explanation | None, now: Instant
+    ) -> str:
         if name == "url":
             url = f"{self._url}/a/{fingerprint(alert.labels)}"
             return url if self._url and len(url.encode()) <= self._max_bytes else ""  # half a link is none
         if name == "remedy":
             return shorten(self._preview(alert), self._max_bytes)
-        return "" if finding is None else shorten(_said(name, alert, finding, now), self._max_bytes)
+        if name in EXPLAINED and said is not None:
+            text = steps(said.next_steps, self._max_bytes) if name == "next_steps" else _explained(name, said)
+            if text or name != "outlook":
+                return shorten(text, self._max_bytes)
+        if finding is None or name in EXPLAINED[:-1]:
+            return ""
+        return shorten(_said(name, alert, finding, now), self._max_bytes)
+
+
+def _explained(name: str, said: Explanation) -> str:
+    match name:
+        case "causes":
+            return " ".join([said.summary, *(f"{text[0].upper()}{text[1:]}." for text in said.logs[:1])])
+        case "changes":
+            return "; ".join(said.changes)
+        case "incident":
+            return said.incident
+        case _:
+            return said.outlook if said.pattern else ""
 
 
 def _said(name: str, alert: Alert, finding: Finding, now: Instant) -> str:
@@ -79,6 +119,23 @@ def _known(value: float) -> str:
 
 def _iso(at: Instant) -> str:
     return datetime.fromtimestamp(at // 60 * 60, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def steps(of: Steps, max_bytes: int) -> str:
+    """What to do now and later, with fewer of each where there is no room for all.
+
+    >>> few = Steps(("stop", "look"), ("test", "count"))
+    >>> steps(few, 99), steps(few, 30)
+    ('Now: stop; look. Later: test; count.', 'Now: stop; look. Later: test.')
+    """
+    now, later = list(of.now), list(of.later)
+    while True:
+        parts = ("Now", now), ("Later", later)
+        text = " ".join(f"{when}: {'; '.join(what)}." for when, what in parts if what)
+        longer = later if len(later) >= len(now) else now
+        if len(text.encode()) <= max_bytes or len(longer) <= 1:
+            return text
+        longer.pop()
 
 
 def shorten(text: str, max_bytes: int) -> str:

@@ -7,7 +7,10 @@ from datetime import UTC, datetime
 
 from sidecar.types import HORIZONS, Breach, Finding, Forecast, Instant
 
-ANNOTATIONS = ("summary", "outlook", "url", "score", "confidence", "since", "expected", "remedy")
+ANNOTATIONS = (
+    *("summary", "causes", "outlook", "next_steps", "changes", "incident", "url"),
+    *("score", "confidence", "since", "expected", "remedy"),
+)
 """Names that `alerts.annotations` may list; on the alert each starts with `promantis_`."""
 
 _LIKELY = 0.5

@@ -42,7 +42,7 @@ class AlertsConfig(Section, frozen=True, kw_only=True):
     """How alerts travel and which annotations they are given."""
 
     mode: str = "tee"
-    annotations: tuple[str, ...] = ("summary", "outlook", "url")
+    annotations: tuple[str, ...] = ("summary", "causes", "outlook", "next_steps", "incident", "url")
     max_bytes: int = 300
     external_url: str | None = None
 

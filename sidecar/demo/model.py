@@ -23,9 +23,30 @@ _WAVES = (  # share of the mean rate, period in seconds, phase
     (0.02, 283.0, 0.4),
     (0.015, 97.0, 0.7),
 )
-_RATE = 60.0
-_HOLDS = 0.075
-"""Seconds that a request holds a connection."""
+
+
+class Kind(msgspec.Struct, frozen=True):
+    """What a shop is like when nothing is wrong with it."""
+
+    rate: float = 60.0
+    """Requests per second, on average of a day."""
+    swing: float = 1.0
+    """How far the waves of a day move that."""
+    holds: float = 0.075
+    """Seconds that a request holds a connection."""
+    latency: tuple[float, float, float] = (0.11, 0.04, 0.06)
+    """Seconds of a request: at an empty pool, more at a full one, and of the queue before it."""
+    spread: float = 0.6
+    """Of the logarithm of latencies."""
+    errors: tuple[float, float, float] = (0.002, 0.92, 3.0)
+    """Share that always fails, how full the pool is when more do, and how steeply."""
+    cpu: tuple[float, float] = (0.004, 0.02)
+    """Processor seconds of a request, and of each second."""
+    memory: tuple[float, float] = (9e7, 2e6)
+    """Bytes, and of each connection."""
+
+
+USUAL = Kind()
 
 
 class Shop(msgspec.Struct, frozen=True):
@@ -46,6 +67,9 @@ class Shop(msgspec.Struct, frozen=True):
     leaked: float = 0.0
     """Connections held by a batch job that waits for more than the pool has; a bigger pool lets it finish."""
     leak_per_second: float = 0.0
+    surge: float = 0.0
+    """By how much more is wanted than usual, as a share."""
+    kind: Kind = USUAL
 
 
 def advance(shop: Shop, now: float) -> Shop:
@@ -57,15 +81,18 @@ def advance(shop: Shop, now: float) -> Shop:
     """
     elapsed = max(0.0, now - shop.at)
     luck = random.Random(round(now * 1000))
-    wanted = demand(now) - demand(shop.at)
+    kind, more = shop.kind, 1 + shop.surge
+    wanted = (demand(now, kind) - demand(shop.at, kind)) * more
     leaked = _leak(shop, elapsed)
-    busy = rate(now) * _HOLDS + luck.gauss(0.0, 0.35) + leaked
+    busy = rate(now, kind) * more * kind.holds + luck.gauss(0.0, 0.35) + leaked
     in_use = min(shop.pool, max(0, round(busy)))
     fullness = min(1.0, max(0.0, busy / shop.pool))
-    latency = _latency(fullness) * math.exp(luck.gauss(0.0, 0.03))
-    failing = wanted * (0.002 + min(0.4, max(0.0, fullness - 0.92) * 3))
+    latency = _latency(fullness, kind) * math.exp(luck.gauss(0.0, 0.03))
+    always, full, steep = kind.errors
+    failing = wanted * (always + min(0.4, max(0.0, fullness - full) * steep))
     below = tuple(
-        count + wanted * _share(edge, latency) for count, edge in zip(shop.buckets, BUCKETS, strict=True)
+        count + wanted * _share(edge, latency, kind.spread)
+        for count, edge in zip(shop.buckets, BUCKETS, strict=True)
     )
     return msgspec.structs.replace(
         shop,
@@ -74,21 +101,20 @@ def advance(shop: Shop, now: float) -> Shop:
         failed=shop.failed + failing,
         buckets=below,
         seconds=shop.seconds + wanted * latency,
-        cpu=shop.cpu + wanted * 0.004 + elapsed * 0.02,
+        cpu=shop.cpu + wanted * kind.cpu[0] + elapsed * kind.cpu[1],
         in_use=in_use,
-        memory=round(9e7 + in_use * 2e6 + luck.gauss(0.0, 4e5)),
+        memory=round(kind.memory[0] + in_use * kind.memory[1] + luck.gauss(0.0, 4e5)),
         leaked=leaked,
     )
 
 
-def rate(at: float) -> float:
+def rate(at: float, kind: Kind = USUAL) -> float:
     """Requests wanted per second: a day's shape and a few small waves."""
-    return _RATE * (
-        1 + sum(share * math.sin(math.tau * (at / period + phase)) for share, period, phase in _WAVES)
-    )
+    waves = (share * math.sin(math.tau * (at / period + phase)) for share, period, phase in _WAVES)
+    return kind.rate * (1 + kind.swing * sum(waves))
 
 
-def demand(at: float) -> float:
+def demand(at: float, kind: Kind = USUAL) -> float:
     """Requests wanted since 1970: the integral of `rate`.
 
     >>> abs((demand(1000.5) - demand(999.5)) - rate(1000.0)) < 0.01
@@ -98,7 +124,7 @@ def demand(at: float) -> float:
         share * period / math.tau * math.cos(math.tau * (at / period + phase))
         for share, period, phase in _WAVES
     )
-    return _RATE * (at - sum(waves))
+    return kind.rate * (at - kind.swing * sum(waves))
 
 
 def _leak(shop: Shop, elapsed: float) -> float:
@@ -107,14 +133,14 @@ def _leak(shop: Shop, elapsed: float) -> float:
     return min(shop.pool * 1.2, shop.leaked + shop.leak_per_second * elapsed)
 
 
-def _latency(fullness: float) -> float:
+def _latency(fullness: float, kind: Kind) -> float:
     """Mean seconds of a request: nearly flat until the pool is nearly full, then a queue."""
-    return 0.11 + 0.04 * fullness + min(1.5, 0.06 * fullness**10 / max(0.02, 1.02 - fullness))
+    empty, more, queue = kind.latency
+    return empty + more * fullness + min(1.5, queue * fullness**10 / max(0.02, 1.02 - fullness))
 
 
-def _share(edge: float, mean: float) -> float:
+def _share(edge: float, mean: float, width: float) -> float:
     """Share of requests not slower than `edge`: lognormal around the mean."""
     if edge == math.inf:
         return 1.0
-    width = 0.6
     return 0.5 * (1 + math.erf((math.log(edge / mean) + width**2 / 2) / (width * math.sqrt(2))))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from sidecar.demo.model import Shop, advance
+from sidecar.demo.model import USUAL, Kind, Shop, advance
 from sidecar.demo.shop import families
 
 DAYS = 3
@@ -55,12 +55,21 @@ def openmetrics(shops: Sequence[Shop]) -> Iterator[str]:
     yield "# EOF"
 
 
-def write(folder: Path, promtool: Path, until: float) -> Shop:
-    """Fill `folder` with blocks up to `until`; the shop as it then is. RuntimeError when promtool refuses."""
-    shop = Shop(at=until - DAYS * 86400 - 60)
+def write(
+    folder: Path,
+    promtool: Path,
+    until: float,
+    kind: Kind = USUAL,
+    story: Callable[[Shop, float], Shop] = lambda shop, at: shop,
+) -> Shop:
+    """Fill `folder` with blocks up to `until`; the shop as it then is. RuntimeError when promtool refuses.
+
+    `story` may change the shop before each of its moments.
+    """
+    shop = Shop(at=until - DAYS * 86400 - 60, kind=kind)
     moments: list[Shop] = []
     for at in instants(until):
-        shop = advance(shop, at)
+        shop = advance(story(shop, at), at)
         moments.append(shop)
     split = next(i for i, moment in enumerate(moments) if moment.at >= moments[-1].at - FINE_FOR)
     for part in (moments[:split], moments[split:]):  # promtool reads a file once for each of its blocks

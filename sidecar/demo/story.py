@@ -105,7 +105,9 @@ class Eyes:
         """Alertmanager has the alert with Promantis' words on it."""
         alert = await self.alert()
         words = {k: v for k, v in (alert or {}).get("annotations", {}).items() if k.startswith("promantis_")}
-        if not all(words.get(f"promantis_{name}") for name in ("summary", "outlook", "url")):
+        if not all(
+            words.get(f"promantis_{name}") for name in ("summary", "causes", "outlook", "next_steps", "url")
+        ):
             return None
         return "the alert is explained in Alertmanager:" + "".join(
             f"\n            {name}: {text}" for name, text in sorted(words.items())

@@ -8,7 +8,10 @@ import promql_parser as pq
 
 from sidecar.signals import promql
 
-KINDS = ("latency", "errors", "traffic", "saturation", "cpu", "memory", "disk", "network", "other")
+EDGES = ("edge_client", "edge_server", "gap", "fanout")
+"""Of series of a call from one service to another: what the client waits, what the server works, the difference, and
+calls per request of the client."""
+KINDS = ("latency", "errors", "traffic", "saturation", "cpu", "memory", "disk", "network", "other", *EDGES)
 
 _TABLE = (
     (
@@ -19,13 +22,14 @@ _TABLE = (
     ("cpu", r"cpu|_load\d+|throttl"),
     ("memory", r"mem(ory)?_|_mem\b|memory|_rss|heap|swap"),
     ("disk", r"disk|filesystem|_fs_|volume|inode|storage|tsdb|_io_"),
+    ("saturation", r"pool"),
     (
         "network",
         r"network|_net_|socket|tcp|udp|conntrack|connections?|(receive|transmit|sent|received)_bytes",
     ),
     (
         "saturation",
-        r"queue|pool|usage|utili[sz]ation|pending|backlog|used|inflight|in_flight|threads|fds|quota",
+        r"queue|usage|utili[sz]ation|pending|backlog|used|inflight|in_flight|threads|fds|quota",
     ),
     ("traffic", r"requests?|messages?|_total\b|:rate|rate\("),
 )

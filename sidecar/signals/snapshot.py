@@ -230,6 +230,14 @@ class Known:
             self._read[snapshot.step, watch] = known
         return known[2]
 
+    def one(self, watch: str, key: bytes) -> Finding | None:
+        """A series by its watch and key."""
+        for snapshot in self.snapshots.values():
+            for row in snapshot.rows_of(watch):
+                if snapshot.keys[row] == key:
+                    return snapshot.finding(row)
+        return None
+
     def top(self, limit: int) -> list[Finding]:
         """The most anomalous series now."""
         found: list[tuple[float, int, Snapshot]] = []

@@ -11,6 +11,7 @@ import jinja2
 import msgspec
 from aiohttp import web
 
+from sidecar.alerts.explain import Explanation
 from sidecar.types import Alert, Finding, JsonObject, Rejected
 from sidecar.web import shown
 from sidecar.web.answers import Problem
@@ -47,6 +48,8 @@ class Known(msgspec.Struct, frozen=True):
     """Its series, the nearest first."""
     said: Sequence[JsonObject] = ()
     """What people said of it (at, who, verdict, comment), the newest first."""
+    explained: Explanation | None = None
+    """What explains it."""
 
 
 class Signals(Protocol):

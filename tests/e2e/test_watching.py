@@ -64,7 +64,7 @@ async def test_popular_rules_and_presets_are_answered(stack: Stack) -> None:
         names = await client.metric_names()
         ready_made = chosen("auto", presets(), names, 15)
         by_preset = {p.name: {w.name for w in p.watches} & {w.name for w in ready_made} for p in presets()}
-        assert {name for name, taken in by_preset.items() if taken} == {"node", "prometheus"}
+        assert {name for name, taken in by_preset.items() if taken} == {"node", "process", "prometheus"}
         assert len(by_preset["node"]) >= EVERYWHERE
         assert len(by_preset["prometheus"]) == 9
         empty = set()
@@ -124,5 +124,5 @@ async def test_the_bill_is_printed(stack: Stack) -> None:
     out, err = (text.decode() for text in await process.communicate())
     assert (process.returncode, err) == (0, "")
     assert 'external labels cluster="c1", replica="a"' in out
-    assert "watches         10 (1 rule, 9 preset, 0 config)" in out
+    assert "watches         13 (1 rule, 12 preset, 0 config)" in out
     assert "  Gone: absent() has no value that could be forecast: absent(x)" in out

@@ -12,11 +12,11 @@ from types import ModuleType
 
 import numpy as np
 
-from tests.quality import detection, forecast, reliability, told
+from tests.quality import causes, detection, forecast, reliability, told
 from tests.quality.data import SETS, File, load, scorer
 from tests.quality.measure import Job, Result, join, measure
 
-PARTS = ("detection", "forecast", "reliability")
+PARTS = ("detection", "forecast", "reliability", "causes")
 PROCESSES = 2
 
 
@@ -93,19 +93,28 @@ def main(argv: list[str] | None = None) -> int:
     if not args.data.is_dir():
         print(f"quality: no folder {args.data}: nothing to measure on (DATA=folder names another)")
         return 0
+    began, parts = time.monotonic(), args.only or list(PARTS)
     try:
         score = scorer(args.data)
     except FileNotFoundError as missing:
         print(f"quality: {missing} is not there: it judges the scores, and lies beside the data folder")
         return 0
-    began, parts = time.monotonic(), args.only or list(PARTS)
     files = list[File]()
     for name in SETS:
         mine = load(args.data, name)
         files += mine[:: max(1, len(mine) // 3)][:3] if args.quick else mine
-    found = results(jobs(files, parts, not args.no_peers))
-    with np.errstate(invalid="ignore"):
-        tables(found, parts, score)
+    if set(parts) != {"causes"}:
+        found = results(jobs(files, parts, not args.no_peers))
+        with np.errstate(invalid="ignore"):
+            tables(found, parts, score)
+    if "causes" in parts:
+        show("Causes: the right service first / among the first three (AC@1/AC@3)", causes.table(args.data))
+        show("What the likelihood is worth, with half of the alerts false", causes.sure(args.data))
+        show(
+            "Metrics of one machine: share of those named by experts among as many first ones",
+            causes.metrics(args.data),
+        )
+        show("Diagnosis, from what is kept of each series", causes.speed())
     print(f"\n{time.monotonic() - began:.0f} s")
     return 0
 

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.alerts.enrich import Enricher, shorten
+from sidecar.alerts.explain import Explanation, Said, Steps
 from sidecar.alerts.identity import fingerprint
 from sidecar.alerts.narrate import ANNOTATIONS, number, outlook, summary
 from sidecar.alerts.relay import AlertsConfig
@@ -52,6 +53,19 @@ def but(finding: Finding = POOL, **changes: Any) -> Finding:
     return msgspec.structs.replace(finding, **changes)
 
 
+EXPLAINED = Explanation(
+    what="PoolExhaustion",
+    causes=(Said("shop", "saturation", "pool 95 %, usually 45 %", "very likely", 0.95),),
+    none_likelihood=0.05,
+    summary="shop runs out of connections (very likely): pool 95 %, usually 45 %.",
+    pattern="pool exhaustion",
+    outlook="If nobody acts: pool is at 95 %, it is used up in about 3 min.",
+    next_steps=Steps(("enlarge the pool", "end slow queries"), ("timeouts",)),
+    changes=("shop was deployed at 14:00 UTC (9 min ago)",),
+    incident="c0ffee12",
+)
+
+
 class Known:
     """Findings that are what the test says."""
 
@@ -63,10 +77,17 @@ class Known:
 
 
 def enriched(
-    *findings: Finding, alert: Alert = ALERT, url: str = "http://p:9909/", **config: Any
+    *findings: Finding,
+    alert: Alert = ALERT,
+    url: str = "http://p:9909/",
+    said: Explanation | None = None,
+    **config: Any,
 ) -> Mapping[str, str]:
-    enricher = Enricher(Known(*findings), lambda alert: "bigger-pool would POST", AlertsConfig(**config), url)
-    return enricher(alert, AT)
+    def explain(alert: Alert, now: Instant) -> Explanation | None:
+        return said
+
+    preview, settings = "bigger-pool would POST", AlertsConfig(**config)
+    return Enricher(Known(*findings), lambda alert: preview, settings, url, explain)(alert, AT)
 
 
 @pytest.mark.parametrize(
@@ -181,13 +202,37 @@ def test_default_annotations() -> None:
 
 
 def test_all_annotations() -> None:
-    words = enriched(POOL, annotations=ANNOTATIONS)
+    words = enriched(POOL, annotations=ANNOTATIONS, said=EXPLAINED)
     assert list(words) == [f"promantis_{name}" for name in ANNOTATIONS]
     assert words["promantis_score"] == "2.4"
     assert words["promantis_confidence"] == "0.93"
     assert words["promantis_since"] == "2025-11-25T14:03:00Z"
     assert words["promantis_expected"] == "0.45 (0.38 to 0.52)"
     assert words["promantis_remedy"] == "bigger-pool would POST"
+    assert words["promantis_causes"] == "shop runs out of connections (very likely): pool 95 %, usually 45 %."
+    assert words["promantis_outlook"] == "If nobody acts: pool is at 95 %, it is used up in about 3 min."
+    assert words["promantis_next_steps"] == "Now: enlarge the pool; end slow queries. Later: timeouts."
+    assert words["promantis_changes"] == "shop was deployed at 14:00 UTC (9 min ago)"
+    assert words["promantis_incident"] == "c0ffee12"
+
+
+def test_the_outlook_is_of_the_alert_where_no_cause_was_found() -> None:
+    nobody = Explanation(
+        what="x", causes=(), none_likelihood=0.9, summary="No cause found.", incident="c0ffee12"
+    )
+    words = enriched(POOL, said=nobody)
+    assert words["promantis_causes"] == "No cause found."
+    assert words["promantis_outlook"] == outlook(POOL, "PoolExhaustion")
+    assert "promantis_next_steps" not in words
+
+
+def test_a_diagnosis_that_fails_costs_the_causes_only(caplog: pytest.LogCaptureFixture) -> None:
+    def explain(alert: Alert, now: Instant) -> Explanation | None:
+        raise ZeroDivisionError
+
+    words = Enricher(Known(POOL), lambda alert: "", AlertsConfig(), "http://p:9909", explain)(ALERT, AT)
+    assert list(words) == ["promantis_summary", "promantis_outlook", "promantis_url"]
+    assert "the alert goes on without causes" in caplog.text
 
 
 def test_an_alert_of_which_nothing_is_known_gets_the_url_only() -> None:
@@ -204,7 +249,8 @@ def test_resolved_alerts_are_spoken_of_as_resolved() -> None:
 
 def test_replicas_that_tick_some_seconds_apart_agree() -> None:
     other = but(at=Instant(AT + 20), since=Instant(SINCE + 15), observed=0.86117, score=2.4001)
-    assert enriched(other, annotations=ANNOTATIONS) == enriched(POOL, annotations=ANNOTATIONS)
+    said = enriched(other, annotations=ANNOTATIONS, said=EXPLAINED)
+    assert said == enriched(POOL, annotations=ANNOTATIONS, said=EXPLAINED)
 
 
 def test_a_link_is_whole_or_not_there() -> None:

@@ -13,6 +13,7 @@ import pytest
 from aiohttp import ClientResponse
 from aiohttp.test_utils import TestClient, TestServer
 
+from sidecar.alerts.explain import Explanation, Said, Steps
 from sidecar.remedy.past import Odds
 from sidecar.telemetry import Telemetry
 from sidecar.types import Alert, Breach, Finding, Forecast, Instant, JsonObject, Rejected, labels_of
@@ -74,6 +75,7 @@ class World:
         self.listed: list[JsonObject] = []
         self.words = {"promantis_summary": HOSTILE}
         self.said: list[JsonObject] = []
+        self.explained: Explanation | None = None
 
     def top(self, limit: int) -> Sequence[Finding]:
         return self.findings[:limit]
@@ -86,7 +88,8 @@ class World:
 
     def alert(self, fingerprint: str) -> Known | None:
         alert = Alert(labels_of({"alertname": "PoolExhaustion", "path": HOSTILE}), self.words)
-        return Known(alert, True, (finding(), UNKNOWN), self.said) if fingerprint == FINGERPRINT else None
+        known = Known(alert, True, (finding(), UNKNOWN), self.said, self.explained)
+        return known if fingerprint == FINGERPRINT else None
 
     async def judge(self, fingerprint: str, verdict: str, who: str, /) -> None:
         if fingerprint != FINGERPRINT:
@@ -346,6 +349,25 @@ async def test_what_was_said_is_shown(client: TestClient[Any, Any], world: World
     await send(client, "/login", token=SAYS)
     form = (await (await client.get(f"/a/{FINGERPRINT}")).text()).split("Was it real?")[1]
     assert "password" not in form
+
+
+async def test_what_explains_an_alert_is_shown(client: TestClient[Any, Any], world: World) -> None:
+    world.explained = Explanation(
+        what="PoolExhaustion",
+        causes=(Said(HOSTILE, "saturation", HOSTILE, "very likely", 0.95),),
+        none_likelihood=0.04,
+        summary=HOSTILE,
+        pattern="pool exhaustion",
+        outlook=HOSTILE,
+        next_steps=Steps((HOSTILE,), (HOSTILE,)),
+        changes=(HOSTILE,),
+        similar=(HOSTILE,),
+        incident="c0ffee12",
+    )
+    text = await (await client.get(f"/a/{FINGERPRINT}")).text()
+    assert_harmless(text)
+    for words in ("pool exhaustion", "very likely", "c0ffee12", "That none of these is the cause: 4%"):
+        assert words in text
 
 
 @pytest.mark.parametrize("wrong", [{}, {"Origin": "null"}, {"Origin": "https://evil.example"}])

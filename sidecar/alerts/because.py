@@ -1,0 +1,157 @@
+"""Causes in words: what is out, against what it usually is, since when, and what explains the alert. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from sidecar.alerts.diagnose import FLOWS, LOAD, RESOURCES, Cause, Diagnosis, Reason
+from sidecar.alerts.evidence import Evidence
+from sidecar.alerts.narrate import age, clock, number
+from sidecar.types import Candidates, Finding, Instant
+
+FULL = 0.99
+"""Share of a whole at which it counts as used up."""
+SOME = 0.5
+"""Of the excess that would count as evidence: enough to be a consequence of something else."""
+CLEAR = 1.0
+"""Weight of evidence on a resource from which latency and errors of its service are its consequence."""
+
+
+def leading(cause: Cause) -> Reason:
+    """The evidence that says most of what is wrong: a resource that is clearly out, else what weighs most."""
+    own = [reason for reason in cause.reasons if reason.kind in RESOURCES and reason.weight >= CLEAR]
+    return max(own or cause.reasons, key=lambda reason: reason.weight)
+
+
+def told(cause: Cause, c: Candidates, ev: Evidence, now: Instant, most: int = 2) -> str:
+    """What speaks for a cause, the leading evidence first; latency and errors behind a resource follow from it."""
+    first = leading(cause)
+    parts = [_said(first, cause, c, ev, now)]
+    rest = [reason for reason in cause.reasons if reason is not first and reason.weight > 0.1]
+    flows = _consequences(cause, c, ev) if first.kind in RESOURCES else []
+    if flows:
+        return f"{parts[0]}; {' and '.join(flows)} follow{'s' if len(flows) == 1 else ''}"
+    parts += [_said(reason, cause, c, ev, now) for reason in rest[: most - 1]]
+    return "; ".join(parts)
+
+
+def none(found: Diagnosis) -> str:
+    """When nobody is blamed."""
+    many = f"{found.among} services and machines" if found.among != 1 else "one service"
+    return f"No cause found among {many}: nothing is further out of its usual than chance explains."
+
+
+def _said(reason: Reason, cause: Cause, c: Candidates, ev: Evidence, now: Instant) -> str:
+    kind, row = reason.kind, reason.series
+    if kind == "gap":
+        bad, of = reason.edges
+        return f"on {bad} of {of} calls the client waits longer than the server works: network"
+    if kind == "fanout":
+        return f"makes fewer calls per request than usual{_since(c, ev, row, now)}"
+    value = latest(c, row)
+    if kind == "traffic":
+        share = value / c.level[row] - 1 if c.level[row] > 0 else math.inf
+        more = f" ({share:+.0%})" if math.isfinite(share) else ""
+        return f"{amount(kind, value)} requests/s, usually {amount(kind, c.level[row])}{more}{_since(c, ev, row, now)}"
+    name = c.names[row] if kind in RESOURCES or kind == "other" else kind
+    text = f"{name} {amount(kind, value)}, usually {amount(kind, c.level[row])}{_since(c, ev, row, now)}"
+    if kind in FLOWS and reason.own < 0.95:
+        text += f", {reason.own:.0%} of it its own"
+    if kind in FLOWS and reason.part >= 0.5 and not cause.entity.startswith(LOAD):
+        text += f", {reason.part:.0%} of the alert"
+    return text
+
+
+def _consequences(cause: Cause, c: Candidates, ev: Evidence) -> list[str]:
+    """Latency and errors of the same service, where they are up too: less of it is enough, it is not the evidence."""
+    rows = {reason.kind: reason.series for reason in cause.reasons if reason.kind in FLOWS}
+    for row, (entity, kind) in enumerate(zip(c.entities, c.kinds, strict=True)):
+        if entity == cause.entity and kind in FLOWS and ev.delta[row] > max(SOME * ev.least[row], 0.0):
+            rows.setdefault(kind, row)
+    return [
+        f"{kind} {amount(kind, latest(c, rows[kind]))} (usually {amount(kind, c.level[rows[kind]])})"
+        for kind in FLOWS
+        if kind in rows
+    ]
+
+
+def _since(c: Candidates, ev: Evidence, row: int, now: Instant) -> str:
+    at = onset(c, ev, row) if row >= 0 else math.nan
+    return "" if math.isnan(at) else f" since {clock(Instant(at), now)}"
+
+
+def onset(c: Candidates, ev: Evidence, row: int) -> float:
+    """When a series went beyond its usual: looked for before the window too, where it was out all through it."""
+    at = float(ev.since[row])
+    there = np.isfinite(c.values[:, row])
+    if math.isnan(at) or not len(c.before_at) or at > c.at[there.argmax()]:
+        return at
+    way = 1.0 if ev.up[row] else -1.0
+    out = way * (c.before[:, row] - c.level[row]) > ev.least[row]
+    for i in range(len(out) - 1, -1, -1):
+        if np.isnan(c.before[i, row]):
+            continue
+        if not out[i]:
+            break
+        at = float(c.before_at[i])
+    return at
+
+
+def latest(c: Candidates, row: int) -> float:
+    """The newest sample of a series, NaN when there is none."""
+    there = c.values[:, row]
+    there = there[np.isfinite(there)]
+    return float(there[-1]) if len(there) else math.nan
+
+
+def amount(kind: str, value: float) -> str:
+    """A value in the unit of its kind: seconds as time, ratios as shares.
+
+    >>> amount("latency", 0.45), amount("latency", 1.2), amount("errors", 0.008), amount("saturation", 0.853)
+    ('450 ms', '1.2 s', '0.8 %', '85 %')
+    """
+    value = float(value)
+    if kind == "latency" and abs(value) < 1:
+        return f"{number(1000 * value, 3)} ms"
+    if kind == "latency":
+        return f"{number(value)} s"
+    if kind in ("errors", *RESOURCES) and 0 <= value <= 1:
+        return f"{number(100 * value, 2)} %"
+    return number(value)
+
+
+def listed(found: Diagnosis, says: str, sentences: Sequence[str]) -> str:
+    """The likeliest cause and what it `says` of it, with its reason, and who else is possible; or that it is nobody.
+
+    `sentences` are those of the causes, in their order.
+    """
+    if not found.found:
+        return none(found)
+    first = found.causes[0]
+    name = first.entity.removeprefix(LOAD) if says else first.entity
+    head = f"{name} {says} ({first.likelihood})" if says else f"{name}, {first.likelihood}"
+    also = [
+        f"{cause.entity} ({cause.likelihood})" for cause in found.causes[1:3] if cause.probability >= 0.05
+    ]
+    return f"{head}: {sentences[0]}." + (f" Else {' or '.join(also)}." if also else "")
+
+
+def exhaustion(finding: Finding) -> str:
+    """When a share of a whole is used up, by its forecasts; empty when it is not, or is no share."""
+    if not 0 < finding.observed <= 1 or math.isnan(finding.observed):
+        return ""
+    if finding.observed >= FULL:
+        return "it is used up now"
+    before, then = finding.observed, 0.0
+    seconds = {"15m": 900.0, "30m": 1800.0, "60m": 3600.0}
+    for forecast in finding.forecasts:
+        at = seconds[forecast.horizon]
+        if forecast.value >= FULL:
+            rise = forecast.value - before
+            eta = then + (at - then) * min(1.0, (FULL - before) / rise) if rise > 0 else at
+            return f"it is used up in about {age(max(60.0, round(eta / 60) * 60))}"
+        before, then = forecast.value, at
+    return ""

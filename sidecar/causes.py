@@ -1,0 +1,199 @@
+"""Where signals and alerts meet for a diagnosis: what is kept of series, who they belong to, what explains an alert."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Protocol
+
+import msgspec
+
+from sidecar.adapters.loki import Loki
+from sidecar.adapters.prometheus import Prometheus
+from sidecar.alerts import explain, logs
+from sidecar.alerts.diagnose import diagnose
+from sidecar.alerts.explain import Changed, Explainer, Explanation, Metric
+from sidecar.alerts.identity import fingerprint
+from sidecar.alerts.knowledge import Pattern
+from sidecar.alerts.relay import Relay
+from sidecar.remedy.case import Case, Fact
+from sidecar.signals.attribute import Part, parts_of
+from sidecar.signals.changes import Change
+from sidecar.signals.recent import Recent, then
+from sidecar.signals.snapshot import Known
+from sidecar.signals.topology import NODE, CausesConfig, Topology, whose
+from sidecar.signals.watches import Watch
+from sidecar.types import Finding, Instant, JsonObject, Labels, PromantisError
+
+log = logging.getLogger(__name__)
+
+INCIDENT, CHANCE = "incident.ended", "causes.fitted"
+"""Kinds of facts."""
+MINUTE = 60.0
+REHEARSE = 10
+"""Minutes between diagnoses of nothing."""
+METRICS = 8
+"""That are told of a service or machine."""
+MATCHED = 1000
+"""Series among which the oddest is taken."""
+
+
+class Watching(Protocol):
+    """What is watched."""
+
+    @property
+    def watches(self) -> Mapping[str, Watch]: ...
+
+
+class Causes:
+    """`run()` until cancelled; `adopt` a config first."""
+
+    def __init__(
+        self,
+        prometheus: Prometheus,
+        known: Known,
+        watching: Watching,
+        note: Callable[[str, JsonObject], Awaitable[None]],
+        cases: Callable[[], Sequence[Case]],
+        clock: Callable[[], Instant],
+        loki: Loki | None = None,
+    ) -> None:
+        """`note` writes a fact into the journal."""
+        self._loki = loki
+        self._prometheus, self._known, self._watching = prometheus, known, watching
+        self._note, self._cases, self._clock = note, cases, clock
+        self.topology = Topology(prometheus)
+        self.recent = Recent(prometheus, lambda: self.topology.map)
+        self.explainer = Explainer(self.recent, known, self._whose)
+        self._interval = 15.0
+
+    def adopt(self, config: CausesConfig, interval: float, patterns: Sequence[Pattern]) -> None:
+        """Take what a reload may change."""
+        self.topology.adopt(config)
+        self.explainer.patterns, self.explainer.look = patterns, float(config.look)
+        self.explainer.again_after, self._interval = 2 * interval, interval
+
+    def restore(self, facts: Iterable[Fact]) -> None:
+        """Take over what the journal has: incidents that ended, and what chance scored."""
+        ended = []
+        for fact in facts:
+            if fact.kind == INCIDENT:
+                ended.append(fact.data)
+            elif fact.kind == CHANCE:
+                self.explainer.none = float(fact.data["none"])
+        self.explainer.before = explain.recalled(ended[-explain.KEPT :])
+
+    async def run(self, relay: Relay) -> None:
+        """Keep what comes, look at what runs where, tell more of alerts when more is known, and journal."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.recent.run())
+            group.create_task(self._keep_looking())
+            group.create_task(self._keep_telling(relay))
+
+    async def deployed(self, changes: Sequence[Change], at: Instant) -> None:
+        """Note what was deployed, for an hour."""
+        kept = [one for one in self.explainer.changed if at - one.at <= explain.RECENT]
+        kept += [Changed(workload.name, at) for change in changes for workload in change.workloads]
+        self.explainer.changed = kept
+
+    # ------------------------------------------------------------------ asked
+
+    async def of_alert(self, labels: Labels, at: Instant) -> Explanation | None:
+        """What explained an alert at a time that has passed; None when nobody knows whose it is."""
+        near = self._known.near(labels, 1)
+        about = self._whose(labels, near[0] if near else None)
+        return await self._then(about, at) if about else None
+
+    async def of_series(
+        self, wanted: Callable[[Mapping[str, str]], bool], at: Instant | None
+    ) -> Explanation | None:
+        """What is wrong with the service of the series that are wanted, the oddest of them first."""
+        found = await asyncio.to_thread(self._known.matching, wanted, MATCHED)
+        found.sort(key=lambda one: -one.score if one.score == one.score else 0.0)
+        about = next((about for one in found if (about := self._whose((), one))), None)
+        if about is None:
+            return None
+        if at is None:
+            said = await asyncio.to_thread(self.explainer.of, *about, self._clock())
+            return await self._in_full(said, about[0], self._clock())
+        return await self._then(about, at)
+
+    async def _in_full(self, said: Explanation, entity: str, at: Instant) -> Explanation:
+        """With what takes a while to ask: the log of who is blamed, and which of its metrics belong to it."""
+        found = await self.logged(said.blamed, at) if said.blamed else ()
+        parts = await self._parts(said.blamed or entity, at)
+        metrics = tuple(Metric(name, part.probability) for name, part in parts[:METRICS])
+        return msgspec.structs.replace(said, logs=found, metrics=metrics)
+
+    async def _parts(self, entity: str, at: Instant) -> list[tuple[str, Part]]:
+        watches, look = self._watching.watches, self.explainer.look
+        sizes = {name: len(s.rows_of(name)) for s in self._known.snapshots.values() for name in s.rows}
+        return await parts_of(self._prometheus, watches, sizes, entity, at, look)
+
+    async def _then(self, about: tuple[str, str], at: Instant) -> Explanation:
+        watches, look = self._watching.watches, self.explainer.look
+        c = await then(self._prometheus, watches, at, look, self.topology.map)
+        found = await asyncio.to_thread(diagnose, c, about, explain.LEAST)
+        said = explain.explain(c, about, at, found, patterns=self.explainer.patterns, what=about[0])
+        return await self._in_full(said, about[0], at)
+
+    def _whose(self, labels: Labels, of: Finding | None) -> tuple[str, str] | None:
+        return whose(self._watching.watches, labels, of.watch if of else None, of.labels if of else ())
+
+    # ------------------------------------------------------------------ done again and again
+
+    async def _keep_telling(self, relay: Relay) -> None:
+        """Send an alert again once two scrapes more are known of what it is about."""
+        while True:
+            await asyncio.sleep(self._interval)
+
+            due = [relay.alert(fingerprint(labels)) for labels in self.explainer.again(self._clock())]
+            firing = [one.alert.labels for one in due if one is not None and one.firing]
+            await self._read_logs({self.explainer.blamed(labels) for labels in firing})
+            for labels in firing:
+                received = relay.alert(fingerprint(labels))  # a newer message may have come meanwhile
+                if received is not None and received.firing:
+                    await relay.receive([received.alert], self._clock())
+
+    async def _read_logs(self, services: Iterable[str]) -> None:
+        for service in sorted(one for one in services if one):
+            now = self._clock()
+            self.explainer.logs[service] = now, await self.logged(service, now)
+
+    async def logged(self, service: str, at: Instant) -> tuple[str, ...]:
+        """What its log said right before an instant and not in the hour before; nothing where no log can be read."""
+        if self._loki is None or service.startswith(NODE):
+            return ()
+        try:
+            begin = at - logs.NOW
+            now = await self._loki.lines(service, begin, at)
+            before = await self._loki.lines(service, begin - logs.BEFORE, begin)
+        except PromantisError as error:
+            log.warning("no logs: %s", error)
+            return ()
+        found = await asyncio.to_thread(logs.compare, before, now)
+        return tuple(one.words for one in found)
+
+    async def _keep_looking(self) -> None:
+        """What runs where, incidents that are over and how they ended, and once a day what chance scores."""
+        quiet = 0
+        for minute in itertools.count():
+            await self.topology.look(self._clock())
+            if minute % REHEARSE == REHEARSE - 1:
+                quiet += await asyncio.to_thread(self.explainer.rehearse, self._clock())
+            if quiet >= explain.QUIET and self.explainer.none is not None:
+                quiet = 0
+                await self._journal(CHANCE, {"none": self.explainer.none})
+            for incident in self.explainer.over(self._clock()):
+                cases = [case for case in self._cases() if case.fingerprint in incident.fingerprints]
+                done = [f"{case.policy} {case.stage}" for case in cases if case.acted_at is not None]
+                words = ", ".join(done) or "nothing was done by Promantis"
+                await self._journal(INCIDENT, self.explainer.remember(incident, words))
+            await asyncio.sleep(MINUTE)
+
+    async def _journal(self, kind: str, data: JsonObject) -> None:
+        with contextlib.suppress(PromantisError):  # it is said by whoever cannot write
+            await self._note(kind, data)

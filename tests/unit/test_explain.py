@@ -1,0 +1,301 @@
+"""What is said of an alert: who, why, what comes, what to do, what was alike; and which alerts are one incident."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from sidecar.alerts.enrich import Enricher
+from sidecar.alerts.explain import QUIET, Before, Changed, Explainer, Explanation, recalled
+from sidecar.alerts.incidents import TOGETHER
+from sidecar.alerts.narrate import ANNOTATIONS
+from sidecar.alerts.relay import AlertsConfig
+from sidecar.config import Config, knowledge
+from sidecar.types import Alert, Candidates, ConfigError, Finding, Forecast, Instant, Labels, labels_of
+from tests.quality.fleet import fleet
+from tests.unit.calling import SLOW_BANK, Change, candidates
+
+NOW = Instant(7440.0)  # the last sample of `candidates`
+NAN = float("nan")
+POOL = {("bank", "saturation"): 0.45}
+FULL: Change = {**SLOW_BANK, ("bank", "saturation"): 0.5}
+
+
+class World:
+    """What an explainer reads."""
+
+    def __init__(self, c: Candidates) -> None:
+        names = ["db_pool_in_use / db_pool_max" if kind == "saturation" else kind for kind in c.kinds]
+        ids = [(kind, entity.encode()) for kind, entity in zip(c.kinds, c.entities, strict=True)]
+        self.c = msgspec.structs.replace(c, names=names, ids=ids)
+        self.asked = 0
+        self.forecasts = (Forecast("15m", 1.0, 0.9, 1.0), Forecast("30m", 1.0, 0.9, 1.0))
+
+    def candidates(self, since: float) -> Candidates:
+        self.asked += 1
+        return self.c
+
+    def near(self, labels: Labels, limit: int) -> list[Finding]:
+        return []
+
+    def one(self, watch: str, key: bytes) -> Finding | None:
+        if watch != "saturation":
+            return None
+        value = float(self.c.values[-1, self.c.kinds.index("saturation")])
+        return Finding(
+            "pool", "q", watch, (), NOW, value, 0.45, 0.4, 0.5, 3.0, 0.9, None, forecasts=self.forecasts
+        )
+
+
+def about(labels: dict[str, str]) -> tuple[str, str]:
+    return labels["service"], "errors" if labels["alertname"] == "HighErrors" else "latency"
+
+
+def explainer(world: World) -> Explainer:
+    made = Explainer(world, world, lambda labels, _: about(dict(labels)))
+    made.patterns = knowledge(Config())
+    return made
+
+
+def alert(service: str = "front", name: str = "HighLatency", ends: str = "1970-01-03T00:00:00Z") -> Alert:
+    return Alert(labels_of({"alertname": name, "service": service}), {}, "1970-01-01T02:03:00Z", ends)
+
+
+def said(change: Change, name: str = "HighLatency") -> Explanation:
+    found = explainer(World(candidates(change, more=POOL)))(alert("front", name), NOW)
+    assert found is not None
+    return found
+
+
+def test_the_four_parts_of_a_pool_that_runs_out() -> None:
+    found = said(FULL)
+    assert found.pattern == "pool exhaustion"
+    assert found.summary.startswith(
+        "bank runs out of pooled connections; what waits for one is slow or fails (very likely): "
+        "db_pool_in_use / db_pool_max 9"
+    )
+    assert "usually 45 %" in found.summary
+    assert "since 02:02 UTC" in found.summary
+    assert "latency 5" in found.summary.partition("since")[2]
+    assert found.summary.endswith("follows.")
+    assert found.outlook.startswith("If nobody acts: db_pool_in_use / db_pool_max is at 9")
+    assert found.outlook.endswith("it is used up in about 12 min.")
+    assert found.next_steps.now[0].startswith("enlarge the pool of bank")
+    assert any("timeouts" in step for step in found.next_steps.later)
+    assert found.causes[0].likelihood == "very likely"
+
+
+def test_nobody_is_blamed_when_nothing_is_out() -> None:
+    found = said({})
+    assert found.summary == (
+        "No cause found among 4 services and machines: "
+        "nothing is further out of its usual than chance explains."
+    )
+    assert (found.causes, found.pattern, found.next_steps.now) == ((), "", ())
+    assert found.none_likelihood > 0.9
+
+
+@pytest.mark.parametrize(
+    ("change", "pattern", "cause"),
+    [
+        (SLOW_BANK, "downstream latency", "bank"),
+        ({("front", "latency"): 0.5}, "slow", "front"),
+        ({("pay", "errors"): 0.2, ("front", "errors"): 0.1}, "downstream errors", "pay"),
+        ({("bank", "cpu"): 0.5, **SLOW_BANK}, "processor", "bank"),
+        ({("front", "traffic"): 150.0}, "saturation by traffic", "requests to front"),
+    ],
+)
+def test_patterns(change: Change, pattern: str, cause: str) -> None:
+    found = said(change, "HighErrors" if ("pay", "errors") in change else "HighLatency")
+    assert (found.pattern, found.causes[0].entity) == (pattern, cause)
+    assert found.next_steps.now
+    assert found.next_steps.later
+    assert "{{" not in str(found)
+
+
+def test_a_deployment_is_named_and_changes_the_advice() -> None:
+    made = explainer(World(candidates(SLOW_BANK)))
+    made.changed = [Changed("bank", Instant(NOW - 600)), Changed("cart", Instant(NOW - 600))]
+    found = made(alert(), NOW)
+    assert found is not None
+    assert found.pattern == "slow after a deployment"
+    assert found.next_steps.now == ("roll bank back",)
+    assert found.changes == ("bank was deployed at 01:54 UTC (10 min ago)",)
+
+
+def test_the_onset_is_told_though_it_lies_before_the_window() -> None:
+    world = World(candidates(FULL, more=POOL))
+    n = len(world.c.entities)
+    pool = world.c.kinds.index("saturation")
+    before = np.tile(world.c.level, (30, 1))
+    before[20:, pool] = 0.9
+    values = world.c.values.copy()
+    values[:, pool] = 0.95
+    at = world.c.at[0] - 60.0 * np.arange(30, 0, -1)
+    world.c = msgspec.structs.replace(world.c, values=values, before=before, before_at=at)
+    found = explainer(world)(alert(), NOW)
+    assert found is not None
+    assert n == before.shape[1]
+    assert "usually 45 % since 01:50 UTC" in found.summary
+
+
+# --------------------------------------------------------------------------- incidents
+
+
+def test_alerts_of_one_outage_are_one_incident_and_one_diagnosis() -> None:
+    world = World(candidates(SLOW_BANK))
+    made = explainer(world)
+    ids = {made(alert(service, name), NOW).incident for service in ("front", "pay") for name in ("A", "B")}
+    assert len(ids) == 1
+    assert world.asked == 1
+    assert made(alert("cart", "C"), NOW).incident in ids  # front calls it
+
+
+def test_alerts_that_have_nothing_to_do_with_one_another_are_not() -> None:
+    made = explainer(World(candidates({}, calls=(("front", "cart"),))))
+    assert made(alert("front"), NOW).incident != made(alert("bank"), NOW).incident
+
+
+def test_replicas_give_an_incident_the_same_id() -> None:
+    worlds = [explainer(World(candidates(SLOW_BANK))) for _ in range(2)]
+    assert len({made(alert(), Instant(NOW + i)).incident for i, made in enumerate(worlds)}) == 1
+
+
+def test_an_incident_ends_and_is_remembered() -> None:
+    made = explainer(World(candidates(FULL, more=POOL)))
+    first = made(alert(), NOW)
+    over = alert(ends="1970-01-01T02:03:59Z")
+    assert made(over, NOW) is None
+    assert made.over(NOW) == []
+    [ended] = made.over(Instant(NOW + TOGETHER))
+    fact = made.remember(ended, "bigger-pool fixed")
+    assert recalled([fact]) == [
+        Before(first.incident, ended.began, "HighLatency", "pool exhaustion", "bank", "bigger-pool fixed")
+    ]
+    again = made(alert(), Instant(NOW + 2 * TOGETHER))
+    assert again.incident == first.incident  # the same alert of the same episode
+    other = msgspec.structs.replace(alert(), starts_at="1970-01-01T02:20:00Z")
+    made.over(Instant(NOW + 4 * TOGETHER))
+    later = made(other, Instant(NOW + 5 * TOGETHER))
+    assert later.similar == ("1970-01-01 02:03 UTC HighLatency: pool exhaustion of bank; bigger-pool fixed",)
+
+
+def test_a_thousand_alerts_at_once_are_explained_within_ten_seconds() -> None:
+    c = fleet(500)
+    world = World(c)
+    made = explainer(world)
+    enricher = Enricher(world, lambda alert: "", AlertsConfig(), "http://p:9909", made)
+    began = time.monotonic()
+    for i in range(1000):
+        words = enricher(alert(f"s{i % 500:03}", f"A{i}"), NOW)
+        assert words["promantis_incident"]
+    assert time.monotonic() - began < 10
+
+
+def test_an_alert_is_looked_at_again_once_after_two_scrapes() -> None:
+    made = explainer(World(candidates(SLOW_BANK)))
+    made(alert(), NOW)
+    assert made.again(Instant(NOW + 29)) == []
+    assert made.again(Instant(NOW + 30)) == [alert().labels]
+    made(alert(), Instant(NOW + 31))
+    assert made.again(Instant(NOW + 90)) == []
+    made(alert(ends="1970-01-01T02:03:59Z"), Instant(NOW + 91))
+    made(alert(), Instant(NOW + 120))
+    assert made.again(Instant(NOW + 150)) == [alert().labels]  # another episode
+
+
+def test_an_alert_without_a_cause_is_looked_at_for_some_minutes() -> None:
+    made = explainer(World(candidates({})))
+    made(alert(), NOW)
+    looks = [i for i in range(3600) if made.again(Instant(NOW + i))]
+    assert looks == [30, 60, 120, 240, 480]
+
+
+def test_what_chance_scores_here_is_learned_while_nothing_fires() -> None:
+    world = World(candidates({("cart", "cpu"): 0.4}))  # always odd, and nobody is alerted
+    made = explainer(world)
+    for i in range(QUIET):
+        assert made.none is None
+        assert made.rehearse(Instant(NOW + 600 * i))
+    assert made.none is not None
+    assert made.none > 2.5
+    later = Instant(NOW + 600 * QUIET)
+    found = made(alert("cart"), later)
+    assert found is not None
+    assert found.summary.startswith("No cause found")
+    assert not made.rehearse(later)  # something fires
+
+
+# --------------------------------------------------------------------------- caps and the knowledge base
+
+
+def test_the_caps_hold_for_the_worst_incident() -> None:
+    long = "é" * 400
+    c = candidates(FULL, more=POOL)
+    c = msgspec.structs.replace(
+        c,
+        entities=[one if "->" in one else one + long for one in c.entities],
+        calls=[(a + long, b + long) for a, b in c.calls],
+    )
+    made = explainer(World(c))
+    made.changed = [Changed("bank" + long, NOW)] * 20
+    enricher = Enricher(World(c), lambda alert: long, AlertsConfig(annotations=ANNOTATIONS), "http://p", made)
+    words = enricher(alert("front" + long), NOW)
+    assert words["promantis_causes"]
+    assert all(len(text.encode()) <= 300 for text in words.values())
+    assert set(words) <= {f"promantis_{name}" for name in ANNOTATIONS}
+
+
+def test_the_users_own_patterns_come_first(tmp_path: Path) -> None:
+    file = tmp_path / "own.yml"
+    file.write_text("[{pattern: mine, when: {metric: pool}, says: is ours, now: ['page {{ cause }}']}]")
+    patterns = knowledge(msgspec.convert({"causes": {"knowledge": str(file)}}, Config))
+    made = explainer(World(candidates(FULL, more=POOL)))
+    made.patterns = patterns
+    found = made(alert(), NOW)
+    assert found is not None
+    assert (found.pattern, found.next_steps.now) == ("mine", ("page bank",))
+    assert found.summary.startswith("bank is ours (very likely): ")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            "[{pattern: a, when: {metric: '('}, says: x}]",
+            "own.yml: [0].when.metric: not a regular expression",
+        ),
+        (
+            "[{pattern: a, when: {kind: [speed]}, says: x}]",
+            "own.yml: [0].when.kind[0]: 'speed' is not one of",
+        ),
+        ("[{pattern: a, when: {}, says: '{{ x }}'}]", "own.yml: [0].says: {{ x }} is not one of cause"),
+        ("[{pattern: a, when: {}}]", "own.yml: [0]: missing key `says`"),
+        ("[", "causes.knowledge: own.yml: not valid YAML"),
+    ],
+)
+def test_a_wrong_pattern_is_refused_with_its_place(tmp_path: Path, text: str, words: str) -> None:
+    file = tmp_path / "own.yml"
+    file.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        knowledge(msgspec.convert({"causes": {"knowledge": str(file)}}, Config))
+    assert str(caught.value).startswith(words)
+
+
+def test_every_pattern_that_comes_with_promantis_is_right() -> None:
+    patterns = knowledge(Config())
+    assert [list(one.problems()) for one in patterns] == [[]] * len(patterns)
+    assert len({one.pattern for one in patterns}) == len(patterns) >= 20
+    assert all(one.now and one.later for one in patterns)
+
+
+def test_a_series_without_samples_has_words_too() -> None:
+    c = candidates(FULL, more=POOL)
+    c.values[:, [i for i, kind in enumerate(c.kinds) if kind == "traffic"]] = np.nan
+    found = explainer(World(c))(alert(), NOW)
+    assert found is not None
+    assert "nan" not in str(found)
