@@ -181,7 +181,8 @@ class App:
             del facts
             config = self.config
             web = config.web
-            doors = auth.load(web.tokens_file, config.storage.path, web.listen, web.proxy)
+            users, role = server.users(web), web.basic_auth_role
+            doors = auth.load(web.tokens_file, config.storage.path, web.listen, web.proxy, users, role)
             app = server.build(self._routes(doors), doors, self.telemetry, self.missing, self.reload)
             served, port = await server.serve(app, config.web)
             stack.push_async_callback(served.cleanup)

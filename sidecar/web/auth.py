@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
 import enum
 import hashlib
 import hmac
@@ -9,11 +11,12 @@ import ipaddress
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+import bcrypt
 import msgspec
 import yaml
 from aiohttp import web
@@ -84,7 +87,9 @@ class Need(NamedTuple):
 
 PERSON = web.RequestKey("person", Person)
 """Set on every request before its handler runs."""
-_NOBODY = Person("anonymous", Role.VIEW)
+NOBODY = Person("anonymous", Role.VIEW)
+_NO_USER = b"$2b$10$A.5prxMCjac/GeT0Rmv8Mu6GhNoN8CTzyY9jqTUgw88giCHrgJuJe"
+"""A hash that nobody has the password of, as dear to look at as a real one."""
 
 
 def needs(role: Role | None, *, local: bool = False) -> Callable[[H], H]:
@@ -106,6 +111,8 @@ class Auth:
         loopback: bool,
         proxy: ProxyConfig | None = None,
         clock: Callable[[], float] = time.time,
+        users: Mapping[str, str] | None = None,
+        users_role: str = "view",
     ) -> None:
         self._people = tuple(
             (
@@ -119,17 +126,29 @@ class Auth:
         self._proxy = proxy
         self._trusted = tuple(ipaddress.ip_network(one) for one in (proxy.trusted if proxy else ()))
         self._clock = clock
+        self._users = {name: hash.encode() for name, hash in (users or {}).items()}
+        self._users_role = Role[users_role.upper()]
+        self._known: dict[bytes, None] = {}
+        """Digests of name and password that were right: the hash takes long on purpose."""
 
-    def check(self, request: web.BaseRequest, need: Need) -> Person:
+    @property
+    def challenge(self) -> str:
+        """What a 401 asks for."""
+        return 'Bearer, Basic realm="promantis"' if self._users else "Bearer"
+
+    async def check(self, request: web.BaseRequest, need: Need) -> Person:
         """Who it is; Problem 401 without a good token where one is needed, 403 when the role is too low."""
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         person = self.find(token.strip()) if scheme.lower() == "bearer" else None
+        if scheme.lower() == "basic" and self._users:
+            person = await self._by_password(token.strip())
         vouched = None if scheme else self.vouched(request)
         if need.role is None or (need.local and self.loopback):
-            return person or vouched or _NOBODY
+            return person or vouched or NOBODY
         sendable = request.content_type != "application/json"  # by a form of another site, unasked
-        if vouched is not None and request.method not in ("GET", "HEAD") and sendable:
-            raise Problem(403, "behind a proxy only application/json may act", "Content-Type")
+        unasked = vouched or (person if scheme.lower() == "basic" else None)  # by who asks: a browser adds it
+        if unasked is not None and request.method not in ("GET", "HEAD") and sendable:
+            raise Problem(403, "only application/json may act", "Content-Type")
         person = person or vouched
         if person is None:
             raise Problem(401, "the token is not known" if scheme else "a token is needed", "Authorization")
@@ -145,6 +164,24 @@ class Auth:
             if hmac.compare_digest(known, digest) and (expires is None or self._clock() < expires):
                 found = person
         return found
+
+    async def _by_password(self, encoded: str) -> Person | None:
+        """The user of the web config; the hash is made in a thread, and for unknown names too."""
+        try:
+            name, _, password = base64.b64decode(encoded, validate=True).decode().partition(":")
+        except ValueError:
+            return None
+        known = _digest(f"{name}:{password}")
+        if known not in self._known:
+            wanted = self._users.get(name, _NO_USER)
+            try:
+                right = await asyncio.to_thread(bcrypt.checkpw, password.encode()[:72], wanted)
+            except ValueError:  # the password holds a NUL
+                return None
+            if not right or name not in self._users:
+                return None
+            self._known[known] = None
+        return Person(name, self._users_role)
 
     def vouched(self, request: web.BaseRequest) -> Person | None:
         """Whom a trusted proxy names; the header of anybody else is nothing."""
@@ -171,10 +208,17 @@ def need_of(handler: object, method: str) -> Need:
     return Need(Role.VIEW, True) if method in ("GET", "HEAD") else Need(Role.ADMIN, False)
 
 
-def load(tokens_file: str | None, storage: str | Path, listen: str, proxy: ProxyConfig | None = None) -> Auth:
+def load(
+    tokens_file: str | None,
+    storage: str | Path,
+    listen: str,
+    proxy: ProxyConfig | None = None,
+    users: Mapping[str, str] | None = None,
+    users_role: str = "view",
+) -> Auth:
     """Read the tokens, or make the admin token once as `<storage>/admin.token` (0600)."""
     tokens = _tokens(Path(tokens_file)) if tokens_file else (_admin(Path(storage)),)
-    return Auth(tokens, is_loopback(listen), proxy)
+    return Auth(tokens, is_loopback(listen), proxy, users=users, users_role=users_role)
 
 
 def is_loopback(listen: str) -> bool:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import errno
 import logging
+import re
 import ssl
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -15,9 +16,10 @@ from aiohttp.typedefs import Handler, Middleware
 from sidecar.telemetry import Telemetry
 from sidecar.types import ConfigError, Rejected, Section, Unavailable
 from sidecar.web.answers import Problem, error
-from sidecar.web.auth import PERSON, Auth, ProxyConfig, Role, need_of, needs, read_yaml
+from sidecar.web.auth import PERSON, ROLES, Auth, ProxyConfig, Role, need_of, needs, read_yaml
 
 log = logging.getLogger(__name__)
+_BCRYPT = re.compile(r"\$2[aby]\$\d\d\$[./A-Za-z0-9]{53}")
 MAX_BODY = 64 << 20
 """Bytes; Alertmanager itself knows no limit, and Prometheus sends batches of 256 alerts."""
 
@@ -29,10 +31,13 @@ class WebConfig(Section, frozen=True, kw_only=True):
     config_file: str | None = None
     tokens_file: str | None = None
     proxy: ProxyConfig | None = None
+    basic_auth_role: str = "view"
 
     def problems(self) -> Iterator[tuple[str, str]]:
         for place, words in self.proxy.problems() if self.proxy else ():
             yield f"proxy.{place}", words
+        if self.basic_auth_role not in ROLES:
+            yield "basic_auth_role", f"unknown role {self.basic_auth_role!r} (one of {', '.join(ROLES)})"
 
 
 class TlsServer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -107,10 +112,22 @@ def _address(listen: str) -> tuple[str | None, int]:
     return host.strip("[]") or None, int(port)
 
 
+def users(config: WebConfig) -> Mapping[str, str]:
+    """Users and their bcrypt hashes from the web config; ConfigError with the place of one that is none."""
+    if config.config_file is None:
+        return {}
+    path = Path(config.config_file)
+    found = read_yaml(path, ExporterWeb).basic_auth_users or {}
+    for name, hash in found.items():
+        if not _BCRYPT.fullmatch(hash) or not name or ":" in name:
+            raise ConfigError(
+                f"{path}: basic_auth_users.{name}", "needs a bcrypt hash: htpasswd -nBC 10 '' makes one"
+            )
+    return found
+
+
 def _tls(path: Path) -> ssl.SSLContext | None:
     config = read_yaml(path, ExporterWeb)
-    if config.basic_auth_users is not None:
-        raise ConfigError(f"{path}: basic_auth_users", "basic_auth_users is not supported yet")
     if config.tls_server_config is None:
         return None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -129,10 +146,10 @@ def _boundary(auth: Auth, telemetry: Telemetry) -> Middleware:
     async def handle(request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
             if request.match_info.http_exception is None:
-                request[PERSON] = auth.check(request, need_of(handler, request.method))
+                request[PERSON] = await auth.check(request, need_of(handler, request.method))
             return await handler(request)
         except Problem as wrong:
-            headers = {"WWW-Authenticate": "Bearer"} if wrong.status == 401 else None
+            headers = {"WWW-Authenticate": auth.challenge} if wrong.status == 401 else None
             return error(wrong.status, wrong.words, wrong.where or request.path, headers)
         except Rejected as wrong:
             return error(wrong.status, str(wrong), request.path)

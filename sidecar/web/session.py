@@ -11,7 +11,7 @@ from aiohttp import web
 from yarl import URL
 
 from sidecar.web.answers import Problem
-from sidecar.web.auth import Person, Role
+from sidecar.web.auth import NOBODY, PERSON, Person, Role
 
 COOKIE = "promantis_session"
 LASTS = 12 * 3600
@@ -28,9 +28,6 @@ class People(Protocol):
     def find(self, token: str) -> Person | None:
         """Whose token it is."""
 
-    def vouched(self, request: web.BaseRequest) -> Person | None:
-        """Whom a trusted proxy names."""
-
 
 class Sessions:
     """The logins of this process; the cookie is no token, and a restart ends them all."""
@@ -41,9 +38,12 @@ class Sessions:
         self._open: dict[str, tuple[Person, float]] = {}
 
     def person(self, request: web.Request) -> Person | None:
-        """Who is logged in, or named by a trusted proxy; None when nobody is."""
+        """Who is logged in, or sends credentials; None when nobody is."""
         person, ends = self._open.get(request.cookies.get(COOKIE, ""), (None, 0.0))
-        return person if ends > time.monotonic() else self.people.vouched(request)
+        if ends > time.monotonic():
+            return person
+        by_itself = request.get(PERSON)  # by a password that the browser sends, or by a trusted proxy
+        return by_itself if by_itself is not None and by_itself is not NOBODY else None
 
     def reader(self, request: web.Request) -> Person | None:
         """Who reads; sent to the login page when reading needs one."""

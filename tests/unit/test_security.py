@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import logging
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import bcrypt
 import orjson
 import prometheus_client as prom
 import pytest
@@ -164,6 +166,46 @@ async def test_the_word_of_anybody_else_is_nothing(site: Site) -> None:
         client.get("/api/v1/cases", headers={"X-User": "eve"}) as answer,
     ):
         assert answer.status == 401
+
+
+def basic(name: str, password: str) -> dict[str, str]:
+    return {"Authorization": "Basic " + base64.b64encode(f"{name}:{password}".encode()).decode()}
+
+
+async def test_users_of_the_web_config(site: Site, tmp_path: Path) -> None:
+    hash = bcrypt.hashpw(b"correct horse", bcrypt.gensalt(4)).decode()
+    path = tmp_path / "web.yml"
+    path.write_text(f"basic_auth_users: {{grafana: {hash}}}")
+    users = server.users(server.WebConfig(config_file=str(path)))
+    doors = Auth(TOKENS, False, users=users, users_role="approve")
+
+    async def reload() -> None: ...
+
+    app = server.build(routes(site.runner, site.journal, site.telemetry), doors, Telemetry(), list, reload)
+    async with TestClient(TestServer(app)) as client:
+        for name, password, status in (
+            ("grafana", "correct horse", 200),
+            ("grafana", "correct horse", 200),
+            ("grafana", "wrong", 401),
+            ("nobody", "correct horse", 401),
+            ("grafana", "a\0b", 401),
+            ("", "", 401),
+        ):
+            given = basic(name, password)
+            async with client.get("/api/v1/cases", headers=given) as answer:
+                assert answer.status == status, (name, password)
+        async with client.get("/api/v1/cases") as answer:
+            assert answer.headers["WWW-Authenticate"] == 'Bearer, Basic realm="promantis"'
+        async with client.get("/api/v1/cases", headers={"Authorization": "Basic %%"}) as answer:
+            assert answer.status == 401
+        given = basic("grafana", "correct horse")
+        async with client.post("/api/v1/killswitch", json={"on": True}, headers=given) as answer:
+            assert answer.status == 200
+        async with client.post("/api/v1/killswitch", data=b'{"on": true}', headers=given) as answer:
+            assert answer.status == 403, "a form of another site, to which a browser adds the password"
+    path.write_text("basic_auth_users: {ada: secret}")
+    with pytest.raises(ConfigError, match=r"basic_auth_users.ada: needs a bcrypt hash"):
+        server.users(server.WebConfig(config_file=str(path)))
 
 
 def test_a_wrong_token_file_or_proxy_is_named(tmp_path: Path) -> None:

@@ -205,7 +205,6 @@ async def test_tls_by_the_exporters_web_config(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("basic_auth_users: {ada: $2y$10$}", ": basic_auth_users: basic_auth_users is not supported yet"),
         (
             "tls_server_config: {cert_file: a}",
             ": tls_server_config: Object missing required field `key_file`",
