@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 
 from sidecar.remedy import breaker
 from sidecar.remedy.breaker import BreakerConfig
-from sidecar.remedy.case import STAGES, Book, Case, Fact
+from sidecar.remedy.case import STAGES, Book, Case, Draft, Fact
 from sidecar.remedy.effect import effect
 from sidecar.remedy.guard import family
 from sidecar.remedy.past import odds
@@ -39,6 +39,25 @@ def publish(telemetry: Telemetry, policies: Policies, book: Book, rules: Breaker
         for group, value in (("treated", trials.treated), ("control", trials.control)):
             telemetry.trials.labels(name, group, "true").set(value.good)
             telemetry.trials.labels(name, group, "false").set(value.bad)
+
+
+def breakers(policies: Policies, book: Book, rules: BreakerConfig, now: Instant) -> dict[str, str]:
+    """The breakers that are not closed, by policy."""
+    past = book.past()
+    states = {name: breaker.state(name, past, rules, now) for name in policies.by_name}
+    return {f"breaker {name}": state for name, state in states.items() if state != "closed"}
+
+
+def turned(before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[Draft]:
+    """Facts about what turned: `breaker.opened`, `.half_open`, `.closed`, and `storm.began`, `.ended`."""
+    for key in {**before, **now}:
+        kind, _, policy = key.partition(" ")
+        new = now.get(key, "")
+        if kind == "storm" and bool(before.get(key)) != bool(new):
+            yield Draft("storm.began" if new else "storm.ended", None, "system", {"words": new})
+        elif kind == "breaker" and before.get(key, "") != new:
+            verb = {"open": "opened", "half_open": "half_open", "": "closed"}[new]
+            yield Draft(f"breaker.{verb}", None, "system", {"policy": policy})
 
 
 def count(telemetry: Telemetry, policies: Policies, fact: Fact, old: Case | None, new: Case | None) -> None:

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
-from sidecar.remedy import events, flow, numbers, storm
-from sidecar.remedy.actions import Action
-from sidecar.remedy.actions.words import Job, Outcome, World
+from sidecar.remedy import events, flow, hands, numbers, storm
+from sidecar.remedy.actions.words import World
 from sidecar.remedy.case import Book, Case, Draft, Episode, Fact, Notice, case_id, ended, heard
 from sidecar.remedy.effect import Effect, effect
 from sidecar.remedy.eyes import Eyes
@@ -21,7 +20,6 @@ from sidecar.remedy.guard import AlertState, GuardConfig, family
 from sidecar.remedy.past import Odds, odds
 from sidecar.remedy.policy import Policies, propose
 from sidecar.remedy.storm import Storm
-from sidecar.remedy.templates import Unfit
 from sidecar.telemetry import Telemetry
 from sidecar.types import Alert, Instant, Labels, PromantisError, Rejected, Unavailable
 
@@ -68,6 +66,8 @@ class Runner:
         self._tick = tick
         self._storm = Storm()
         self._unhealthy: float | None = None
+        self._said: dict[str, str] = {}
+        """What is not as it should be, by policy or storm, as it was last said."""
         self._book = Book()
         self._lock = asyncio.Lock()
         self._wake = asyncio.Event()
@@ -83,6 +83,7 @@ class Runner:
         for fact in await self._journal.facts():
             self._book.add(fact)
         self._publish()
+        self._said = numbers.breakers(self._policies, self._book, self._rules.breaker, self._clock())
         numbers.start(self._telemetry, self._book.cases.values())
         for case in list(self._book.cases.values()):
             if case.open:
@@ -252,27 +253,13 @@ class Runner:
                 return events.Made(who, made) if made is not None else None
             case events.LookAround(policy):
                 return events.Looked(await self._eyes.look(case.alert, policy, self._rules, closely=True))
-            case events.Apply(action, job):
-                return events.Answered(await _done(action.apply(job, self._world)), False)
-            case events.TakeBack(action, job):
-                return events.Answered(await _done(action.take_back(job, self._world)), True)
-            case events.ReadBack(action, job, undo):
-                return await self._read_back(action, job, undo)
+            case events.Apply() | events.TakeBack() | events.ReadBack():
+                return await hands.act(effect, self._world)
             case events.Ask(query, harm):
                 ok = await self._eyes.true(query)
                 return events.Observed(ok, await self._eyes.true(harm) if harm else None)
             case _:
                 return None
-
-    async def _read_back(self, action: Action, job: Job, undo: bool) -> events.Event | None:
-        """How it stands; a target that does not answer yet is asked again in the next round."""
-        try:
-            return events.Answered(await action.look(job, self._world, undo), undo)
-        except Unavailable as error:
-            log.warning("target does not answer case=%s reason=%s", job.case, error)
-            return None
-        except PromantisError as error:
-            return events.Answered(Outcome("unclear", str(error)), undo)
 
     # ----------------------------------------------------------------- weather
 
@@ -282,13 +269,17 @@ class Runner:
         if self._book.firing or self._storm.words:
             self._unhealthy = await self._eyes.number(self._rules.storm.unhealthy)
             self._look_at_storm()
+        async with self._lock:
+            found = numbers.breakers(self._policies, self._book, self._rules.breaker, self._clock())
+            found |= {"storm": self._storm.words} if self._storm.words else {}
+            if self._eyes.leads():
+                await self._append(self._clock(), [*numbers.turned(self._said, found)])
+                self._said = found
 
     def _look_at_storm(self) -> None:
-        before, rules = self._storm, self._rules.storm
-        self._storm = storm.after(before, self._book.firing, self._unhealthy, rules, self._clock())
+        rules = self._rules.storm
+        self._storm = storm.after(self._storm, self._book.firing, self._unhealthy, rules, self._clock())
         self._telemetry.storm.set(bool(self._storm.words))
-        if bool(before.words) != bool(self._storm.words):
-            log.warning("storm %s", self._storm.words or "is over")
 
     def _publish(self) -> None:
         numbers.publish(self._telemetry, self._policies, self._book, self._rules.breaker, self._clock())
@@ -373,18 +364,3 @@ class Runner:
             about = new.labels if new else fact.data.get("labels", {})
             words = "; ".join(filter(None, (dict(about).get("alertname"), fact.data.get("words"))))
             log.info("%s case=%s who=%s: %s", fact.kind, fact.case or "-", fact.who, words)
-
-
-async def _done(work: Coroutine[None, None, Outcome]) -> Outcome:
-    """What came of it; an error that an action did not foresee leaves it open."""
-    try:
-        return await work
-    except Rejected as error:
-        return Outcome("failed", str(error))
-    except Unfit as error:
-        return Outcome("failed", str(error))
-    except PromantisError as error:
-        return Outcome("unclear", str(error))
-    except (LookupError, TypeError, ValueError, AttributeError):  # an object of a shape that nobody foresaw
-        log.exception("an action failed")
-        return Outcome("unclear", "the target is not of the shape that was expected; the log has the details")

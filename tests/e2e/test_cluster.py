@@ -18,6 +18,7 @@ import pytest
 import yaml
 from aiohttp import web
 
+from sidecar.adapters.journal import stored, verified
 from sidecar.demo.peers import Peer, Stack, free_port
 from sidecar.remedy.case import Case
 from sidecar.types import Rejected
@@ -213,6 +214,9 @@ async def test_a_wrong_scale_harms_is_undone_and_trips_the_breaker(story: Story)
         assert (refused.stage, refused.reason) == ("refused", "breaker")
         count = story.site.telemetry.registry.get_sample_value
         assert count("promantis_breaker_open", {"policy": "p0"}) == 1
+    lines = await asyncio.to_thread(stored, story.folder / "state" / "journal.db")
+    assert b"breaker.opened" in b"".join(lines)
+    assert verified(lines).facts == len(lines)
 
 
 async def test_the_next_alternative_has_its_turn(story: Story) -> None:

@@ -89,7 +89,7 @@ class DeletePod(_OnPod, frozen=True, kw_only=True, tag_field="type", tag="delete
             except Unavailable:
                 lost = True
                 raise
-            return Outcome("done", f"deleted {word(ref)}")
+            return await _told(world, job, f"deleted {word(ref)}")
 
         return await persist(attempt, world, word(ref), lambda: lost)
 
@@ -119,7 +119,22 @@ class EvictPod(_OnPod, frozen=True, kw_only=True, tag_field="type", tag="evict-p
 
     async def apply(self, job: Job, world: World) -> Outcome:
         """Ask until the budget allows it."""
-        return await evicted(Ref(*job.saved["ref"]), job.saved["uid"], world, job.saved["wait"])
+        ref, lost = Ref(*job.saved["ref"]), False
+
+        async def attempt() -> Outcome:
+            nonlocal lost
+            try:
+                await world.cluster.evict(ref, job.saved["uid"])
+            except TooMany:
+                raise
+            except Rejected as error:
+                return gone(error, ref, lost)
+            except Unavailable:
+                lost = True
+                raise
+            return await _told(world, job, f"evicted {word(ref)}")
+
+        return await persist(attempt, world, word(ref), lambda: lost, job.saved["wait"])
 
     def rights(self) -> tuple[Right, ...]:
         """The pod's eviction, and to see its workload."""
@@ -127,24 +142,11 @@ class EvictPod(_OnPod, frozen=True, kw_only=True, tag_field="type", tag="evict-p
         return (self.right("Pod", "get"), eviction, *self._around_rights())
 
 
-async def evicted(ref: Ref, uid: str, world: World, wait: float) -> Outcome:
-    """Evict a pod by its uid, waiting for budgets."""
-    lost = False
-
-    async def attempt() -> Outcome:
-        nonlocal lost
-        try:
-            await world.cluster.evict(ref, uid)
-        except TooMany:
-            raise
-        except Rejected as error:
-            return gone(error, ref, lost)
-        except Unavailable:
-            lost = True
-            raise
-        return Outcome("done", f"evicted {word(ref)}")
-
-    return await persist(attempt, world, word(ref), lambda: lost, wait)
+async def _told(world: World, job: Job, words: str) -> Outcome:
+    """Done, with an Event on the pod that is going."""
+    about = {"metadata": {"uid": job.saved["uid"]}}
+    await world.cluster.event(Ref(*job.saved["ref"]), about, "Remedied", f"case {job.case}: {words}")
+    return Outcome("done", words)
 
 
 def gone(error: Rejected, ref: Ref, lost: bool) -> Outcome:
