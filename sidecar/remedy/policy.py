@@ -15,6 +15,7 @@ from sidecar.remedy.past import Ended, Odds, in_a_row, odds
 from sidecar.remedy.templates import Unfit
 from sidecar.types import Alert, Duration, Section
 
+ORDERS = ("given", "best")
 APPROVALS = ("manual", "auto", "earned")
 
 
@@ -75,6 +76,7 @@ class RemedyConfig(Section, frozen=True, kw_only=True):
     earned: EarnedConfig = EarnedConfig()
     verify: VerifyConfig
     then: tuple[Alternative, ...] = ()
+    order: str = "given"
     cooldown: Duration = Duration(1800)
     expires: Duration = Duration(3600)
     experiment: float = 0.0
@@ -94,6 +96,8 @@ class RemedyConfig(Section, frozen=True, kw_only=True):
                 yield name, f"must lie between 0 and {'0.5' if name == 'experiment' else '1'}"
         if self.approval not in APPROVALS:
             yield "approval", f"unknown approval {self.approval!r} (one of {', '.join(APPROVALS)})"
+        if self.order not in ORDERS:
+            yield "order", f"unknown order {self.order!r} (one of {', '.join(ORDERS)})"
         for place, words in self.earned.problems():
             yield f"earned.{place}", words
         yield from not_promql("when", self.when)
@@ -154,18 +158,18 @@ class Policies:
 
     def __init__(self, configs: Iterable[RemedyConfig]) -> None:
         self.by_name: dict[str, RemedyConfig] = {}  # config.py made sure that names differ
-        self.before: dict[str, str] = {}
-        """By name of an alternative: the policy that must have failed first."""
+        self.families: dict[str, list[str]] = {}
+        """By name: all alternatives of the policy that it belongs to, as written."""
         for config in configs:
             self.by_name[config.name] = config
-            last = config.name
+            family = self.families[config.name] = [config.name]
             for n, one in enumerate(config.then, 2):
                 name, verify = f"{config.name}/{n}", one.verify or config.verify
-                self.before[name] = last
+                family.append(name)
+                self.families[name] = family
                 self.by_name[name] = msgspec.structs.replace(
                     config, name=name, action=one.action, verify=verify, then=()
                 )
-                last = name
         self._matchers = {n: [matchers.parse(m) for m in c.match] for n, c in self.by_name.items()}
 
     def matching(self, alert: Alert) -> list[RemedyConfig]:

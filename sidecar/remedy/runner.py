@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
 
-from sidecar.remedy import events, flow, hands, numbers, storm
+from sidecar.remedy import events, flow, hands, numbers, order, storm
 from sidecar.remedy.actions.words import World
 from sidecar.remedy.case import Book, Case, Draft, Episode, Fact, Notice, case_id, ended, heard
 from sidecar.remedy.effect import Effect, effect
@@ -208,7 +208,7 @@ class Runner:
     def _exhausted(self, case: Case) -> bool:
         """It did not help, nothing else is to be tried, and the alert fires: somebody must be told."""
         over = case.stage in ("failed", "undone", "unknown") and not case.resolved
-        return over and not (case.escalates and case.policy in self._policies.before.values())
+        return over and not (case.escalates and self._turn(case.policy, case.fingerprint, case.episode))
 
     # ----------------------------------------------------------------- one case
 
@@ -309,7 +309,8 @@ class Runner:
         for policy in policies:
             id = case_id(key, episode.number, policy.name)
             case = self._book.cases.get(id)
-            if (case is None or case.stage == "refused") and self._turn_of(policy.name, episode):
+            turn = self._turn(policy.name, key, episode.number)
+            if (case is None or case.stage == "refused") and turn == policy.name:
                 confidence = self._confidence(episode.alert.labels) if policy.min_confidence > 0 else None
                 look = await self._eyes.look(episode.alert, policy, self._rules, closely=False)
                 probability = self._probability(episode.alert.labels) if policy.min_probability > 0 else None
@@ -320,16 +321,19 @@ class Runner:
             case = self._book.cases.get(id)
             if case is not None and case.stage != "refused":
                 self._wake.set()
-                if not (case.escalates and policy.name in self._policies.before.values()):
+                if not (case.escalates and self._turn(policy.name, key, episode.number)):
                     return
 
-    def _turn_of(self, policy: str, episode: Episode) -> bool:
-        """An alternative has its turn when the one before it did not help and nothing of it is left."""
-        before = self._policies.before.get(policy)
-        if before is None:
-            return True
-        case = self._book.cases.get(case_id(episode.fingerprint, episode.number, before))
-        return case is not None and case.escalates
+    def _turn(self, policy: str, fingerprint: str, episode: int) -> str | None:
+        """Which of a policy's alternatives has its turn, when what was tried did not help and nothing of it is left."""
+        names = self._policies.families.get(policy, [])
+        ids = {name: case_id(fingerprint, episode, name) for name in names}
+        cases = {name: self._book.cases[id] for name, id in ids.items() if id in self._book.cases}
+        config = self._policies.by_name.get(policy)
+        if config is None or config.order == "given":
+            return order.turn(names, cases, "given", {}, "")
+        known = {name: self.odds(name) for name in names}
+        return order.turn(names, cases, config.order, known, f"{fingerprint}/{episode}")
 
     async def _gone(self, episode: Episode, state: AlertState | None) -> bool:
         """End an episode whose alert Alertmanager has not known for a while."""

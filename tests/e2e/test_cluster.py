@@ -21,7 +21,8 @@ from aiohttp import web
 from sidecar.adapters.journal import stored, verified
 from sidecar.demo.peers import Peer, Stack, free_port
 from sidecar.remedy.case import Case
-from sidecar.types import Rejected
+from sidecar.remedy.past import Ended
+from sidecar.types import Instant, Rejected
 from tests.e2e import remedies
 from tests.e2e.alerting import get, message, notifying, post, serving, until
 from tests.unit import lab as labs
@@ -231,6 +232,23 @@ async def test_the_next_alternative_has_its_turn(story: Story) -> None:
         fixed = await story.case("Traffic", *END, policy="p0/2")
         assert fixed.stage == "fixed", fixed.words
         assert await story.replicas() == 6
+
+
+async def test_the_best_alternative_comes_first_once_it_is_known(story: Story) -> None:
+    useless = {"type": "hpa-bounds", "namespace": WHERE["namespace"], "name": "nobody", "max": 5, "limit": 9}
+    verify = {"query": "shop_load <= 1", "within": "15s"}
+    policy = {"action": useless, "verify": verify, "then": [{"action": SCALE}], "order": "best"}
+    path = story.config({**policy, "approval": "manual"})
+    async with running(story, path):
+        book = story.site.runner._book
+        for n in range(40):
+            good, bad = Ended(Instant(n), "p0/2", "o", True, True), Ended(Instant(n), "p0", "o", False, True)
+            book.ended |= {f"g{n}": good, f"b{n}": bad}
+        await story.fire("Traffic")
+        await story.approve("Traffic", "p0/2")
+        fixed = await story.case("Traffic", *END, policy="p0/2")
+        assert fixed.stage == "fixed", fixed.words
+        assert [case.policy for case in story.site.runner.cases()] == ["p0/2"]
 
 
 async def test_a_budget_blocks_and_it_gives_up_cleanly(story: Story) -> None:

@@ -129,6 +129,7 @@ GOOD = {
             [{"action": {"type": "http", "url": "x"}}],
             "then[0].action.url: not a url: 'x' (write http://host/path)",
         ),
+        ("order", "worst", "order: unknown order 'worst' (one of given, best)"),
         ("name", "a/2", "name: must not hold a slash"),
         ("match", [], "match: needs at least one matcher: none would match every alert"),
         (
