@@ -11,7 +11,7 @@ from hypothesis import given
 
 from sidecar import config
 from sidecar.commands.check import rbac
-from sidecar.remedy.actions.edits import Edit, diff, field, merge
+from sidecar.remedy.actions.edits import Edit, diff, field, merge, secrets
 from sidecar.remedy.actions.objects import by_hand, named
 from sidecar.remedy.actions.restart import Restart
 from sidecar.remedy.rights import needed
@@ -76,6 +76,10 @@ def parsed(*actions: dict[str, object], **more: object) -> config.Config:
         ),
         ({"type": "config", **WHERE, "key": "", "value": "1"}, ".key: must not be empty"),
         (
+            {"type": "config", **WHERE, "key": "db_password", "value": "1"},
+            ".key: 'db_password' looks like a secret: the journal keeps none",
+        ),
+        (
             {"type": "config", **WHERE, "key": "a", "value": "1", "restart": {"name": "b", "namespace": "c"}},
             ".restart.namespace: is that of the ConfigMap",
         ),
@@ -136,6 +140,19 @@ def test_a_merge_patch_makes_exactly_the_edit_and_back(before: object, after: ob
     assert field(changed, edit.path) == after
     assert _merged(changed, merge([edit.back]), strategic=False) == obj
     assert bool(diff([edit])) == (before != after)
+
+
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [
+        ({"env": [{"name": "DB_PASSWORD", "value": "hush"}]}, ["spec.env[DB_PASSWORD].value"]),
+        ({"env": [{"name": "DB_PASSWORD", "valueFrom": {"secretKeyRef": {"name": "db", "key": "p"}}}]}, []),
+        ({"volumes": [{"name": "v", "secret": {"secretName": "db"}}]}, []),
+        ({"env": [{"name": "POOL", "value": "20"}], "apiKey": "x"}, ["spec.apiKey"]),
+    ],
+)
+def test_what_looks_like_a_secret_is_not_kept(value: object, found: list[str]) -> None:
+    assert [*secrets("spec", value)] == found
 
 
 def test_a_diff_hides_what_is_called_like_a_secret() -> None:

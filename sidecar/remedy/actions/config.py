@@ -31,6 +31,8 @@ class Config(Editing, frozen=True, kw_only=True, tag_field="type", tag="config")
         yield from self.problems_of("ConfigMap")
         if not self.key:
             yield "key", "must not be empty"
+        elif edits.SECRET.search(self.key):
+            yield "key", f"{self.key!r} looks like a secret: the journal keeps none"
         if words := templates.check(self.value):
             yield "value", words
         if self.restart:

@@ -10,7 +10,7 @@ import asyncio
 import re
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from sidecar.remedy.actions.objects import around, word
 from sidecar.remedy.actions.words import Around, Job, Kubernetes, Outcome, Plan, Ref, TooMany, World
@@ -19,7 +19,11 @@ from sidecar.types import JsonObject, Rejected, Unavailable
 
 LINES = 60
 """Lines of a diff that are shown."""
-_SECRET = re.compile(r"passw|secret|token|credential|api_?key|private_?key", re.IGNORECASE)
+SECRET = re.compile(r"passw|secret|token|credential|api_?key|private_?key", re.IGNORECASE)
+_REFERENCE = re.compile(
+    r"\.(secretKeyRef|secretRef|secret|imagePullSecrets)\b|\.name$|secretName$", re.IGNORECASE
+)
+"""Places that name a secret and do not hold it."""
 SERVERS = ("resourceVersion", "generation", "managedFields", "uid", "creationTimestamp")
 """What of metadata is the server's own."""
 
@@ -98,6 +102,19 @@ def _lines(path: str, before: Any, after: Any) -> Iterator[str]:
     yield from inside or [f"{path}: {_value(path, before)} -> {_value(path, after)}"]
 
 
+def secrets(path: str, value: Any) -> Iterator[str]:
+    """Places of text below a name that secrets have."""
+    if isinstance(value, Mapping):
+        for key, one in value.items():
+            yield from secrets(f"{path}.{key}", one)
+    elif isinstance(value, list):
+        for i, one in enumerate(value):
+            name = one.get("name", i) if isinstance(one, Mapping) else i
+            yield from secrets(f"{path}[{name}]", one)
+    elif isinstance(value, str) and value and SECRET.search(path) and not _REFERENCE.search(path):
+        yield path
+
+
 def _named(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(one, Mapping) and "name" in one for one in value)
 
@@ -105,15 +122,24 @@ def _named(value: Any) -> bool:
 def _value(path: str, value: Any) -> str:
     if value is None:
         return "nothing"
-    text = "***" if _SECRET.search(path) else str(value).replace("\n", "\\n")
+    text = "***" if SECRET.search(path) else str(value).replace("\n", "\\n")
     return text if len(text) <= 100 else text[:97] + "..."
 
 
 # --------------------------------------------------------------------------- plan
 
 
-async def dry_run(cluster: Kubernetes, obj: JsonObject, ref: Ref, edits: Sequence[Edit]) -> Change:
-    """The change as the server would make it; Unfit when nothing would change, Rejected when it says no."""
+async def dry_run(
+    cluster: Kubernetes, obj: JsonObject, ref: Ref, edits: Sequence[Edit], *, kept: bool = True
+) -> Change:
+    """The change as the server would make it; Unfit when nothing would change, Rejected when it says no.
+
+    `kept`: the values will stand in the journal, so nothing in them may look like a secret.
+    """
+    for edit in edits if kept else ():
+        for value in (edit.before, edit.after):
+            if place := next(secrets(".".join(edit.path), value), None):
+                raise Unfit(f"{place} of {word(ref)} looks like a secret, and the journal keeps none")
     real = [edit for edit in edits if edit.before != edit.after]
     if not real:
         raise Unfit(f"{word(ref)} is like that already")
@@ -193,18 +219,24 @@ async def put_back(changes: Sequence[Change], world: World, case: str) -> Outcom
 
 
 async def look(job: Job, world: World, undo: bool) -> Outcome:
-    """Whether every field is as it should be by now."""
-    for change in changes_of(job.saved):
+    """Whether every field is as it should be by now; what was done by halves is put back."""
+    changes, there = changes_of(job.saved), []
+    for change in changes:
         try:
             obj = await world.cluster.get(change.ref)
         except Rejected as error:
-            return Outcome("failed" if error.status == 404 else "unclear", str(error))
+            return Outcome("failed" if error.status == 404 and len(changes) == 1 else "unclear", str(error))
         edits = [edit.back for edit in change.edits] if undo else change.edits
-        if any(field(obj, edit.path) != edit.after for edit in edits):
-            return Outcome(
-                "failed", f"{word(change.ref)} is not as it should be: it was not done, or changed since"
-            )
-    return Outcome("done", "found done")
+        there.append(all(field(obj, edit.path) == edit.after for edit in edits))
+    if all(there):
+        return Outcome("done", "found done")
+    if any(there) and not undo:
+        half = [change for change, done in zip(changes, there, strict=True) if done]
+        back = await put_back(half, world, job.case)
+        state: Literal["failed", "unclear"] = "failed" if back.state == "done" else "unclear"
+        return Outcome(state, f"it was interrupted half-way; {back.words}")
+    first = word(changes[there.index(False)].ref)
+    return Outcome("failed", f"{first} is not as it should be: it was not done, or changed since")
 
 
 async def make(change: Change, world: World, reason: str, case: str) -> Outcome:

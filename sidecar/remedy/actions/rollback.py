@@ -38,7 +38,7 @@ class Rollback(Editing, frozen=True, kw_only=True, tag_field="type", tag="rollba
         sets = await _revisions(cluster, ref, obj)
         current, before = _last_two(obj, sets)
         edit = Edit(_TEMPLATE, field(obj, _TEMPLATE), _template(before))
-        change = await edits.dry_run(cluster, obj, ref, [edit])
+        change = await edits.dry_run(cluster, obj, ref, [edit], kept=False)
         words = f"roll back {word(ref)} from revision {_number(current)} to {_number(before)}"
         name = current["metadata"]["name"]
         saved = {
