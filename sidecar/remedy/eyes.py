@@ -146,6 +146,15 @@ class Eyes:
         order: tuple[AlertState | None, ...] = ("suppressed", "active", None, "absent")
         return next((state for state in order if state in answers), None)
 
+    async def active(self) -> int | None:
+        """How many alerts fire at the Alertmanager that knows of most; None when one cannot say."""
+        try:
+            found = await asyncio.gather(*(one.firing('alertname=~".+"') for one in self._alertmanagers))
+        except (Unavailable, Rejected) as error:
+            log.warning("Alertmanager cannot say what fires reason=%s", error)
+            return None
+        return max(map(len, found), default=None)
+
     async def _asked(self, query: str) -> list[tuple[Labels, float]] | None:
         try:
             return await self._evidence.ask(query, self._clock())

@@ -66,6 +66,8 @@ class Runner:
         self._tick = tick
         self._storm = Storm()
         self._unhealthy: float | None = None
+        self._stale = 0
+        """Episodes whose end was never told: Alertmanager knows of so many fewer."""
         self._said: dict[str, str] = {}
         """What is not as it should be, by policy or storm, as it was last said."""
         self._book = Book()
@@ -268,6 +270,9 @@ class Runner:
         self._telemetry.killswitch.set(self._eyes.killed())
         if self._book.firing or self._storm.words:
             self._unhealthy = await self._eyes.number(self._rules.storm.unhealthy)
+            told = self._book.firing
+            active = await self._eyes.active() if told >= self._rules.storm.alerts / 2 else None
+            self._stale = max(0, told - active) if active is not None else 0
             self._look_at_storm()
         async with self._lock:
             found = numbers.breakers(self._policies, self._book, self._rules.breaker, self._clock())
@@ -278,7 +283,8 @@ class Runner:
 
     def _look_at_storm(self) -> None:
         rules = self._rules.storm
-        self._storm = storm.after(self._storm, self._book.firing, self._unhealthy, rules, self._clock())
+        firing = max(0, self._book.firing - self._stale)
+        self._storm = storm.after(self._storm, firing, self._unhealthy, rules, self._clock())
         self._telemetry.storm.set(bool(self._storm.words))
 
     def _publish(self) -> None:
