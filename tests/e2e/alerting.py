@@ -58,11 +58,11 @@ async def alert_path(mode: str, *peers: Peer, enrich: Enrich = known) -> AsyncIt
 
 
 @asynccontextmanager
-async def serving(app: web.Application) -> AsyncIterator[str]:
-    """The application on a free loopback port."""
+async def serving(app: web.Application, port: int = 0) -> AsyncIterator[str]:
+    """The application on a loopback port, by default a free one."""
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    await web.TCPSite(runner, "127.0.0.1", port).start()
     try:
         yield f"http://127.0.0.1:{runner.addresses[0][1]}"
     finally:

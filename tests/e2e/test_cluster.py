@@ -10,7 +10,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import aiohttp
@@ -65,7 +65,9 @@ class Story:
             "shop_load": 6 / max(1, spec["replicas"]),
             "shop_pods": len(await self.lab.pods()),
         }
-        return web.Response(text="".join(f"{name} {value}\n" for name, value in values.items()))
+        lines = [f"{name} {value}\n" for name, value in values.items()]
+        lines.append(f'shop_info{{namespace="{self.lab.namespace}"}} 1\n')
+        return web.Response(text="".join(lines))
 
     def config(self, *policies: dict[str, Any], **guard: Any) -> Path:
         """A config with these policies; what was just made is not left alone for it."""
@@ -119,17 +121,35 @@ class Story:
         return bool(answer["data"]["result"])
 
 
+class Watching(NamedTuple):
+    """A Prometheus for all stories: it takes its time to begin."""
+
+    prometheus: Peer
+    port: int
+    """Where it looks for the shop."""
+
+
+@pytest.fixture(scope="module")
+def watching(module_stack: Stack) -> Watching:
+    port, loop = free_port(), asyncio.new_event_loop()
+    try:
+        started = module_stack.prometheus(SCRAPE.format(shop=f"127.0.0.1:{port}"))
+        return Watching(loop.run_until_complete(started), port)
+    finally:
+        loop.close()
+
+
 @pytest.fixture
-async def story(stack: Stack, tmp_path: Path) -> AsyncIterator[Story]:
+async def story(watching: Watching, stack: Stack, tmp_path: Path) -> AsyncIterator[Story]:
     async with labs.lab(tmp_path) as lab:
         story = Story(stack, tmp_path, lab)
         await lab.deployment()
         app = web.Application()
         app.add_routes([web.get("/metrics", story.metrics)])
-        async with serving(app) as url:
-            story.prometheus = await stack.prometheus(SCRAPE.format(shop=url.partition("//")[2]))
+        async with serving(app, watching.port):
+            story.prometheus = watching.prometheus
             story.alertmanager = await stack.alertmanager(notifying(f"{story.url}/api/v1/webhook", "0s"))
-            await story.settled("shop_load == 2")
+            await story.settled(f'shop_info{{namespace="{lab.namespace}"}}')
             yield story
 
 
