@@ -11,6 +11,7 @@ from hypothesis import given
 
 from sidecar import config
 from sidecar.commands.check import rbac
+from sidecar.remedy.actions import TYPES
 from sidecar.remedy.actions.edits import Edit, diff, field, merge, secrets
 from sidecar.remedy.actions.objects import by_hand, named
 from sidecar.remedy.actions.restart import Restart
@@ -83,6 +84,10 @@ def parsed(*actions: dict[str, object], **more: object) -> config.Config:
             {"type": "config", **WHERE, "key": "a", "value": "1", "restart": {"name": "b", "namespace": "c"}},
             ".restart.namespace: is that of the ConfigMap",
         ),
+        (
+            {"type": "config", **WHERE, "key": "a", "value": "1", "restart": {"name": "B"}},
+            ".restart.name: 'B' is no name of an object",
+        ),
         ({"type": "silence", "lasts": "2d"}, ".lasts: must be longer than 0s and at most 1d"),
     ],
 )
@@ -91,6 +96,34 @@ def test_what_is_wrong_is_found_when_the_file_is_loaded(action: dict[str, object
         parsed(action)
     assert str(caught.value).startswith("promantis.yml: remedies[0].action")
     assert words in str(caught.value)
+
+
+GOOD = {
+    "http": {"url": "http://shop/"},
+    "scale": {**WHERE, "by": 1, "max": 9},
+    "restart": {**WHERE, "kind": "DaemonSet"},
+    "rollback": WHERE,
+    "delete-pod": WHERE,
+    "evict-pod": {**WHERE, "wait": "1m"},
+    "cordon": {"name": "{{ labels.node }}"},
+    "uncordon": {"name": "node-1"},
+    "drain": {"name": "node-1"},
+    "hpa-bounds": {**WHERE, "max_by": 2, "limit": 9},
+    "patch": {**WHERE, "kind": "routes.v1.example.org", "patch": {"spec": {"a": 1}}, "fields": ["/spec/a"]},
+    "config": {**WHERE, "key": "pool", "value": "{{ labels.n }}", "restart": {"name": "api"}},
+    "silence": {},
+}
+
+
+def test_every_action_can_be_configured() -> None:
+    assert set(GOOD) == set(TYPES)
+    cfg = parsed(*({"type": type, **rest} for type, rest in GOOD.items()))
+    alert = Alert((("alertname", "X"), ("n", "40"), ("node", "node-1")), {})
+    targets = [remedy.action.target(alert) for remedy in cfg.remedies]
+    assert len(set(targets)) == len(targets)
+    assert [bool(remedy.action.rights()) for remedy in cfg.remedies] == [
+        t not in ("http", "silence") for t in GOOD
+    ]
 
 
 @pytest.mark.parametrize("type", ["restart", "delete-pod", "evict-pod"])

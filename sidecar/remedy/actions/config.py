@@ -38,9 +38,8 @@ class Config(Editing, frozen=True, kw_only=True, tag_field="type", tag="config")
         if self.restart:
             if self.restart.namespace:
                 yield "restart.namespace", "is that of the ConfigMap"
-            there = Named(name=self.restart.name, namespace=self.namespace)
-            for place, words in there.problems_of():
-                yield f"restart.{place}" if place == "name" else place, words
+            for place, words in Named(name=self.restart.name, namespace="any").problems_of("ConfigMap"):
+                yield f"restart.{place}", words
             if self.restart.kind not in restart.KINDS:
                 yield (
                     "restart.kind",
