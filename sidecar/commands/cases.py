@@ -54,14 +54,19 @@ def _details(case: dict[str, Any]) -> list[str]:
         lines.append(
             f"odds    helped {odds['helped']} of {tried} times, above {odds['lower']:.0%} 19 times of 20"
         )
-    effect = case["effect"]
-    if effect["interval"] is not None:
-        (good, all_), (free, control) = effect["with"], effect["without"]
-        low, high = effect["interval"]
+    trials = case["trials"]
+    if trials["interval"] is not None:
+        (good, all_), (free, control) = trials["with"], trials["without"]
+        low, high = trials["interval"]
         lines.append(
-            f"effect  ended in time: {good} of {all_} with it, {free} of {control} without;"
-            f" difference {effect['difference']:+.0%} ({low:+.0%} to {high:+.0%})"
+            f"trials  ended in time: {good} of {all_} with it, {free} of {control} without;"
+            f" difference {trials['difference']:+.0%} ({low:+.0%} to {high:+.0%})"
         )
+    if effect := case["effect"]:
+        untouched = (
+            f"; {effect['untouched']} siblings {effect['siblings']:+.3g}" if effect["untouched"] else ""
+        )
+        lines.append(f"effect  moved by {effect['target']:+.3g}{untouched}")
     lines += ["plan    " + case["plan_hash"], talk.show_plan(case["plan"])] if case["plan"] else []
     for check in case["guard"]:
         lines.append(

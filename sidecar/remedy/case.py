@@ -84,6 +84,10 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     group: str = ""
     """Of whose members the action takes some: the pods of a workload, or the nodes."""
     takes: int = 0
+    before: list[list[Any]] | None = None
+    """What its verification compares, before the action."""
+    effect: JsonObject | None = None
+    """What it moved, and its siblings in the same time."""
     resolved: bool = False
     """The episode is over."""
     holding_since: Instant | None = None
@@ -139,6 +143,7 @@ def fold(case: Case | None, fact: Draft | Fact, at: Instant) -> Case | None:
         case "intent":
             harm = bool(data.get("harm"))
             change |= {"intent_at": at, "guard": tuple(data.get("guard", ())), "harm_before": harm}
+            change |= {"before": data.get("before"), "effect": None}
             change |= {"group": data.get("group", ""), "takes": data.get("takes", 0)}
         case "action.done":
             change |= {"acted_at": at, "deadline": data["deadline"]}
@@ -149,6 +154,8 @@ def fold(case: Case | None, fact: Draft | Fact, at: Instant) -> Case | None:
             undoing = bool(data.get("undo"))
             stage = "verifying" if undoing else "unknown" if case.unclear else "failed"
             change |= {"to_undo": undoing, "harm_before": False}
+        case "effect.measured":
+            change |= {"effect": data["effect"]}
         case "verify.passed":
             change |= {"harm_before": False}
         case "undo.intent":

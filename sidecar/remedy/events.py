@@ -8,6 +8,7 @@ from sidecar.remedy.actions import Action
 from sidecar.remedy.actions.words import Job, Outcome
 from sidecar.remedy.case import Draft
 from sidecar.remedy.guard import Look, Planned
+from sidecar.remedy.measure import Values
 from sidecar.remedy.policy import Proposal, Refusal, RemedyConfig
 from sidecar.types import Alert
 
@@ -74,6 +75,12 @@ class Answered(NamedTuple):
     undo: bool
 
 
+class Measured(NamedTuple):
+    """What the verification compares, after the action; None: nobody could say."""
+
+    values: Values | None
+
+
 class Observed(NamedTuple):
     """What Prometheus says of the verification; None: it could not say."""
 
@@ -81,7 +88,9 @@ class Observed(NamedTuple):
     harm: bool | None
 
 
-Event = Judged | PlanWanted | Made | Approve | Deny | Tick | Restarted | Looked | Answered | Observed
+Event = (
+    Judged | PlanWanted | Made | Approve | Deny | Tick | Restarted | Looked | Answered | Observed | Measured
+)
 
 # --------------------------------------------------------------------------- effects
 
@@ -127,6 +136,12 @@ class ReadBack(NamedTuple):
     undo: bool
 
 
+class Measure(NamedTuple):
+    """Ask what the verification compares; answer with Measured."""
+
+    query: str
+
+
 class Ask(NamedTuple):
     """Ask Prometheus; answer with Observed."""
 
@@ -134,4 +149,4 @@ class Ask(NamedTuple):
     harm: str | None
 
 
-Effect = Record | MakePlan | LookAround | Apply | TakeBack | ReadBack | Ask
+Effect = Record | MakePlan | LookAround | Apply | TakeBack | ReadBack | Ask | Measure

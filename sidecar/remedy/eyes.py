@@ -9,6 +9,7 @@ from typing import Protocol
 
 from sidecar.remedy.actions.words import TooMany, World
 from sidecar.remedy.guard import AlertState, GuardConfig, Look, Planned
+from sidecar.remedy.measure import MOST, Values, measured
 from sidecar.remedy.policy import Refusal, RemedyConfig, plan_hash, unfit
 from sidecar.remedy.templates import Unfit
 from sidecar.types import Alert, Instant, Labels, Rejected, Unavailable
@@ -83,12 +84,13 @@ class Eyes:
 
         # The plan takes the longest, and what is asked after it is the newer: nothing is done on an old answer.
         plan = await self.planned(policy, alert) if closely else None
-        state, condition, blocking, fine, harm = await asyncio.gather(
+        state, condition, blocking, fine, harm, values = await asyncio.gather(
             self.state(alert.labels),
             self.true(policy.when) if policy.when else nothing(),
             self._blocking(rules.block_while),
             self.true(verify.query) if closely else nothing(),
             self.true(verify.harm) if closely and verify.harm else nothing(),
+            self.values(verify.query) if closely else nothing(),
         )
         now = self._clock()
         return Look(
@@ -100,6 +102,7 @@ class Eyes:
             blocking=blocking,
             fine=fine,
             harm=harm,
+            values=values,
         )
 
     async def planned(self, policy: RemedyConfig, alert: Alert) -> Planned | Refusal | None:
@@ -139,6 +142,12 @@ class Eyes:
         """The first value of a query, 0 when it has no result; None when nobody can say."""
         found = await self._asked(query)
         return None if found is None else found[0][1] if found else 0.0
+
+    async def values(self, query: str) -> Values | None:
+        """What a query compares with a number; None when nobody can say, or it is too much to keep."""
+        compared = measured(query)
+        found = await self._asked(compared) if compared else None
+        return found if found is not None and len(found) <= MOST else None
 
     async def state(self, labels: Labels) -> AlertState | None:
         """What the Alertmanagers say together; one that is silent leaves "absent" open."""

@@ -31,6 +31,8 @@ from sidecar.remedy.events import (
     Looked,
     Made,
     MakePlan,
+    Measure,
+    Measured,
     Observed,
     PlanWanted,
     ReadBack,
@@ -40,6 +42,7 @@ from sidecar.remedy.events import (
     Tick,
 )
 from sidecar.remedy.guard import FINAL, WAITS, GuardConfig, Look, Planned
+from sidecar.remedy.measure import difference, kept, read
 from sidecar.remedy.past import Past
 from sidecar.remedy.policy import Proposal, Refusal, RemedyConfig, acts_alone, policy_hash
 from sidecar.types import Instant, JsonObject, Rejected
@@ -118,7 +121,13 @@ def _turn(
         case Answered() if case.stage == "acting" and event.undo == case.undo_intent:
             return [_answered(case, event, now, policy)], None
         case Observed() if case.stage == "verifying" and not case.to_undo:
-            return _observed(case, event, now, policy), None
+            drafts = _observed(case, event, now, policy)
+            over = bool(drafts) and not drafts[0].data.get("harm")  # harm is undone before anything else
+            return drafts, Measure(policy.verify.query) if over and policy and case.before else None
+        case Measured(values) if values and case.before and case.effect is None:
+            found = difference(read(case.before), values, case.labels)
+            data = {"words": case.words, "after": kept(values), "effect": found}
+            return [_draft(case, "effect.measured", data)] if found else [], None
         case Tick():
             return _tick(case, now, policy, past)
         case _:
@@ -263,6 +272,8 @@ def _act(
         "harm": look.harm is True,
         "within": float(policy.verify.within),
     }
+    if look.values:
+        intent["before"] = kept(look.values)
     if isinstance(look.plan, Planned):
         intent |= {"group": look.plan.plan.around.group, "takes": look.plan.plan.around.takes}
     return [_draft(case, "intent", intent)], Apply(policy.action, _job(case))

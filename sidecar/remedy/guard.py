@@ -17,6 +17,7 @@ from sidecar.remedy import breaker, matchers
 from sidecar.remedy.actions.words import Plan
 from sidecar.remedy.breaker import BreakerConfig
 from sidecar.remedy.case import Case
+from sidecar.remedy.measure import Values
 from sidecar.remedy.past import Intent, Past
 from sidecar.remedy.policy import Refusal, RemedyConfig, condition_refusal
 from sidecar.remedy.storm import StormConfig
@@ -116,6 +117,8 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
     """Whether what would verify the action holds already."""
     harm: bool | None = None
     """Whether the harm that it is watched for is there already."""
+    values: Values | None = None
+    """What the verification compares, now."""
 
 
 class Check(NamedTuple):

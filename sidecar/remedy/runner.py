@@ -257,6 +257,8 @@ class Runner:
                 return events.Looked(await self._eyes.look(case.alert, policy, self._rules, closely=True))
             case events.Apply() | events.TakeBack() | events.ReadBack():
                 return await hands.act(effect, self._world)
+            case events.Measure(query):
+                return events.Measured(await self._eyes.values(query))
             case events.Ask(query, harm):
                 ok = await self._eyes.true(query)
                 return events.Observed(ok, await self._eyes.true(harm) if harm else None)

@@ -179,14 +179,14 @@ def _seconds(time: datetime | None) -> float:
 def _case(case: Case, runner: Runner, facts: Iterable[Fact] = ()) -> JsonObject:
     """A case as people and programs read it."""
     view: JsonObject = msgspec.to_builtins(case)
-    for hidden in ("holding_since", "deadline", "to_undo", "harm_before", "saved", "policy_hash"):
+    for hidden in ("holding_since", "deadline", "to_undo", "harm_before", "saved", "policy_hash", "before"):
         del view[hidden]
     view["labels"] = dict(case.labels)
     view["expires_at"] = case.expires_at or None
     odds, effect = runner.odds(case.policy), runner.effect(case.policy)
     rates = {"mean": round(odds.mean, 3), "lower": round(odds.lower, 3)}
     view["odds"] = {"helped": odds.good, "did_not": odds.bad, **rates}
-    view["effect"] = {
+    view["trials"] = {
         "with": [effect.treated.good, effect.treated.good + effect.treated.bad],
         "without": [effect.control.good, effect.control.good + effect.control.bad],
         "difference": effect.difference,

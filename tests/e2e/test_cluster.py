@@ -213,6 +213,8 @@ async def test_traffic_scales_up_alone_and_stays(story: Story) -> None:
         assert (fixed.stage, fixed.approved_by) == ("fixed", "policy p0")
         assert await story.replicas() == 6
         assert patches(story) == 1, "no undo"
+        effect = await until(lambda: story.site.runner.case(fixed.id)[0].effect)
+        assert (effect["target"], effect["untouched"]) == (-1.0, 0)
         count = story.site.telemetry.registry.get_sample_value
         assert count("promantis_actions_total", {"policy": "p0", "action": "scale", "outcome": "done"}) == 1
 

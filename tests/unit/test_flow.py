@@ -13,6 +13,8 @@ from sidecar.remedy.events import (
     Deny,
     LookAround,
     Looked,
+    Measure,
+    Measured,
     Observed,
     PlanWanted,
     ReadBack,
@@ -21,7 +23,7 @@ from sidecar.remedy.events import (
 )
 from sidecar.remedy.guard import GuardConfig, Look, Rate, Rates
 from sidecar.remedy.policy import Proposal, VerifyConfig, propose
-from sidecar.types import Duration, Instant, Rejected
+from sidecar.types import Duration, Instant, Rejected, labels_of
 from tests.unit.desk import ALERT, AUTO, FINE, POLICY, Desk, answered
 
 
@@ -315,3 +317,35 @@ def test_a_share_is_held_back_and_says_what_happens_without() -> None:
     assert 15 <= found.treated.good <= 45
     assert found.interval is not None
     assert found.interval[0] > 0.2, "it helps beyond what ends by itself"
+
+
+@pytest.mark.parametrize("ok", [True, False])
+def test_what_it_moved_is_measured_against_siblings(ok: bool) -> None:
+    desk = Desk()
+    id = desk.approved()
+    series = [(labels_of({"pool": pool}), value) for pool, value in (("db", 9.0), ("web", 5.0), ("job", 6.0))]
+    desk.step(id, desk.look(msgspec.structs.replace(FINE, values=series)))
+    desk.step(id, answered(200))
+    desk.step(id, Observed(ok, False))
+    desk.now = Instant(desk.now + (20 if ok else 100))
+    assert desk.step(id, Observed(ok, False)) == [Measure("used < 1")]
+    words = desk.book.cases[id].words
+    after = [(labels, value - (7 if labels == (("pool", "db"),) else 1)) for labels, value in series]
+    desk.step(id, Measured(after))
+    case = desk.book.cases[id]
+    assert case.effect == {"target": -7.0, "siblings": -1.0, "untouched": 2, "difference": -6.0, "error": 0.0}
+    assert (case.stage, case.to_undo, case.words) == ("fixed" if ok else "verifying", not ok, words)
+    assert desk.step(id, Measured(after)) == [], "measured once"
+    if not ok:
+        assert isinstance(desk.step(id, Tick())[0], LookAround), "and then undone"
+    desk.restart()
+    assert desk.book.cases[id].effect == case.effect
+
+
+def test_harm_is_undone_before_anything_is_measured() -> None:
+    desk = Desk()
+    id = desk.approved()
+    desk.step(id, desk.look(msgspec.structs.replace(FINE, values=[((), 1.0)])))
+    desk.step(id, answered(200))
+    assert desk.step(id, Observed(False, True)) == []
+    assert desk.book.cases[id].to_undo

@@ -70,6 +70,7 @@ class World:
             "target": "POST http://shop.local/pool",
             "plan": {"do": {"method": "POST", "url": "http://shop/pool", "headers": {}, "body": HOSTILE}},
             "plan_hash": "abc123",
+            "effect": {"target": -0.5, "siblings": 0.1, "untouched": 2},
             "expires_at": 1_764_003_600,
         }
         self.listed: list[JsonObject] = []
