@@ -66,6 +66,7 @@ class Runner:
         self._tick = tick
         self._storm = Storm()
         self._unhealthy: float | None = None
+        self._looked_at = float("-inf")
         self._stale = 0
         """Episodes whose end was never told: Alertmanager knows of so many fewer."""
         self._said: dict[str, str] = {}
@@ -270,7 +271,9 @@ class Runner:
     async def _weather(self) -> None:
         """How many targets are unhealthy, asked in every round that has something to decide."""
         self._telemetry.killswitch.set(self._eyes.killed())
-        if self._book.firing or self._storm.words:
+        now = self._clock()
+        if (self._book.firing or self._storm.words) and now - self._looked_at >= self._tick:
+            self._looked_at = now  # however often webhooks wake us: the budget of queries is for all
             self._unhealthy = await self._eyes.number(self._rules.storm.unhealthy)
             told = self._book.firing
             active = await self._eyes.active() if told >= self._rules.storm.alerts / 2 else None

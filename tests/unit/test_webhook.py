@@ -194,6 +194,36 @@ async def test_a_case_over_http_and_from_the_command_line(
         await task
 
 
+async def test_the_kill_switch_from_the_command_line(
+    site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def run(*words: str) -> str:
+        flags = ["--url", str(site.client.make_url("")), "--storage.path", str(tmp_path)]
+        assert await asyncio.to_thread(command_line.main, [*words, *flags]) == 0
+        return capsys.readouterr().out
+
+    assert await run("kill") == "the kill switch is off\n"
+    assert await run("kill", "on", "--reason", "looks odd") == "the kill switch is on: nothing is done\n"
+    assert (tmp_path / "killswitch").exists()
+    assert await run("cases") == "the kill switch is on: nothing is done\nno cases yet\n"
+    assert await run("kill", "off") == "the kill switch is off\n"
+    facts = await site.journal.facts()
+    assert [(f.kind, f.who, f.data) for f in facts] == [
+        ("killswitch", "admin", {"on": True, "words": "looks odd"}),
+        ("killswitch", "admin", {"on": False, "words": ""}),
+    ]
+    lines = await asyncio.to_thread(_export, site, tmp_path, capsys)
+    assert len(lines) == 2
+
+
+def _export(site: Site, folder: Path, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    flags = ["--url", str(site.client.make_url("")), "--storage.path", str(folder)]
+    assert command_line.main(["journal", "verify", *flags]) == 0
+    assert capsys.readouterr().out.startswith("2 facts, none changed, none missing; the last is ")
+    assert command_line.main(["journal", "export", *flags]) == 0
+    return capsys.readouterr().out.splitlines()
+
+
 def test_wrong_use_of_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for words, code, err in [
         (["cases", "--url", "localhost"], 2, "--url: 'localhost' is not a url (write http://127.0.0.1:9909)"),
