@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 
 from sidecar import __version__
+from sidecar.adapters.lease import Lease
 from sidecar.app import PARTS, App
 from sidecar.commands import leadership
 from sidecar.commands.flags import add_config_flags, config_from, start_logging
@@ -52,18 +53,27 @@ async def _serve(args: argparse.Namespace) -> None:
     if config.kubernetes is None or config.kubernetes.lease is None:
         await _run(args, lambda: True)
         return
-    async with leadership.led(config, config.kubernetes) as lease:
-        running = asyncio.create_task(_run(args, lease.held))
-        keeping = asyncio.create_task(lease.keep())
-        await asyncio.wait((running, keeping), return_when=asyncio.FIRST_COMPLETED)
-        if keeping.done() and not running.done():
-            running.cancel()  # at once: whatever is under way is looked up by who leads now
-        keeping.cancel()
-        await asyncio.gather(keeping, return_exceptions=True)
-        try:
-            await running
-        except asyncio.CancelledError:
-            raise ConfigError("kubernetes.lease", "was lost: another replica leads now") from None
+    try:
+        async with leadership.led(config, config.kubernetes) as lease:
+            await _lead(args, lease)
+    except asyncio.CancelledError:
+        log.info("stopped while standing by")
+
+
+async def _lead(args: argparse.Namespace, lease: Lease) -> None:
+    """Run for as long as the lease is held; ConfigError when it is lost."""
+    running = asyncio.create_task(_run(args, lease.held))
+    keeping = asyncio.create_task(lease.keep())
+    await asyncio.wait((running, keeping), return_when=asyncio.FIRST_COMPLETED)
+    lost = keeping.done() and not running.done()
+    if lost:
+        running.cancel()  # at once: whatever is under way is looked up by who leads now
+    keeping.cancel()
+    await asyncio.gather(keeping, return_exceptions=True)
+    await asyncio.wait([running])
+    if lost:
+        raise ConfigError("kubernetes.lease", "was lost: another replica leads now")
+    await running
 
 
 async def _run(args: argparse.Namespace, leads: Callable[[], bool]) -> None:

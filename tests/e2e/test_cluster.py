@@ -407,6 +407,20 @@ async def test_a_leader_that_is_killed_between_intent_and_outcome(story: Story, 
     assert [fact["kind"] for fact in facts].count("intent") == 1
 
 
+async def test_who_loses_the_lease_stops_and_who_stands_by_ends_quietly(story: Story) -> None:
+    path = story.config({"action": SCALE, "verify": {"query": "shop_load <= 1"}})
+    first = await replica(story, 1, path, free_port())
+    await until(lambda: case_list(first), 20)
+    second = await replica(story, 2, path, free_port())
+    assert not await case_list(second)
+    assert second.terminate() == 0
+    lease = f"/apis/coordination.k8s.io/v1/namespaces/{story.lab.namespace}/leases/promantis"
+    how = "application/merge-patch+json"
+    await story.lab.cluster.ask("PATCH", lease, {}, {"spec": {"holderIdentity": "somebody"}}, how)
+    await until(lambda: not first.alive, 20)
+    assert "kubernetes.lease: was lost: another replica leads now" in first.tail()
+
+
 async def case_list(peer: Peer) -> bool:
     """It leads: it has the routes of cases."""
     async with aiohttp.ClientSession() as session, session.get(f"{peer.url}/api/v1/cases") as answer:
