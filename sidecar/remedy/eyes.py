@@ -125,6 +125,8 @@ class Eyes:
                 "target", "the target is not of the shape that was expected; the log has the details"
             )
         except Rejected as error:
+            if error.status == 409:  # somebody writes it just now
+                return None
             if error.status in (401, 403):
                 return Refusal("not_allowed", str(error))
             return Refusal("target", str(error))

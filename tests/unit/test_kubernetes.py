@@ -7,16 +7,22 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from sidecar.remedy.actions.objects import KINDS
 from sidecar.remedy.actions.patch import Patch
 from sidecar.remedy.actions.scale import Scale
 from sidecar.remedy.actions.words import Right
+from sidecar.remedy.eyes import Eyes
+from sidecar.remedy.guard import Planned
+from sidecar.remedy.policy import Refusal
 from sidecar.remedy.templates import Unfit
-from sidecar.types import Rejected, Unavailable
+from sidecar.types import Instant, Rejected, Unavailable
 from tests.unit import lab as labs
+from tests.unit.desk import POLICY
 from tests.unit.lab import REAL, Fault, Lab
+from tests.unit.test_webhook import Down
 
 pytestmark = pytest.mark.timeout(120 if REAL else 30)
 WHERE: dict[str, Any] = {"namespace": "{{ labels.namespace }}", "name": "{{ labels.deployment }}"}
@@ -94,6 +100,25 @@ async def test_a_conflict_is_planned_around_but_not_a_change(lab: Lab) -> None:
     outcome = await action.apply(job, lab.world)
     assert outcome == ("failed", f"deployment {lab.namespace}/api was changed by somebody else since")
     assert await replicas(lab) == 4
+
+
+async def test_an_object_that_is_just_written_or_a_busy_server_is_planned_again(lab: Lab) -> None:
+    await lab.deployment()
+    policy = msgspec.structs.replace(POLICY, action=Scale(**WHERE, to=5, max=9))
+    eyes = Eyes(Down(), [], lab.world, bool, lambda labels, now: "", lambda: Instant(0))
+    for status in (409, 429, 503):
+        lab.proxy.faults.append(Fault("PATCH", "/scale", status))
+        assert await eyes.planned(policy, lab.alert) is None
+    made = await eyes.planned(policy, lab.alert)
+    assert isinstance(made, Planned)
+    await lab.edit("Deployment", "api", {"metadata": {"labels": {"by": "somebody"}}})
+    again = await eyes.planned(policy, lab.alert)
+    assert isinstance(again, Planned)
+    assert again.hash == made.hash, "what it does not touch does not change it"
+    lab.proxy.faults.append(Fault("PATCH", "/scale", 403))
+    refused = await eyes.planned(policy, lab.alert)
+    assert isinstance(refused, Refusal)
+    assert refused.reason == "not_allowed"
 
 
 @pytest.mark.parametrize("status", [403, 422])

@@ -143,7 +143,7 @@ async def dry_run(
     real = [edit for edit in edits if edit.before != edit.after]
     if not real:
         raise Unfit(f"{word(ref)} is like that already")
-    after = await cluster.patch(ref, versioned(merge(real), obj), dry_run=True)
+    after = await cluster.patch(ref, merge(real), dry_run=True)  # of whatever version: its status never rests
     made = tuple(Edit(e.path, e.before, field(after, e.path)) for e in real)
     if unmade := [".".join(e.path) for e in made if e.before == e.after]:
         raise Unfit(f"the cluster would not change {', '.join(unmade)} of {word(ref)}")
