@@ -32,9 +32,6 @@ async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
         yield lab
 
 
-# --------------------------------------------------------------------------- rollouts
-
-
 async def test_restart(lab: Lab) -> None:
     await lab.deployment()
     before = {pod["metadata"]["uid"] for pod in await lab.pods()}
@@ -85,7 +82,17 @@ async def test_rollback_and_forward_again(lab: Lab) -> None:
     assert "spec.template.spec.containers[main].image: shop:2 -> shop:1" in plan.diff
     assert plan.around.changed_at is None, "the deployment itself is what is rolled back"
     assert "shop:" not in str(plan.saved), "templates may hold secrets"
-    assert (await action.apply(job, lab.world)).state == "done"
+    assert (await action.apply(job, lab.world._replace(stopped=lambda: True))).state == "failed"
+    path = lab.path("Deployment", "api") + "$"
+    lab.proxy.faults += [
+        *[Fault("GET", path)] * 2,
+        Fault("GET", "/replicasets/", 429),
+        Fault("PATCH", path, 409),
+    ]
+    assert (await action.apply(job, lab.world)).state == "done", (
+        "an outage, a limit and a conflict are waited out"
+    )
+    assert not lab.proxy.faults
     assert await image(lab) == "shop:1"
     assert (await action.look(job, lab.world, False)).state == "done"
     assert (await action.take_back(job, lab.world)).state == "done"
@@ -103,9 +110,6 @@ async def test_what_a_person_rolled_back_is_a_change_by_hand(
     await lab.edit("Deployment", "api", {"metadata": {"labels": {"by": "ada"}}}, "kubectl-edit")
     plan, _ = await lab.plan(Rollback(**WHERE))
     assert plan.around.changed_by == "kubectl-edit"
-
-
-# --------------------------------------------------------------------------- pods
 
 
 async def some_pod(lab: Lab) -> str:
@@ -193,9 +197,6 @@ async def test_pods_that_would_be_back_at_once_or_never_are_left(lab: Lab) -> No
         await lab.create("Pod", name, {}, metadata=meta, status={"conditions": []})
         with pytest.raises(Unfit, match=words):
             await lab.plan(EvictPod(namespace=lab.namespace, name=name))
-
-
-# --------------------------------------------------------------------------- nodes
 
 
 async def test_cordon_counts_the_nodes_that_are_down(lab: Lab) -> None:

@@ -12,7 +12,7 @@ from sidecar.remedy.actions.edits import Change, Edit, field
 from sidecar.remedy.actions.objects import KINDS, annotated, around, by_hand, instant, selector, word
 from sidecar.remedy.actions.words import Job, Kubernetes, Outcome, Plan, Ref, Right, World, digest
 from sidecar.remedy.templates import Unfit
-from sidecar.types import Alert, Instant, JsonObject, Rejected
+from sidecar.types import Alert, Instant, JsonObject
 
 _REVISION = "deployment.kubernetes.io/revision"
 _HASH = "pod-template-hash"
@@ -83,20 +83,23 @@ class Rollback(Editing, frozen=True, kw_only=True, tag_field="type", tag="rollba
 
 
 async def _swap(job: Job, world: World, old: str, new: str, reason: str) -> Outcome:
-    ref, cluster = Ref(*job.saved["ref"]), world.cluster
-    obj = await cluster.get(ref)
-    there = field(obj, _TEMPLATE)
-    if digest(there) == job.saved[new][1]:
-        return Outcome("done", f"{word(ref)} is as it should be")
-    if digest(there) != job.saved[old][1]:
-        return Outcome("failed", f"{word(ref)} was changed by somebody else since")
-    sets = KINDS["ReplicaSet"]
-    try:
-        source = _template(await cluster.get(sets.ref(ref.namespace, job.saved[new][0])))
-    except Rejected as error:
-        return Outcome("failed", f"the template to put back is gone: {error}")
-    edit = Edit(_TEMPLATE, there, source)
-    return await edits.make(Change(ref, job.saved["uid"], (edit,)), world, reason, job.case)
+    ref = Ref(*job.saved["ref"])
+    found: list[Edit] = []
+
+    async def read() -> Outcome:
+        there = field(await world.cluster.get(ref), _TEMPLATE)
+        if digest(there) == job.saved[new][1]:
+            return Outcome("done", f"{word(ref)} is as it should be")
+        if digest(there) != job.saved[old][1]:
+            return Outcome("failed", f"{word(ref)} was changed by somebody else since")
+        source = await world.cluster.get(KINDS["ReplicaSet"].ref(ref.namespace, job.saved[new][0]))
+        found.append(Edit(_TEMPLATE, there, _template(source)))
+        return Outcome("done", "read")
+
+    outcome = await edits.persist(read, world, word(ref), lambda: False)
+    if outcome.state != "done" or not found:
+        return outcome
+    return await edits.make(Change(ref, job.saved["uid"], tuple(found)), world, reason, job.case)
 
 
 async def _revisions(cluster: Kubernetes, ref: Ref, obj: JsonObject) -> list[JsonObject]:
