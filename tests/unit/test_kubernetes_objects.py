@@ -128,6 +128,12 @@ async def test_delete_pod_is_for_one_very_pod(lab: Lab) -> None:
     await lab.until(lambda: lab.ready("api", 3))
     assert (await action.look(job, lab.world, False)).state == "done"
     assert lab.proxy.writes == [("DELETE", lab.path("Pod", name))]
+
+    async def gone() -> bool:  # it may take its time to end
+        pods = await lab.cluster.list(KINDS["Pod"].ref(lab.namespace, ""))
+        return name not in [pod["metadata"]["name"] for pod in pods]
+
+    await lab.until(gone)
     assert (await action.apply(job, lab.world)).state == "failed"
 
 
