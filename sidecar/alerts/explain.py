@@ -161,7 +161,11 @@ def explain(
     )
     pattern = recognised(patterns, seen)
     series = finding(*c.ids[reason.series]) if c.ids and reason.series >= 0 else None
-    outlook = _outlook(series, seen.metric, reason.kind) if series is not None else ""
+    outlook = (
+        _outlook(series, seen.metric, reason.kind, because.slope(c, reason.series))
+        if series is not None
+        else ""
+    )
     if pattern is None:
         return msgspec.structs.replace(base, outlook=outlook)
     parts = {"cause": entity, "metric": seen.metric, "alert": target[0] if target else entity}
@@ -177,8 +181,8 @@ def explain(
     )
 
 
-def _outlook(series: Finding, metric: str, kind: str) -> str:
-    end = because.exhaustion(series) if kind in RESOURCES else ""
+def _outlook(series: Finding, metric: str, kind: str, slope: float) -> str:
+    end = because.exhaustion(series, slope) if kind in RESOURCES else ""
     if end:
         return f"If nobody acts: {metric} is at {because.amount(kind, series.observed)}, {end}."
     return narrate.outlook(series, "")

@@ -89,6 +89,16 @@ def test_the_four_parts_of_a_pool_that_runs_out() -> None:
     assert found.causes[0].likelihood == "very likely"
 
 
+def test_what_rises_fast_is_used_up_before_its_forecast_says() -> None:
+    """A forecast cannot pass the whole, so that its line to it is flat."""
+    world = World(candidates(FULL, more=POOL))
+    pool = world.c.kinds.index("saturation")
+    world.c.values[:, pool] = 0.7 + 0.05 * np.arange(5)  # five percent a minute
+    found = explainer(world)(alert(), NOW)
+    assert found is not None
+    assert found.outlook.endswith("it is used up in about 2 min.")
+
+
 def test_nobody_is_blamed_when_nothing_is_out() -> None:
     found = said({})
     assert found.summary == (
