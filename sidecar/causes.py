@@ -13,9 +13,10 @@ import msgspec
 
 from sidecar.adapters.loki import Loki
 from sidecar.adapters.prometheus import Prometheus
-from sidecar.alerts import explain, logs
+from sidecar.alerts import logs
 from sidecar.alerts.diagnose import diagnose
-from sidecar.alerts.explain import Changed, Explainer, Explanation, Metric
+from sidecar.alerts.explain import RECENT, Changed, Explanation, Metric, explain
+from sidecar.alerts.explainer import KEPT, LEAST, QUIET, Explainer, recalled
 from sidecar.alerts.identity import fingerprint
 from sidecar.alerts.knowledge import Pattern
 from sidecar.alerts.relay import Relay
@@ -84,7 +85,7 @@ class Causes:
                 ended.append(fact.data)
             elif fact.kind == CHANCE:
                 self.explainer.none = float(fact.data["none"])
-        self.explainer.before = explain.recalled(ended[-explain.KEPT :])
+        self.explainer.before = recalled(ended[-KEPT:])
 
     async def run(self, relay: Relay) -> None:
         """Keep what comes, look at what runs where, tell more of alerts when more is known, and journal."""
@@ -95,7 +96,7 @@ class Causes:
 
     async def deployed(self, changes: Sequence[Change], at: Instant) -> None:
         """Note what was deployed, for an hour."""
-        kept = [one for one in self.explainer.changed if at - one.at <= explain.RECENT]
+        kept = [one for one in self.explainer.changed if at - one.at <= RECENT]
         kept += [Changed(workload.name, at) for change in changes for workload in change.workloads]
         self.explainer.changed = kept
 
@@ -136,8 +137,8 @@ class Causes:
     async def _then(self, about: tuple[str, str], at: Instant) -> Explanation:
         watches, look = self._watching.watches, self.explainer.look
         c = await then(self._prometheus, watches, at, look, self.topology.map)
-        found = await asyncio.to_thread(diagnose, c, about, explain.LEAST)
-        said = explain.explain(c, about, at, found, patterns=self.explainer.patterns, what=about[0])
+        found = await asyncio.to_thread(diagnose, c, about, LEAST)
+        said = explain(c, about, at, found, patterns=self.explainer.patterns, what=about[0])
         return await self._in_full(said, about[0], at)
 
     def _whose(self, labels: Labels, of: Finding | None) -> tuple[str, str] | None:
@@ -184,7 +185,7 @@ class Causes:
             await self.topology.look(self._clock())
             if minute % REHEARSE == REHEARSE - 1:
                 quiet += await asyncio.to_thread(self.explainer.rehearse, self._clock())
-            if quiet >= explain.QUIET and self.explainer.none is not None:
+            if quiet >= QUIET and self.explainer.none is not None:
                 quiet = 0
                 await self._journal(CHANCE, {"none": self.explainer.none})
             for incident in self.explainer.over(self._clock()):

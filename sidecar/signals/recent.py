@@ -62,7 +62,7 @@ class Ring:
         self._window = WINDOW
 
     def follow(self, snapshot: Snapshot) -> list[str]:
-        """Take a snapshot; the watches whose series are new here."""
+        """Take a snapshot; the watches that are new here."""
         same = snapshot.keys is self._places.keys and snapshot.watches is self._places.watches
         new = [] if same else self._select(snapshot)
         self.now = np.asarray(snapshot.columns["observed"][self._rows], np.float64)
@@ -94,6 +94,7 @@ class Ring:
         # a mean before a quantile: the first series of a kind is the one whose excess adds up along calls
         rows.sort(key=lambda row: (rough(snapshot.watches[snapshot.watch_of[row]]), row))
         before = {id: i for i, id in enumerate(self.ids)}
+        there = {watch for watch, _ in self.ids}
         ids = [(snapshot.watch_of[row], snapshot.keys[row] or b"") for row in rows]
         was = np.array([before.get(id, -1) for id in ids], np.int64)
         self.near.move(was)
@@ -106,7 +107,7 @@ class Ring:
         self.names = [named(snapshot.watches[watch]) for watch, _ in ids]
         self.rough = [rough(snapshot.watches[watch]) for watch, _ in ids]
         self._rows = np.array(rows, np.int64)
-        return sorted({watch for (watch, _), old in zip(ids, was.tolist(), strict=True) if old < 0})
+        return sorted({watch for watch, _ in ids} - there)
 
     def _refresh(self) -> None:
         """What is usual for the next so many series, whole watches at a time."""
@@ -156,6 +157,9 @@ class Recent:
         self.rings: dict[float, Ring] = {}
         self._newest: dict[float, Snapshot] = {}
         self._news = asyncio.Event()
+        self._unfilled: asyncio.Queue[tuple[Ring, Watch]] = asyncio.Queue()
+        self._one = asyncio.Lock()
+        """Only one thread at a time writes a ring."""
 
     def ticked(self, snapshot: Snapshot) -> None:
         """Take the newest snapshot of an engine; called in the event loop."""
@@ -164,26 +168,30 @@ class Recent:
 
     async def run(self) -> None:
         """Keep what comes, and ask for the past of what is new."""
-        while True:
-            await self._news.wait()
-            self._news.clear()
-            newest, self._newest = self._newest, {}
-            for step, snapshot in newest.items():
-                ring = self.rings.setdefault(step, Ring(step))
-                for name in await asyncio.to_thread(ring.follow, snapshot):
-                    await self._fill(ring, name, snapshot)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._keep_filling())
+            while True:
+                await self._news.wait()
+                self._news.clear()
+                newest, self._newest = self._newest, {}
+                for step, snapshot in newest.items():
+                    ring = self.rings.setdefault(step, Ring(step))
+                    async with self._one:
+                        new = await asyncio.to_thread(ring.follow, snapshot)
+                    for name in new:
+                        self._unfilled.put_nowait((ring, snapshot.watches[name]))
 
-    async def _fill(self, ring: Ring, name: str, snapshot: Snapshot) -> None:
-        watch = snapshot.watches.get(name)
-        if watch is None:
-            return
-        try:
-            past = await self._range(ring.near, watch, snapshot.at)
-            day = await self._range(ring.day, watch, snapshot.at) if watch.kind in STOCKS else None
-        except PromantisError as error:
-            log.warning("the last hours of watch %s are not known to a diagnosis: %s", name, error)
-        else:
-            await asyncio.to_thread(ring.fill, name, past, day)
+    async def _keep_filling(self) -> None:
+        while True:
+            ring, watch = await self._unfilled.get()
+            try:
+                past = await self._range(ring.near, watch, ring.latest)
+                day = await self._range(ring.day, watch, ring.latest) if watch.kind in STOCKS else None
+            except PromantisError as error:
+                log.warning("the last hours of watch %s are not known to a diagnosis: %s", watch.name, error)
+                continue
+            async with self._one:
+                await asyncio.to_thread(ring.fill, watch.name, past, day)
 
     async def _range(self, slots: Slots, watch: Watch, now: float) -> Matrix:
         end = now // slots.stride * slots.stride

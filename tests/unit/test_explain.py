@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from sidecar.alerts.enrich import Enricher
-from sidecar.alerts.explain import QUIET, Before, Changed, Explainer, Explanation, recalled
+from sidecar.alerts.explain import Changed, Explanation
+from sidecar.alerts.explainer import QUIET, Before, Explainer, recalled
 from sidecar.alerts.incidents import TOGETHER
 from sidecar.alerts.narrate import ANNOTATIONS
 from sidecar.alerts.relay import AlertsConfig
