@@ -161,7 +161,10 @@ class Explainer:
         with self._lock:
             if self.incidents:
                 return False
-        found = diagnose(self._evidences.candidates(now - self.look), None, LEAST)
+        c = self._evidences.candidates(now - self.look)
+        if not c.entities:
+            return False
+        found = diagnose(c, None, LEAST)
         self._chances.append(by_chance(found))
         if len(self._chances) >= QUIET:
             self.none = min(max(float(np.quantile(self._chances, RARE)), NONES[0]), NONES[1])
