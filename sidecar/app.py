@@ -304,8 +304,8 @@ class App:
             return None
         now = clock()
         words = {**received.alert.annotations, **self._enrich(received.alert, now)}
-        explained = self.causes.explainer(received.alert, now)  # the same diagnosis, not a second one
         near = self.known.near(received.alert.labels, NEAR)
+        explained = self.causes.explainer(received.alert, now, near)  # the same diagnosis, not a second one
         said = [listed(one) for one in self.feedback.opinions.of_alert(fingerprint)]
         alert = msgspec.structs.replace(received.alert, annotations=words)
         return pages.Known(alert, received.firing, near, said, explained)

@@ -88,16 +88,17 @@ def onset(c: Candidates, ev: Evidence, row: int) -> float:
     """When a series went beyond its usual: looked for before the window too, where it was out all through it."""
     at = float(ev.since[row])
     there = np.isfinite(c.values[:, row])
-    if math.isnan(at) or not len(c.before_at) or at > c.at[there.argmax()]:
+    if math.isnan(at) or at > c.at[there.argmax()]:
         return at
     way = 1.0 if ev.up[row] else -1.0
-    out = way * (c.before[:, row] - c.level[row]) > ev.least[row]
+    times, before = c.before(row)
+    out = way * (before - c.level[row]) > ev.least[row]
     for i in range(len(out) - 1, -1, -1):
-        if np.isnan(c.before[i, row]):
+        if np.isnan(before[i]):
             continue
         if not out[i]:
             break
-        at = float(c.before_at[i])
+        at = float(times[i])
     return at
 
 

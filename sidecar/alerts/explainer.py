@@ -102,9 +102,14 @@ class Explainer:
         self._neighbours: dict[str, set[str]] = {}
         self._lock = Lock()
 
-    def __call__(self, alert: Alert, now: Instant) -> Explanation | None:
-        """What explains an alert that fires; None when nothing is known of whose it is, or it is over."""
-        found = self._knows.near(alert.labels, 1)
+    def __call__(
+        self, alert: Alert, now: Instant, near: Sequence[Finding] | None = None
+    ) -> Explanation | None:
+        """What explains an alert that fires; None when nothing is known of whose it is, or it is over.
+
+        `near` are its series, where they were looked up already.
+        """
+        found = self._knows.near(alert.labels, 1) if near is None else near
         finding = found[0] if found else None
         end = ends(alert)
         if end is not None and end <= now:

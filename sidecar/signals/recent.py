@@ -11,6 +11,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from threading import Lock
 
 import msgspec
 import numpy as np
@@ -47,6 +49,8 @@ class Ring:
     """One engine's."""
 
     def __init__(self, step: float) -> None:
+        self.lock = Lock()
+        """Held by who writes, and by who reads more than one thing."""
         self.near, self.day = Slots(max(MINUTE, step), SLOTS), Slots(max(QUARTER, step), DAY)
         self.ids: list[Id] = []
         self.places: list[Place] = []
@@ -63,6 +67,10 @@ class Ring:
 
     def follow(self, snapshot: Snapshot) -> list[str]:
         """Take a snapshot; the watches that are new here."""
+        with self.lock:
+            return self._follow(snapshot)
+
+    def _follow(self, snapshot: Snapshot) -> list[str]:
         same = snapshot.keys is self._places.keys and snapshot.watches is self._places.watches
         new = [] if same else self._select(snapshot)
         self.now = np.asarray(snapshot.columns["observed"][self._rows], np.float64)
@@ -75,6 +83,10 @@ class Ring:
 
     def fill(self, watch: str, past: Matrix, day: Matrix | None) -> None:
         """Take the past of a watch, where nothing is kept of it yet."""
+        with self.lock:
+            self._fill(watch, past, day)
+
+    def _fill(self, watch: str, past: Matrix, day: Matrix | None) -> None:
         column = {id: i for i, id in enumerate(self.ids)}
         for slots, matrix in ((self.near, past), (self.day, day)):
             pairs = (
@@ -158,8 +170,6 @@ class Recent:
         self._newest: dict[float, Snapshot] = {}
         self._news = asyncio.Event()
         self._unfilled: asyncio.Queue[tuple[Ring, Watch]] = asyncio.Queue()
-        self._one = asyncio.Lock()
-        """Only one thread at a time writes a ring."""
 
     def ticked(self, snapshot: Snapshot) -> None:
         """Take the newest snapshot of an engine; called in the event loop."""
@@ -176,9 +186,7 @@ class Recent:
                 newest, self._newest = self._newest, {}
                 for step, snapshot in newest.items():
                     ring = self.rings.setdefault(step, Ring(step))
-                    async with self._one:
-                        new = await asyncio.to_thread(ring.follow, snapshot)
-                    for name in new:
+                    for name in await asyncio.to_thread(ring.follow, snapshot):
                         self._unfilled.put_nowait((ring, snapshot.watches[name]))
 
     async def _keep_filling(self) -> None:
@@ -190,8 +198,7 @@ class Recent:
             except PromantisError as error:
                 log.warning("the last hours of watch %s are not known to a diagnosis: %s", watch.name, error)
                 continue
-            async with self._one:
-                await asyncio.to_thread(ring.fill, watch.name, past, day)
+            await asyncio.to_thread(ring.fill, watch.name, past, day)
 
     async def _range(self, slots: Slots, watch: Watch, now: float) -> Matrix:
         end = now // slots.stride * slots.stride
@@ -200,17 +207,30 @@ class Recent:
 
     def candidates(self, since: float) -> Candidates:
         """All that may explain an alert, with what came since then."""
-        topology = self._topology()
         rings = list(self.rings.values())
+        with ExitStack() as stack:
+            for ring in rings:
+                stack.enter_context(ring.lock)
+            return self._candidates(rings, since)
+
+    def _candidates(self, rings: Sequence[Ring], since: float) -> Candidates:
+        topology = self._topology()
         parts = [(ring, *ring.window(since)) for ring in rings]
         at, values = _joined([found for _, *found in parts])
         begin = float(at[0]) if len(at) else since
-        before_at, before = _joined([ring.near.since(-np.inf, begin - 1) for ring in rings])
         known = _by_column([ring.known for ring in rings])
         ids = [id for ring in rings for id in ring.ids]
         places = [place for ring in rings for place in ring.places]
         names = [name for ring in rings for name in ring.names]
         order = sorted(range(len(ids)), key=[bad for ring in rings for bad in ring.rough].__getitem__)
+        pasts = [
+            (past, i) for ring in rings for past in [ring.near.until(begin)] for i in range(len(ring.ids))
+        ]
+
+        def before(row: int) -> tuple[F64, F64]:
+            past, column = pasts[order[row]]
+            return past(column)
+
         return Candidates(
             [places[i].entity for i in order],
             [places[i].kind for i in order],
@@ -225,8 +245,7 @@ class Recent:
             topology.outside,
             topology.hosts,
             [ids[i] for i in order],
-            before_at,
-            before[:, order],
+            before,
         )
 
 
@@ -291,8 +310,7 @@ async def then(
         topology.outside,
         topology.hosts,
         [(watch.name, key) for watch, key, *_ in found],
-        near[~during],
-        values[~during],
+        lambda row: (near[~during], values[~during, row]),
     )
 
 

@@ -147,7 +147,7 @@ def test_the_onset_is_told_though_it_lies_before_the_window() -> None:
     values = world.c.values.copy()
     values[:, pool] = 0.95
     at = world.c.at[0] - 60.0 * np.arange(30, 0, -1)
-    world.c = msgspec.structs.replace(world.c, values=values, before=before, before_at=at)
+    world.c = msgspec.structs.replace(world.c, values=values, before=lambda row: (at, before[:, row]))
     found = explainer(world)(alert(), NOW)
     assert found is not None
     assert n == before.shape[1]
