@@ -67,19 +67,22 @@ class Ring:
 
     def follow(self, snapshot: Snapshot) -> list[str]:
         """Take a snapshot; the watches that are new here."""
+        places = self._places
+        if snapshot.keys is not places.keys or snapshot.watches is not places.watches:
+            # it reads labels, which takes a while of many: nobody waits for that
+            places = places.now(snapshot.watches, snapshot.watch_of, snapshot.keys, MOST)
         with self.lock:
-            return self._follow(snapshot)
+            new = [] if places is self._places else self._select(snapshot, places)
+            self._take(snapshot)
+        return new
 
-    def _follow(self, snapshot: Snapshot) -> list[str]:
-        same = snapshot.keys is self._places.keys and snapshot.watches is self._places.watches
-        new = [] if same else self._select(snapshot)
+    def _take(self, snapshot: Snapshot) -> None:
         self.now = np.asarray(snapshot.columns["observed"][self._rows], np.float64)
         self.latest = snapshot.at
         usually = ~(snapshot.columns["score"][self._rows] >= ODD)  # NaN is not odd
         self.day.put(snapshot.at, self.now, usually)
         if self.near.put(snapshot.at, self.now, usually):
             self._refresh()
-        return new
 
     def fill(self, watch: str, past: Matrix, day: Matrix | None) -> None:
         """Take the past of a watch, where nothing is kept of it yet."""
@@ -99,10 +102,9 @@ class Ring:
                 slots.fill(mine, matrix, theirs, self.latest)
         self._learn(np.array([i for (name, _), i in column.items() if name == watch], np.int64))
 
-    def _select(self, snapshot: Snapshot) -> list[str]:
-        self._places = self._places.now(snapshot.watches, snapshot.watch_of, snapshot.keys)
-        found = self._places.found
-        rows = [row for row, one in enumerate(found) if one is not None][:MOST]
+    def _select(self, snapshot: Snapshot, places: Places) -> list[str]:
+        self._places, found = places, places.found
+        rows = [row for row, one in enumerate(found) if one is not None]
         # a mean before a quantile: the first series of a kind is the one whose excess adds up along calls
         rows.sort(key=lambda row: (rough(snapshot.watches[snapshot.watch_of[row]]), row))
         before = {id: i for i, id in enumerate(self.ids)}

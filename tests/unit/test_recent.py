@@ -105,6 +105,8 @@ def test_labels_are_read_of_new_series_only_and_again_when_their_watch_changes()
     other = again.now({"slow": msgspec.structs.replace(LATENCY, kind="cpu")}, names, again.keys)
     assert {one.kind for one in other.found if one} == {"cpu"}
     assert again.now(watches, ("", "slow"), (None, SHOPS[1])).found[0] is None
+    assert first.now(watches, names, tuple(SHOPS), most=1).found[1:] == first.found[1:]  # known already
+    assert [one is None for one in Places().now(watches, names, tuple(SHOPS), most=1).found] == [False, True]
 
 
 class Peer:
