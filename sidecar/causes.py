@@ -69,6 +69,7 @@ class Causes:
         self.topology = Topology(prometheus)
         self.recent = Recent(prometheus, lambda: self.topology.map)
         self.explainer = Explainer(self.recent, known, self._whose)
+        self.recent.suspects = self.explainer.suspects
         self._interval = 15.0
 
     def adopt(self, config: CausesConfig, interval: float, patterns: Sequence[Pattern]) -> None:

@@ -25,6 +25,8 @@ LEAST = 1 / 60
 """Requests per second below which latency and errors of a service say nothing."""
 PATIENCE = 300.0
 """Seconds for which an alert without a cause is looked at again and again."""
+SURER = 0.9
+"""Of the probability of before, that a later explanation must have to take its place."""
 AT_ONCE = 40
 """Diagnoses in `FRESH` seconds; beyond it the one for no alert in particular has to do."""
 QUIET, RARE = 144, 0.97
@@ -100,6 +102,8 @@ class Explainer:
         self._kept: dict[float, _Kept] = {}
         """By how far back is looked."""
         self._neighbours: dict[str, set[str]] = {}
+        self._best: dict[tuple[str, Whose], tuple[float, Explanation]] = {}
+        """How sure the explanation of a target in an incident is."""
         self._lock = Lock()
 
     def __call__(
@@ -127,13 +131,33 @@ class Explainer:
             blamed = diagnosis.causes[0].entity.removeprefix(LOAD) if diagnosis.found else ""
             incident = self.incidents.join(alert, now, (target[0], blamed), self._neighbours)
             self._looks.setdefault(alert.labels, (now, self.again_after))
+            said = self._surest(incident.id, target, diagnosis, said)
             if diagnosis.found:
-                incident.pattern, incident.cause = said.pattern or incident.pattern, blamed
+                incident.pattern, incident.cause = said.pattern or incident.pattern, said.blamed
         alike = self.alike(incident.alertname, said.pattern, incident.id)
         at, logs = self.logs.get(said.blamed, (now, ()))
         logs = logs if now - at <= RECENT else ()
         what = alert.label("alertname")
         return msgspec.structs.replace(said, what=what, incident=incident.id, similar=alike, logs=logs)
+
+    def _surest(self, incident: str, target: Whose, found: Diagnosis, said: Explanation) -> Explanation:
+        """What an incident is explained by: what was surest, since a fault that stays soon looks like the usual."""
+        sure = found.causes[0].probability if found.found else 0.0
+        before, best = self._best.get((incident, target), (0.0, said))
+        if sure >= SURER * before:
+            self._best[incident, target] = sure, said
+            return said
+        return best
+
+    def suspects(self) -> dict[str, Instant]:
+        """Services and machines that are part of what is going on, and those beside them: since when."""
+        with self._lock:
+            out: dict[str, Instant] = {}
+            for incident in self.incidents.open:
+                beside = (self._neighbours.get(one, ()) for one in incident.entities)
+                for entity in incident.entities.union(*beside):
+                    out[entity] = min(out.get(entity, incident.began), incident.began)
+        return out
 
     def blamed(self, labels: Labels) -> str:
         """The likeliest cause of the incident that an alert belongs to, empty when there is none."""
@@ -180,6 +204,8 @@ class Explainer:
         with self._lock:
             ended = self.incidents.ended(now)
             gone = {labels for one in ended for labels in one.alerts}
+            ids = {one.id for one in ended}
+            self._best = {key: best for key, best in self._best.items() if key[0] not in ids}
             self.logs = {one: said for one, said in self.logs.items() if now - said[0] <= RECENT}
             self._looks = {labels: look for labels, look in self._looks.items() if labels not in gone}
             return ended

@@ -51,6 +51,8 @@ class Ring:
     def __init__(self, step: float) -> None:
         self.lock = Lock()
         """Held by who writes, and by who reads more than one thing."""
+        self.suspects: Callable[[], Mapping[str, float]] = dict
+        """Services and machines that are part of what is going on, since when."""
         self.near, self.day = Slots(max(MINUTE, step), SLOTS), Slots(max(QUARTER, step), DAY)
         self.ids: list[Id] = []
         self.places: list[Place] = []
@@ -71,18 +73,28 @@ class Ring:
         if snapshot.keys is not places.keys or snapshot.watches is not places.watches:
             # it reads labels, which takes a while of many: nobody waits for that
             places = places.now(snapshot.watches, snapshot.watch_of, snapshot.keys, MOST)
+        suspects = self.suspects()  # before the lock: who knows them holds one too, and reads rings
         with self.lock:
             new = [] if places is self._places else self._select(snapshot, places)
-            self._take(snapshot)
+            self._take(snapshot, suspects)
         return new
 
-    def _take(self, snapshot: Snapshot) -> None:
+    def _take(self, snapshot: Snapshot, suspects: Mapping[str, float]) -> None:
         self.now = np.asarray(snapshot.columns["observed"][self._rows], np.float64)
         self.latest = snapshot.at
         usually = ~(snapshot.columns["score"][self._rows] >= ODD)  # NaN is not odd
         self.day.put(snapshot.at, self.now, usually)
         if self.near.put(snapshot.at, self.now, usually):
+            self._doubt(suspects)
             self._refresh()
+
+    def _doubt(self, suspects: Mapping[str, float]) -> None:
+        """Let nothing teach that is part of what is going on, from some minutes before its first alert on."""
+        for i, (entity, _) in enumerate(self.places) if suspects else ():
+            since = [suspects[one] for one in entity.split("->") if one in suspects]
+            if since:
+                self.near.trusted[self.near.at >= min(since) - WINDOW, i] = False
+                self.day.trusted[self.day.at >= min(since) - WINDOW, i] = False
 
     def fill(self, watch: str, past: Matrix, day: Matrix | None) -> None:
         """Take the past of a watch, where nothing is kept of it yet."""
@@ -169,6 +181,8 @@ class Recent:
     def __init__(self, source: Source, topology: Callable[[], Map]) -> None:
         self._source, self._topology = source, topology
         self.rings: dict[float, Ring] = {}
+        self.suspects: Callable[[], Mapping[str, float]] = dict
+        """Services and machines that are part of what is going on, since when."""
         self._newest: dict[float, Snapshot] = {}
         self._news = asyncio.Event()
         self._unfilled: asyncio.Queue[tuple[Ring, Watch]] = asyncio.Queue()
@@ -188,6 +202,7 @@ class Recent:
                 newest, self._newest = self._newest, {}
                 for step, snapshot in newest.items():
                     ring = self.rings.setdefault(step, Ring(step))
+                    ring.suspects = self.suspects
                     for name in await asyncio.to_thread(ring.follow, snapshot):
                         self._unfilled.put_nowait((ring, snapshot.watches[name]))
 

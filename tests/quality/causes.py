@@ -163,13 +163,15 @@ def _ac(orders: Sequence[list[str]], faults: Sequence[Fault]) -> str:
 def sure(data: Path) -> list[Line]:
     """How often the first cause is right, by its likelihood, half of the alerts being false; and blame for nothing."""
     lines: list[Line] = [("set", "blamed when normal", "very likely", "right", "likely", "right")]
-    for name, faults in (
-        ("petshop", petshop(data, "low_traffic") + petshop(data, "temporal_traffic1")),
-        ("nezha", nezha(data, True)),
+    shop = petshop(data, "low_traffic") + petshop(data, "temporal_traffic1")
+    for name, faults, quiet, graph in (
+        ("PetShop", shop, normal(data, "petshop"), True),
+        ("PetShop, no graph", shop, normal(data, "petshop"), False),
+        ("Nezha, call edges", nezha(data, True), normal(data, "nezha"), True),
+        ("Nezha pods, no graph", nezha(data, False), normal(data, "nezha", edges=False), False),
     ):
-        quiet = normal(data, name)
-        real = [(ours(f.candidates(), f.target), f.truth) for f in faults]
-        false = [ours(f.candidates(), f.target) for f in quiet]
+        real = [(ours(f.candidates(graph), f.target), f.truth) for f in faults]
+        false = [ours(f.candidates(graph), f.target) for f in quiet]
         cells = [f"{sum(s.likely > 0 for s in false) / len(false):.3f}"]
         for low, high in ((0.9, 2.0), (0.5, 0.9)):
             said = [s.order[0] == truth for s, truth in real if low <= s.likely < high]

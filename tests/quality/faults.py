@@ -181,7 +181,7 @@ def _quiet(m: Metrics, last: float) -> Metrics:
     return m._replace(at=m.at[later], values=m.values[later], trusted=m.trusted[later])
 
 
-def normal(data: Path, name: str) -> list[Fault]:
+def normal(data: Path, name: str, edges: bool = True) -> list[Fault]:
     """Alerts at random instants at which nothing was wrong."""
     random = np.random.default_rng(SEED)
     if name == "petshop":
@@ -194,7 +194,7 @@ def normal(data: Path, name: str) -> list[Fault]:
         targets: list[Target] = [("PetSite", "latency"), ("PetSite", "errors")]
     else:
         faults = pd.read_csv(data / "nezha_onlineboutique" / "2022-08-22__faults.csv")
-        m = _quiet(_boutique(data / "nezha_onlineboutique", True), faults.start.max())
+        m = _quiet(_boutique(data / "nezha_onlineboutique", edges), faults.start.max())
         first, length, targets = 3 * 3600.0, 240.0, [None]
     instants = random.uniform(m.at[0] + first, m.at[-1] - length, DRAWS)
     return [

@@ -166,6 +166,29 @@ def test_alerts_of_one_outage_are_one_incident_and_one_diagnosis() -> None:
     assert made(alert("cart", "C"), NOW).incident in ids  # front calls it
 
 
+def test_what_was_surest_stays_when_a_fault_begins_to_look_like_the_usual() -> None:
+    world = World(candidates(FULL, more=POOL))
+    made = explainer(world)
+    first = made(alert(), NOW)
+    world.c = World(candidates({}, more=POOL)).c
+    later = made(alert(), Instant(NOW + 1800))
+    assert first is not None
+    assert later is not None
+    assert (later.summary, later.incident) == (first.summary, first.incident)
+    assert made.suspects() == {one: 7380.0 for one in ("front", "bank", "cart", "pay")}
+
+
+def test_a_surer_cause_takes_the_place_of_one_that_was_only_possible() -> None:
+    world = World(candidates({("cart", "cpu"): 0.14}))
+    made = explainer(world)
+    first = made(alert(), NOW)
+    world.c = World(candidates(SLOW_BANK)).c
+    later = made(alert(), Instant(NOW + 60))
+    assert first is not None
+    assert later is not None
+    assert later.causes[0].entity == "bank"
+
+
 def test_alerts_that_have_nothing_to_do_with_one_another_are_not() -> None:
     made = explainer(World(candidates({}, calls=(("front", "cart"),))))
     assert made(alert("front"), NOW).incident != made(alert("bank"), NOW).incident

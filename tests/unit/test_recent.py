@@ -73,6 +73,16 @@ def test_an_incident_that_was_odd_does_not_teach() -> None:
     assert (ring.known.scale[:2] < 0.02).all()
 
 
+def test_what_is_part_of_an_incident_does_not_teach_from_before_its_first_alert_on() -> None:
+    ring = Ring(60.0)
+    began = START + 60 * 110
+    ring.suspects = lambda: {"pay": began} if ring.latest >= began else {}
+    played(ring, odd={i: 1.0 for i in range(104, 150)})
+    cart, pay, _ = ring.known.just
+    assert cart == pytest.approx(1.1, rel=0.05)
+    assert pay == pytest.approx(0.1, rel=0.05)
+
+
 def test_the_newest_sample_is_in_the_window_before_its_minute_is_over() -> None:
     ring, fast = Ring(15.0), watch("slow", "x", 15.0, kind="latency")
     made = engine(fast)
