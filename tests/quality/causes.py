@@ -182,6 +182,30 @@ def sure(data: Path) -> list[Line]:
     return lines
 
 
+def late(data: Path) -> list[Line]:
+    """What is said so many seconds after a fault began, from what is there then; and on normal windows."""
+    lines: list[Line] = [("set", "seconds", "first is right", "somebody is blamed", "and rightly")]
+    for name, faults, after in (
+        ("Nezha, 1 min, faults of 3 min", nezha(data, True), (60, 90, 120, 180, 300)),
+        (
+            "PetShop, 5 min",
+            petshop(data, "low_traffic") + petshop(data, "temporal_traffic1"),
+            (300, 420, 600),
+        ),
+    ):
+        for seconds in after:
+            found = [(diagnose(f.live(f.at + seconds), f.target, LEAST), f.truth) for f in faults]
+            right = [bool(d.causes) and d.causes[0].entity == truth for d, truth in found]
+            blamed = [yes for (d, _), yes in zip(found, right, strict=True) if d.found]
+            rightly = f"{sum(blamed) / len(blamed):.2f}" if blamed else "-"
+            shares = (sum(right) / len(found), len(blamed) / len(found))
+            lines.append((name, str(seconds), *(f"{share:.2f}" for share in shares), rightly))
+        quiet = normal(data, name.partition(",")[0].lower())
+        blamed_for = [diagnose(f.live(f.end), f.target, LEAST).found for f in quiet]
+        lines.append((name, "normal", "", f"{sum(blamed_for) / len(quiet):.3f}", ""))
+    return lines
+
+
 def metrics(data: Path) -> list[Line]:
     """Share of the metrics that experts name which are among as many (half as many more) first ones."""
     lines: list[Line] = [("set", "events", "Promantis @100/@150", "BARO, two-sided", "n-sigma", "random")]
