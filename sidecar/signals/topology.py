@@ -150,7 +150,8 @@ def owner(labels: Mapping[str, str]) -> str:
     ('shop', 'shop')
     """
     for name in NAMES:
-        if value := labels.get(name, ""):
+        # what a scrape has renamed is whose the series is; the plain label is then the exporter's own
+        if value := labels.get(f"exported_{name}") or labels.get(name, ""):
             return _COPY.sub("", value, count=1) if name == "pod" else _HOST.sub("", value)
     return ""
 

@@ -197,6 +197,7 @@ async def test_what_runs_where_is_asked_and_stays_known_while_nobody_answers() -
         ({"source_workload": "a", "destination_workload": "b"}, "a->b"),
         ({"source_service": "a.x.svc.cluster.local", "destination_service": "b.x.svc"}, "a->b"),
         ({"server": "db"}, "db"),
+        ({"exported_pod": "cart-0", "pod": "kube-state-metrics-6d4cf56db6-x2x9k"}, "cart"),
         ({"zone": "a"}, None),
     ],
 )
