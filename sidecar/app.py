@@ -145,7 +145,14 @@ class App:
         )
         self.loki = Loki(config.loki) if config.loki.url else None
         self.causes = Causes(
-            self.prometheus, self.known, self.watcher, self._note, self.runner.cases, clock, self.loki
+            self.prometheus,
+            self.known,
+            self.watcher,
+            self._note,
+            self.runner.cases,
+            clock,
+            self.telemetry,
+            self.loki,
         )
         self.feedback = Feedback(self.watcher, self.known, self._record, self.telemetry)
         self.outside = Outside(

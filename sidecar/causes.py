@@ -27,6 +27,7 @@ from sidecar.signals.recent import Recent, then
 from sidecar.signals.snapshot import Known
 from sidecar.signals.topology import NODE, CausesConfig, Topology, whose
 from sidecar.signals.watches import Watch
+from sidecar.telemetry import Telemetry
 from sidecar.types import Finding, Instant, JsonObject, Labels, PromantisError
 
 log = logging.getLogger(__name__)
@@ -60,6 +61,7 @@ class Causes:
         note: Callable[[str, JsonObject], Awaitable[None]],
         cases: Callable[[], Sequence[Case]],
         clock: Callable[[], Instant],
+        telemetry: Telemetry,
         loki: Loki | None = None,
     ) -> None:
         """`note` writes a fact into the journal."""
@@ -68,7 +70,7 @@ class Causes:
         self._note, self._cases, self._clock = note, cases, clock
         self.topology = Topology(prometheus)
         self.recent = Recent(prometheus, lambda: self.topology.map)
-        self.explainer = Explainer(self.recent, known, self._whose)
+        self.explainer = Explainer(self.recent, known, self._whose, telemetry)
         self.recent.suspects = self.explainer.suspects
         self._interval = 15.0
 

@@ -17,6 +17,7 @@ from sidecar.alerts.explain import RECENT, Changed, Explanation, Whose, explain
 from sidecar.alerts.incidents import Incident, Incidents
 from sidecar.alerts.knowledge import Pattern
 from sidecar.alerts.times import ends
+from sidecar.telemetry import Telemetry
 from sidecar.types import Alert, Candidates, Finding, Instant, JsonObject, Labels
 
 FRESH = 15.0
@@ -82,9 +83,11 @@ class Explainer:
         evidences: Evidences,
         knows: Knows,
         whose: Callable[[Labels, Finding | None], Whose | None],
+        telemetry: Telemetry,
     ) -> None:
         """`whose` reads from an alert's labels, or those of its series, which service it is about."""
         self._evidences, self._knows, self._whose = evidences, knows, whose
+        self._telemetry = telemetry
         self.incidents = Incidents()
         self.patterns: Sequence[Pattern] = ()
         self.look = 240.0
@@ -130,6 +133,7 @@ class Explainer:
             diagnosis, said = self._explained(target, now, _look(self.look, hold), odd)
             blamed = diagnosis.causes[0].entity.removeprefix(LOAD) if diagnosis.found else ""
             incident = self.incidents.join(alert, now, (target[0], blamed), self._neighbours)
+            self._telemetry.incidents.set(len(self.incidents.open))
             self._looks.setdefault(alert.labels, (now, self.again_after))
             said = self._surest(incident.id, target, diagnosis, said)
             if diagnosis.found:
@@ -203,6 +207,7 @@ class Explainer:
         """Incidents that have ended since this was asked last; to be told with `remember`."""
         with self._lock:
             ended = self.incidents.ended(now)
+            self._telemetry.incidents.set(len(self.incidents.open))
             gone = {labels for one in ended for labels in one.alerts}
             ids = {one.id for one in ended}
             self._best = {key: best for key, best in self._best.items() if key[0] not in ids}
@@ -238,17 +243,19 @@ class Explainer:
         many = len(kept.done) >= AT_ONCE and (target, odd) not in kept.done
         key: tuple[Whose | None, bool] = (None, False) if many else (target, odd)
         if key not in kept.done:
-            found = diagnose(kept.c, key[0], LEAST, NONE if self.none is None else self.none, odd)
-            said = explain(
-                kept.c,
-                key[0],
-                now,
-                found,
-                patterns=self.patterns,
-                changed=tuple(self.changed),
-                finding=self._knows.one,
-                what=target[0],
-            )
+            with self._telemetry.diagnosis_duration.time():
+                found = diagnose(kept.c, key[0], LEAST, NONE if self.none is None else self.none, odd)
+                said = explain(
+                    kept.c,
+                    key[0],
+                    now,
+                    found,
+                    patterns=self.patterns,
+                    changed=tuple(self.changed),
+                    finding=self._knows.one,
+                    what=target[0],
+                )
+            self._telemetry.diagnoses.labels("cause" if found.found else "none").inc()
             kept.done[key] = found, said
         return kept.done[key]
 

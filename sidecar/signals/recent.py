@@ -36,7 +36,7 @@ WINDOW, LONGEST = 600.0, 1800.0
 """Seconds before now that teach nothing, they may be bad; more where a rule waits for longer, up to the second."""
 TURN, ROUNDS = 1000, 8
 """Series whose usual is worked out at once, and minutes until it was for all."""
-MOST = 20_000  # series of one engine that are kept: 22 MB
+MOST = 10_000  # series of one engine that are kept: 20 MB
 SHORT = 60  # characters of a query that fit into a sentence
 ODD = 1.0  # a sample that scores as much teaches nothing
 STOCKS = ("saturation", "memory", "disk")

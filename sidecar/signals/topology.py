@@ -213,6 +213,7 @@ class Places(NamedTuple):
         """The same of another snapshot, up to `most` places; labels are read of new rows, or those of a new watch."""
         same = {name for name, watch in watches.items() if self.watches.get(name) == watch}
         known = len(self.keys)
+        shared: dict[Place, Place] = {}
         found: list[Place | None] = []
         for row, (name, key) in enumerate(zip(names, keys, strict=True)):
             if row < known and key is self.keys[row] and name == self.names[row] and name in same:
@@ -221,6 +222,7 @@ class Places(NamedTuple):
                 continue
             watch = watches.get(name) if most > 0 else None
             told = key is not None and watch is not None and watch.told
-            found.append(place(watch, dict(series.labels(key))) if told and watch and key else None)
+            here = place(watch, dict(series.labels(key))) if told and watch and key else None
+            found.append(shared.setdefault(here, here) if here else None)
             most -= found[-1] is not None
         return Places(watches, names, keys, found)

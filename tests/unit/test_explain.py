@@ -16,6 +16,7 @@ from sidecar.alerts.incidents import TOGETHER
 from sidecar.alerts.narrate import ANNOTATIONS
 from sidecar.alerts.relay import AlertsConfig
 from sidecar.config import Config, knowledge
+from sidecar.telemetry import Telemetry
 from sidecar.types import Alert, Candidates, ConfigError, Finding, Forecast, Instant, Labels, labels_of
 from tests.quality.fleet import fleet
 from tests.unit.calling import SLOW_BANK, Change, candidates
@@ -56,8 +57,8 @@ def about(labels: dict[str, str]) -> tuple[str, str]:
     return labels["service"], "errors" if labels["alertname"] == "HighErrors" else "latency"
 
 
-def explainer(world: World) -> Explainer:
-    made = Explainer(world, world, lambda labels, _: about(dict(labels)))
+def explainer(world: World, telemetry: Telemetry | None = None) -> Explainer:
+    made = Explainer(world, world, lambda labels, _: about(dict(labels)), telemetry or Telemetry())
     made.patterns = knowledge(Config())
     return made
 
@@ -158,11 +159,15 @@ def test_the_onset_is_told_though_it_lies_before_the_window() -> None:
 
 
 def test_alerts_of_one_outage_are_one_incident_and_one_diagnosis() -> None:
-    world = World(candidates(SLOW_BANK))
-    made = explainer(world)
+    world, telemetry = World(candidates(SLOW_BANK)), Telemetry()
+    made = explainer(world, telemetry)
     ids = {made(alert(service, name), NOW).incident for service in ("front", "pay") for name in ("A", "B")}
     assert len(ids) == 1
     assert world.asked == 1
+    said = telemetry.registry.get_sample_value
+    assert said("promantis_incidents") == 1
+    assert said("promantis_diagnoses_total", {"outcome": "cause"}) == 2  # of two services, not of four alerts
+    assert said("promantis_diagnosis_duration_seconds_count") == 2
     assert made(alert("cart", "C"), NOW).incident in ids  # front calls it
 
 
