@@ -58,6 +58,7 @@ class Causes:
         prometheus: Prometheus,
         known: Known,
         watching: Watching,
+        relay: Relay,
         note: Callable[[str, JsonObject], Awaitable[None]],
         cases: Callable[[], Sequence[Case]],
         clock: Callable[[], Instant],
@@ -65,7 +66,7 @@ class Causes:
         loki: Loki | None = None,
     ) -> None:
         """`note` writes a fact into the journal."""
-        self._loki = loki
+        self._loki, self._relay = loki, relay
         self._prometheus, self._known, self._watching = prometheus, known, watching
         self._note, self._cases, self._clock = note, cases, clock
         self.topology = Topology(prometheus)
@@ -90,12 +91,12 @@ class Causes:
                 self.explainer.none = float(fact.data["none"])
         self.explainer.before = recalled(ended[-KEPT:])
 
-    async def run(self, relay: Relay) -> None:
+    async def run(self) -> None:
         """Keep what comes, look at what runs where, tell more of alerts when more is known, and journal."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self.recent.run())
             group.create_task(self._keep_looking())
-            group.create_task(self._keep_telling(relay))
+            group.create_task(self._keep_telling())
 
     async def deployed(self, changes: Sequence[Change], at: Instant) -> None:
         """Note what was deployed, for an hour."""
@@ -105,13 +106,19 @@ class Causes:
 
     # ------------------------------------------------------------------ asked
 
-    async def of_alert(self, labels: Labels, at: Instant) -> Explanation | None:
-        """What explained an alert at a time that has passed; None when nobody knows whose it is."""
+    async def explained(self, fingerprint: str, at: Instant | None) -> Explanation | None:
+        """What explains an alert that was received, or did; None when it is not known, or nobody knows whose it is."""
+        received = self._relay.alert(fingerprint)
+        if received is None:
+            return None
+        labels = received.alert.labels
+        if at is None:
+            return await asyncio.to_thread(self.explainer, received.alert, self._clock())
         near = self._known.near(labels, 1)
         about = self._whose(labels, near[0] if near else None)
         return await self._then(about, at) if about else None
 
-    async def of_series(
+    async def explained_series(
         self, wanted: Callable[[Mapping[str, str]], bool], at: Instant | None
     ) -> Explanation | None:
         """What is wrong with the service of the series that are wanted, the oddest of them first."""
@@ -149,18 +156,18 @@ class Causes:
 
     # ------------------------------------------------------------------ done again and again
 
-    async def _keep_telling(self, relay: Relay) -> None:
+    async def _keep_telling(self) -> None:
         """Send an alert again once two scrapes more are known of what it is about."""
         while True:
             await asyncio.sleep(self._interval)
 
-            due = [relay.alert(fingerprint(labels)) for labels in self.explainer.again(self._clock())]
+            due = [self._relay.alert(fingerprint(labels)) for labels in self.explainer.again(self._clock())]
             firing = [one.alert.labels for one in due if one is not None and one.firing]
             await self._read_logs({self.explainer.blamed(labels) for labels in firing})
             for labels in firing:
-                received = relay.alert(fingerprint(labels))  # a newer message may have come meanwhile
+                received = self._relay.alert(fingerprint(labels))  # a newer message may have come meanwhile
                 if received is not None and received.firing:
-                    await relay.receive([received.alert], self._clock())
+                    await self._relay.receive([received.alert], self._clock())
 
     async def _read_logs(self, services: Iterable[str]) -> None:
         for service in sorted(one for one in services if one):
