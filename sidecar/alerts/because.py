@@ -13,6 +13,8 @@ from sidecar.alerts.narrate import age, clock, number
 from sidecar.types import HORIZONS, Candidates, Finding, Instant
 
 _SECONDS = dict(HORIZONS)
+STOCKS = ("saturation", "memory", "disk")
+"""Kinds that fill up; up to 1 they are shares of a whole, while processors are counted in cores."""
 FULL = 0.99
 """Share of a whole at which it counts as used up."""
 SOME = 0.5
@@ -112,15 +114,15 @@ def latest(c: Candidates, row: int) -> float:
 def amount(kind: str, value: float) -> str:
     """A value in the unit of its kind: seconds as time, ratios as shares.
 
-    >>> amount("latency", 0.45), amount("latency", 1.2), amount("errors", 0.008), amount("saturation", 0.853)
-    ('450 ms', '1.2 s', '0.8 %', '85 %')
+    >>> amount("latency", 0.45), amount("latency", 1.2), amount("errors", 0.008), amount("cpu", 0.62)
+    ('450 ms', '1.2 s', '0.8 %', '0.62')
     """
     value = float(value)
     if kind == "latency" and abs(value) < 1:
         return f"{number(1000 * value, 3)} ms"
     if kind == "latency":
         return f"{number(value)} s"
-    if kind in ("errors", *RESOURCES) and 0 <= value <= 1:
+    if kind in ("errors", *STOCKS) and 0 <= value <= 1:
         return f"{number(100 * value, 2)} %"
     return number(value)
 

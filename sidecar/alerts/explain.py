@@ -8,7 +8,7 @@ from typing import NamedTuple
 import msgspec
 
 from sidecar.alerts import because, narrate
-from sidecar.alerts.diagnose import LOAD, RESOURCES, Diagnosis
+from sidecar.alerts.diagnose import LOAD, Diagnosis
 from sidecar.alerts.evidence import evidence
 from sidecar.alerts.knowledge import Pattern, Seen, filled, recognised
 from sidecar.types import Candidates, Finding, Instant
@@ -138,7 +138,7 @@ def explain(
 
 
 def _outlook(series: Finding, metric: str, kind: str, slope: float) -> str:
-    end = because.exhaustion(series, slope) if kind in RESOURCES else ""
+    end = because.exhaustion(series, slope) if kind in because.STOCKS else ""
     if end:
         return f"If nobody acts: {metric} is at {because.amount(kind, series.observed)}, {end}."
     return narrate.outlook(series, "")
