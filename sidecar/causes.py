@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 INCIDENT, CHANCE = "incident.ended", "causes.fitted"
 """Kinds of facts."""
-MINUTE = 60.0
+MINUTE, RETRY = 60.0, 10.0
 REHEARSE = 10
 """Minutes between diagnoses of nothing."""
 METRICS = 8
@@ -94,9 +94,8 @@ class Causes:
     async def run(self) -> None:
         """Keep what comes, look at what runs where, tell more of alerts when more is known, and journal."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self.recent.run())
-            group.create_task(self._keep_looking())
-            group.create_task(self._keep_telling())
+            for work in (self.recent.run, self._keep_looking, self._keep_telling):
+                group.create_task(_again_and_again(work))
 
     async def deployed(self, changes: Sequence[Change], at: Instant) -> None:
         """Note what was deployed, for an hour."""
@@ -208,3 +207,13 @@ class Causes:
     async def _journal(self, kind: str, data: JsonObject) -> None:
         with contextlib.suppress(PromantisError):  # it is said by whoever cannot write
             await self._note(kind, data)
+
+
+async def _again_and_again(work: Callable[[], Awaitable[None]]) -> None:
+    """Whatever fails in a diagnosis, alerts and scores go on: it is begun again a little later."""
+    while True:
+        try:
+            await work()
+        except Exception:  # a mistake of ours must not end the process
+            log.exception("what explains alerts failed, it begins again in %g s", RETRY)
+        await asyncio.sleep(RETRY)
