@@ -22,7 +22,6 @@ from sidecar.adapters.prometheus import Prometheus
 from sidecar.adapters.state import StateFiles
 from sidecar.adapters.targets import KillSwitch, Targets
 from sidecar.alerts.enrich import Enricher
-from sidecar.alerts.explain import Explanation
 from sidecar.alerts.knowledge import Pattern
 from sidecar.alerts.relay import Relay
 from sidecar.causes import Causes
@@ -145,7 +144,15 @@ class App:
         )
         self.loki = Loki(config.loki) if config.loki.url else None
         self.causes = Causes(
-            self.prometheus, self.known, self.watcher, self._note, self.runner.cases, clock, self.loki
+            self.prometheus,
+            self.known,
+            self.watcher,
+            self.relay,
+            self._note,
+            self.runner.cases,
+            clock,
+            self.telemetry,
+            self.loki,
         )
         self.feedback = Feedback(self.watcher, self.known, self._record, self.telemetry)
         self.outside = Outside(
@@ -195,7 +202,7 @@ class App:
                 tasks = [group.create_task(one()) for one in work]
                 adopt = partial(self.relay.adopt, self.alertmanagers)
                 tasks.append(group.create_task(self.alertmanagers.run(adopt)))
-                tasks.append(group.create_task(self.causes.run(self.relay)))
+                tasks.append(group.create_task(self.causes.run()))
                 relay = group.create_task(self.relay.run())  # without a route to it, nothing comes
                 started(port)
                 await self._stop.wait()
@@ -283,7 +290,7 @@ class App:
                 else ()
             ),
             *(cases.routes(self.runner, self.journal, self.telemetry) if "remedies" in self._parts else ()),
-            *web_explain.routes(self, clock),
+            *web_explain.routes(self.causes, clock),
             *web_feedback.routes(self.feedback, self._about, clock),
             *pages.routes(self.known, self, self.runner, Sessions(doors, self.config.alerts.external_url)),
         ]
@@ -305,28 +312,11 @@ class App:
             return None
         now = clock()
         words = {**received.alert.annotations, **self._enrich(received.alert, now)}
-        explained = self.causes.explainer(received.alert, now)  # the same diagnosis, not a second one
         near = self.known.near(received.alert.labels, NEAR)
+        explained = self.causes.explainer(received.alert, now, near)  # the same diagnosis, not a second one
         said = [listed(one) for one in self.feedback.opinions.of_alert(fingerprint)]
         alert = msgspec.structs.replace(received.alert, annotations=words)
         return pages.Known(alert, received.firing, near, said, explained)
-
-    # ------------------------------------------------------------------ causes
-
-    async def explained(self, fingerprint: str, at: Instant | None) -> Explanation | None:
-        """What explains an alert that was received."""
-        received = self.relay.alert(fingerprint)
-        if received is None:
-            return None
-        if at is None:
-            return await asyncio.to_thread(self.causes.explainer, received.alert, clock())
-        return await self.causes.of_alert(received.alert.labels, at)
-
-    async def explained_series(
-        self, wanted: Callable[[Mapping[str, str]], bool], at: Instant | None
-    ) -> Explanation | None:
-        """What is wrong with the service of these series."""
-        return await self.causes.of_series(wanted, at)
 
     async def _deployed(self, changes: Sequence[Change], at: Instant) -> None:
         await self.causes.deployed(changes, at)

@@ -13,9 +13,10 @@ import msgspec
 
 from sidecar.adapters.loki import Loki
 from sidecar.adapters.prometheus import Prometheus
-from sidecar.alerts import explain, logs
+from sidecar.alerts import logs
 from sidecar.alerts.diagnose import diagnose
-from sidecar.alerts.explain import Changed, Explainer, Explanation, Metric
+from sidecar.alerts.explain import RECENT, Changed, Explanation, Metric, explain
+from sidecar.alerts.explainer import KEPT, LEAST, QUIET, Explainer, recalled
 from sidecar.alerts.identity import fingerprint
 from sidecar.alerts.knowledge import Pattern
 from sidecar.alerts.relay import Relay
@@ -26,13 +27,14 @@ from sidecar.signals.recent import Recent, then
 from sidecar.signals.snapshot import Known
 from sidecar.signals.topology import NODE, CausesConfig, Topology, whose
 from sidecar.signals.watches import Watch
+from sidecar.telemetry import Telemetry
 from sidecar.types import Finding, Instant, JsonObject, Labels, PromantisError
 
 log = logging.getLogger(__name__)
 
 INCIDENT, CHANCE = "incident.ended", "causes.fitted"
 """Kinds of facts."""
-MINUTE = 60.0
+MINUTE, RETRY = 60.0, 10.0
 REHEARSE = 10
 """Minutes between diagnoses of nothing."""
 METRICS = 8
@@ -56,18 +58,21 @@ class Causes:
         prometheus: Prometheus,
         known: Known,
         watching: Watching,
+        relay: Relay,
         note: Callable[[str, JsonObject], Awaitable[None]],
         cases: Callable[[], Sequence[Case]],
         clock: Callable[[], Instant],
+        telemetry: Telemetry,
         loki: Loki | None = None,
     ) -> None:
         """`note` writes a fact into the journal."""
-        self._loki = loki
+        self._loki, self._relay = loki, relay
         self._prometheus, self._known, self._watching = prometheus, known, watching
         self._note, self._cases, self._clock = note, cases, clock
         self.topology = Topology(prometheus)
         self.recent = Recent(prometheus, lambda: self.topology.map)
-        self.explainer = Explainer(self.recent, known, self._whose)
+        self.explainer = Explainer(self.recent, known, self._whose, telemetry)
+        self.recent.suspects = self.explainer.suspects
         self._interval = 15.0
 
     def adopt(self, config: CausesConfig, interval: float, patterns: Sequence[Pattern]) -> None:
@@ -84,30 +89,35 @@ class Causes:
                 ended.append(fact.data)
             elif fact.kind == CHANCE:
                 self.explainer.none = float(fact.data["none"])
-        self.explainer.before = explain.recalled(ended[-explain.KEPT :])
+        self.explainer.before = recalled(ended[-KEPT:])
 
-    async def run(self, relay: Relay) -> None:
+    async def run(self) -> None:
         """Keep what comes, look at what runs where, tell more of alerts when more is known, and journal."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self.recent.run())
-            group.create_task(self._keep_looking())
-            group.create_task(self._keep_telling(relay))
+            for work in (self.recent.run, self._keep_looking, self._keep_telling):
+                group.create_task(_again_and_again(work))
 
     async def deployed(self, changes: Sequence[Change], at: Instant) -> None:
         """Note what was deployed, for an hour."""
-        kept = [one for one in self.explainer.changed if at - one.at <= explain.RECENT]
+        kept = [one for one in self.explainer.changed if at - one.at <= RECENT]
         kept += [Changed(workload.name, at) for change in changes for workload in change.workloads]
         self.explainer.changed = kept
 
     # ------------------------------------------------------------------ asked
 
-    async def of_alert(self, labels: Labels, at: Instant) -> Explanation | None:
-        """What explained an alert at a time that has passed; None when nobody knows whose it is."""
+    async def explained(self, fingerprint: str, at: Instant | None) -> Explanation | None:
+        """What explains an alert that was received, or did; None when it is not known, or nobody knows whose it is."""
+        received = self._relay.alert(fingerprint)
+        if received is None:
+            return None
+        labels = received.alert.labels
+        if at is None:
+            return await asyncio.to_thread(self.explainer, received.alert, self._clock())
         near = self._known.near(labels, 1)
         about = self._whose(labels, near[0] if near else None)
         return await self._then(about, at) if about else None
 
-    async def of_series(
+    async def explained_series(
         self, wanted: Callable[[Mapping[str, str]], bool], at: Instant | None
     ) -> Explanation | None:
         """What is wrong with the service of the series that are wanted, the oddest of them first."""
@@ -136,8 +146,8 @@ class Causes:
     async def _then(self, about: tuple[str, str], at: Instant) -> Explanation:
         watches, look = self._watching.watches, self.explainer.look
         c = await then(self._prometheus, watches, at, look, self.topology.map)
-        found = await asyncio.to_thread(diagnose, c, about, explain.LEAST)
-        said = explain.explain(c, about, at, found, patterns=self.explainer.patterns, what=about[0])
+        found = await asyncio.to_thread(diagnose, c, about, LEAST)
+        said = explain(c, about, at, found, patterns=self.explainer.patterns, what=about[0])
         return await self._in_full(said, about[0], at)
 
     def _whose(self, labels: Labels, of: Finding | None) -> tuple[str, str] | None:
@@ -145,18 +155,18 @@ class Causes:
 
     # ------------------------------------------------------------------ done again and again
 
-    async def _keep_telling(self, relay: Relay) -> None:
+    async def _keep_telling(self) -> None:
         """Send an alert again once two scrapes more are known of what it is about."""
         while True:
             await asyncio.sleep(self._interval)
 
-            due = [relay.alert(fingerprint(labels)) for labels in self.explainer.again(self._clock())]
+            due = [self._relay.alert(fingerprint(labels)) for labels in self.explainer.again(self._clock())]
             firing = [one.alert.labels for one in due if one is not None and one.firing]
             await self._read_logs({self.explainer.blamed(labels) for labels in firing})
             for labels in firing:
-                received = relay.alert(fingerprint(labels))  # a newer message may have come meanwhile
+                received = self._relay.alert(fingerprint(labels))  # a newer message may have come meanwhile
                 if received is not None and received.firing:
-                    await relay.receive([received.alert], self._clock())
+                    await self._relay.receive([received.alert], self._clock())
 
     async def _read_logs(self, services: Iterable[str]) -> None:
         for service in sorted(one for one in services if one):
@@ -184,7 +194,7 @@ class Causes:
             await self.topology.look(self._clock())
             if minute % REHEARSE == REHEARSE - 1:
                 quiet += await asyncio.to_thread(self.explainer.rehearse, self._clock())
-            if quiet >= explain.QUIET and self.explainer.none is not None:
+            if quiet >= QUIET and self.explainer.none is not None:
                 quiet = 0
                 await self._journal(CHANCE, {"none": self.explainer.none})
             for incident in self.explainer.over(self._clock()):
@@ -197,3 +207,13 @@ class Causes:
     async def _journal(self, kind: str, data: JsonObject) -> None:
         with contextlib.suppress(PromantisError):  # it is said by whoever cannot write
             await self._note(kind, data)
+
+
+async def _again_and_again(work: Callable[[], Awaitable[None]]) -> None:
+    """Whatever fails in a diagnosis, alerts and scores go on: it is begun again a little later."""
+    while True:
+        try:
+            await work()
+        except Exception:  # a mistake of ours must not end the process
+            log.exception("what explains alerts failed, it begins again in %g s", RETRY)
+        await asyncio.sleep(RETRY)

@@ -100,6 +100,11 @@ class Telemetry:
             "enrich_failures_total", "Alerts whose enrichment failed and went on as they were."
         )
         self.enrich_duration = histogram("enrich_duration_seconds", "Time to enrich one batch.")
+        self.diagnoses = counter("diagnoses_total", "Diagnoses by outcome: a cause, or none.", "outcome")
+        for outcome in ("cause", "none"):
+            self.diagnoses.labels(outcome)
+        self.diagnosis_duration = histogram("diagnosis_duration_seconds", "Time to diagnose one target.")
+        self.incidents = gauge("incidents", "Incidents that are not over.")
         self.lane_alerts = gauge("lane_alerts", "Alerts waiting for an Alertmanager.", "alertmanager")
         # remedies
         self.webhooks = counter("webhooks_received_total", "Webhooks received from Alertmanager.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NewType
 
 import msgspec
@@ -202,10 +202,8 @@ class Candidates(msgspec.Struct, frozen=True):
     """A service and a machine that it runs on."""
     ids: Sequence[tuple[str, bytes]] = ()
     """Watch and key of each series."""
-    before_at: F64 = msgspec.field(default_factory=lambda: np.empty(0))
-    """Unix seconds of what came before the window,"""
-    before: F64 = msgspec.field(default_factory=lambda: np.empty((0, 0)))
-    """and its values f64[times, n]: since when something has been out."""
+    before: Callable[[int], tuple[F64, F64]] = lambda row: (np.empty(0), np.empty(0))
+    """Times and values of a series before the window, oldest first: since when it has been out."""
 
 
 # --------------------------------------------------------------------------- alerts

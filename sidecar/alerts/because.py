@@ -10,8 +10,11 @@ import numpy as np
 from sidecar.alerts.diagnose import FLOWS, LOAD, RESOURCES, Cause, Diagnosis, Reason
 from sidecar.alerts.evidence import Evidence
 from sidecar.alerts.narrate import age, clock, number
-from sidecar.types import Candidates, Finding, Instant
+from sidecar.types import HORIZONS, Candidates, Finding, Instant
 
+_SECONDS = dict(HORIZONS)
+STOCKS = ("saturation", "memory", "disk")
+"""Kinds that fill up; up to 1 they are shares of a whole, while processors are counted in cores."""
 FULL = 0.99
 """Share of a whole at which it counts as used up."""
 SOME = 0.5
@@ -87,16 +90,17 @@ def onset(c: Candidates, ev: Evidence, row: int) -> float:
     """When a series went beyond its usual: looked for before the window too, where it was out all through it."""
     at = float(ev.since[row])
     there = np.isfinite(c.values[:, row])
-    if math.isnan(at) or not len(c.before_at) or at > c.at[there.argmax()]:
+    if math.isnan(at) or at > c.at[there.argmax()]:
         return at
     way = 1.0 if ev.up[row] else -1.0
-    out = way * (c.before[:, row] - c.level[row]) > ev.least[row]
+    times, before = c.before(row)
+    out = way * (before - c.level[row]) > ev.least[row]
     for i in range(len(out) - 1, -1, -1):
-        if np.isnan(c.before[i, row]):
+        if np.isnan(before[i]):
             continue
         if not out[i]:
             break
-        at = float(c.before_at[i])
+        at = float(times[i])
     return at
 
 
@@ -110,15 +114,15 @@ def latest(c: Candidates, row: int) -> float:
 def amount(kind: str, value: float) -> str:
     """A value in the unit of its kind: seconds as time, ratios as shares.
 
-    >>> amount("latency", 0.45), amount("latency", 1.2), amount("errors", 0.008), amount("saturation", 0.853)
-    ('450 ms', '1.2 s', '0.8 %', '85 %')
+    >>> amount("latency", 0.45), amount("latency", 1.2), amount("errors", 0.008), amount("cpu", 0.62)
+    ('450 ms', '1.2 s', '0.8 %', '0.62')
     """
     value = float(value)
     if kind == "latency" and abs(value) < 1:
         return f"{number(1000 * value, 3)} ms"
     if kind == "latency":
         return f"{number(value)} s"
-    if kind in ("errors", *RESOURCES) and 0 <= value <= 1:
+    if kind in ("errors", *STOCKS) and 0 <= value <= 1:
         return f"{number(100 * value, 2)} %"
     return number(value)
 
@@ -139,19 +143,38 @@ def listed(found: Diagnosis, says: str, sentences: Sequence[str]) -> str:
     return f"{head}: {sentences[0]}." + (f" Else {' or '.join(also)}." if also else "")
 
 
-def exhaustion(finding: Finding) -> str:
-    """When a share of a whole is used up, by its forecasts; empty when it is not, or is no share."""
-    if not 0 < finding.observed <= 1 or math.isnan(finding.observed):
+def exhaustion(finding: Finding, slope: float = 0.0) -> str:
+    """When a share of a whole is used up, by its forecasts or, if that is sooner, by its `slope` per second of late.
+
+    Empty when it is not, or is no share. A forecast that ends at the whole does not say when it gets there.
+    """
+    if not 0 < finding.observed <= 1:
         return ""
     if finding.observed >= FULL:
         return "it is used up now"
+    eta = (FULL - finding.observed) / slope if slope > 0 else math.inf
     before, then = finding.observed, 0.0
-    seconds = {"15m": 900.0, "30m": 1800.0, "60m": 3600.0}
     for forecast in finding.forecasts:
-        at = seconds[forecast.horizon]
+        at = _SECONDS[forecast.horizon]
         if forecast.value >= FULL:
-            rise = forecast.value - before
-            eta = then + (at - then) * min(1.0, (FULL - before) / rise) if rise > 0 else at
-            return f"it is used up in about {age(max(60.0, round(eta / 60) * 60))}"
+            eta = min(eta, then + (at - then) * (FULL - before) / (forecast.value - before))
+            break
         before, then = forecast.value, at
-    return ""
+    if eta > _SECONDS["60m"]:
+        return ""
+    return f"it is used up in about {age(max(60.0, round(eta / 60) * 60))}"
+
+
+def slope(c: Candidates, row: int) -> float:
+    """Of a series, per second: the median of those between pairs of samples in the latter half of the window.
+
+    0 where that is less than its usual restlessness, as after a step.
+    """
+    there = np.flatnonzero(np.isfinite(c.values[:, row]))
+    there = there[-max(3, len(there) // 2 + 1) :]
+    if len(there) < 3:
+        return 0.0
+    at, values = c.at[there], c.values[there, row]
+    i, j = np.triu_indices(len(at), 1)
+    found = float(np.median((values[j] - values[i]) / (at[j] - at[i])))
+    return found if found * (at[-1] - at[0]) > c.scale[row] else 0.0

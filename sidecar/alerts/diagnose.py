@@ -113,7 +113,8 @@ class _Case:
     ) -> None:
         self.c, self.target, self.odd = c, target, odd
         self.doublings, self.delta, self.now = ev.doublings.tolist(), ev.delta.tolist(), ev.now.tolist()
-        self.up, self.enough, self.level = ev.up.tolist(), ev.least.tolist(), c.level.tolist()
+        self.up, self.enough = ev.up.tolist(), ev.least.tolist()
+        self.level = np.nan_to_num(c.level).tolist()
         self.down: dict[str, list[str]] = {}
         self.callers: dict[str, list[str]] = {}
         edges = (entity.partition("->") for entity in c.entities)
@@ -143,7 +144,7 @@ class _Case:
 
     def _traffic(self, s: str, of: list[float]) -> float:
         row = self.first.get((s, "traffic"))
-        return 1.0 if row is None else float(np.nan_to_num(of[row]))
+        return 1.0 if row is None else of[row]
 
     # ------------------------------------------------------------------ what is out
 

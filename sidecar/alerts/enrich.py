@@ -22,6 +22,10 @@ EXPLAINED = ("causes", "next_steps", "changes", "incident", "outlook")
 """Annotations that need a diagnosis."""
 
 
+Explains = Callable[[Alert, Instant, Sequence[Finding]], Explanation | None]
+"""What explains an alert with these series, None when nothing is known of it."""
+
+
 class Findings(Protocol):
     """What is known now; the snapshot."""
 
@@ -38,7 +42,7 @@ class Enricher:
         preview: Callable[[Alert], str],
         config: AlertsConfig,
         external_url: str,
-        explain: Callable[[Alert, Instant], Explanation | None] = lambda alert, now: None,
+        explain: Explains = lambda alert, now, near: None,
     ) -> None:
         self._findings = findings
         self._preview = preview
@@ -50,7 +54,7 @@ class Enricher:
     def __call__(self, alert: Alert, now: Instant) -> Mapping[str, str]:
         """Annotations by their full name; an alert of which nothing is known gets the url only."""
         found = self._findings.near(alert.labels, 1)
-        explanation = self._explained(alert, now) if set(self._names) & set(EXPLAINED) else None
+        explanation = self._explained(alert, now, found) if set(self._names) & set(EXPLAINED) else None
         words = {}
         for name in self._names:
             text = self._words(name, alert, found[0] if found else None, explanation, now)
@@ -58,9 +62,9 @@ class Enricher:
                 words[PREFIX + name] = text
         return words
 
-    def _explained(self, alert: Alert, now: Instant) -> Explanation | None:
+    def _explained(self, alert: Alert, now: Instant, near: Sequence[Finding]) -> Explanation | None:
         try:
-            return self._explain(alert, now)
+            return self._explain(alert, now, near)
         except Exception:  # whatever fails in there, the rest is said without it
             log.exception("no diagnosis, the alert goes on without causes labels=%s", dict(alert.labels))
             return None

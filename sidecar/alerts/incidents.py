@@ -38,6 +38,11 @@ class Incidents:
         self._open: dict[str, Incident] = {}
         self._of: dict[Labels, str] = {}
 
+    @property
+    def open(self) -> list[Incident]:
+        """Those that are not over."""
+        return list(self._open.values())
+
     def __bool__(self) -> bool:
         return bool(self._open)
 

@@ -11,6 +11,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from threading import Lock
 
 import msgspec
 import numpy as np
@@ -34,7 +36,7 @@ WINDOW, LONGEST = 600.0, 1800.0
 """Seconds before now that teach nothing, they may be bad; more where a rule waits for longer, up to the second."""
 TURN, ROUNDS = 1000, 8
 """Series whose usual is worked out at once, and minutes until it was for all."""
-MOST = 20_000  # series of one engine that are kept: 22 MB
+MOST = 10_000  # series of one engine that are kept: 20 MB
 SHORT = 60  # characters of a query that fit into a sentence
 ODD = 1.0  # a sample that scores as much teaches nothing
 STOCKS = ("saturation", "memory", "disk")
@@ -47,6 +49,10 @@ class Ring:
     """One engine's."""
 
     def __init__(self, step: float) -> None:
+        self.lock = Lock()
+        """Held by who writes, and by who reads more than one thing."""
+        self.suspects: Callable[[], Mapping[str, float]] = dict
+        """Services and machines that are part of what is going on, since when."""
         self.near, self.day = Slots(max(MINUTE, step), SLOTS), Slots(max(QUARTER, step), DAY)
         self.ids: list[Id] = []
         self.places: list[Place] = []
@@ -62,19 +68,40 @@ class Ring:
         self._window = WINDOW
 
     def follow(self, snapshot: Snapshot) -> list[str]:
-        """Take a snapshot; the watches whose series are new here."""
-        same = snapshot.keys is self._places.keys and snapshot.watches is self._places.watches
-        new = [] if same else self._select(snapshot)
+        """Take a snapshot; the watches that are new here."""
+        places = self._places
+        if snapshot.keys is not places.keys or snapshot.watches is not places.watches:
+            # it reads labels, which takes a while of many: nobody waits for that
+            places = places.now(snapshot.watches, snapshot.watch_of, snapshot.keys, MOST)
+        suspects = self.suspects()  # before the lock: who knows them holds one too, and reads rings
+        with self.lock:
+            new = [] if places is self._places else self._select(snapshot, places)
+            self._take(snapshot, suspects)
+        return new
+
+    def _take(self, snapshot: Snapshot, suspects: Mapping[str, float]) -> None:
         self.now = np.asarray(snapshot.columns["observed"][self._rows], np.float64)
         self.latest = snapshot.at
         usually = ~(snapshot.columns["score"][self._rows] >= ODD)  # NaN is not odd
         self.day.put(snapshot.at, self.now, usually)
         if self.near.put(snapshot.at, self.now, usually):
+            self._doubt(suspects)
             self._refresh()
-        return new
+
+    def _doubt(self, suspects: Mapping[str, float]) -> None:
+        """Let nothing teach that is part of what is going on, from some minutes before its first alert on."""
+        for i, (entity, _) in enumerate(self.places) if suspects else ():
+            since = [suspects[one] for one in entity.split("->") if one in suspects]
+            if since:
+                self.near.trusted[self.near.at >= min(since) - WINDOW, i] = False
+                self.day.trusted[self.day.at >= min(since) - WINDOW, i] = False
 
     def fill(self, watch: str, past: Matrix, day: Matrix | None) -> None:
         """Take the past of a watch, where nothing is kept of it yet."""
+        with self.lock:
+            self._fill(watch, past, day)
+
+    def _fill(self, watch: str, past: Matrix, day: Matrix | None) -> None:
         column = {id: i for i, id in enumerate(self.ids)}
         for slots, matrix in ((self.near, past), (self.day, day)):
             pairs = (
@@ -87,13 +114,13 @@ class Ring:
                 slots.fill(mine, matrix, theirs, self.latest)
         self._learn(np.array([i for (name, _), i in column.items() if name == watch], np.int64))
 
-    def _select(self, snapshot: Snapshot) -> list[str]:
-        self._places = self._places.now(snapshot.watches, snapshot.watch_of, snapshot.keys)
-        found = self._places.found
-        rows = [row for row, one in enumerate(found) if one is not None][:MOST]
+    def _select(self, snapshot: Snapshot, places: Places) -> list[str]:
+        self._places, found = places, places.found
+        rows = [row for row, one in enumerate(found) if one is not None]
         # a mean before a quantile: the first series of a kind is the one whose excess adds up along calls
         rows.sort(key=lambda row: (rough(snapshot.watches[snapshot.watch_of[row]]), row))
         before = {id: i for i, id in enumerate(self.ids)}
+        there = {watch for watch, _ in self.ids}
         ids = [(snapshot.watch_of[row], snapshot.keys[row] or b"") for row in rows]
         was = np.array([before.get(id, -1) for id in ids], np.int64)
         self.near.move(was)
@@ -106,7 +133,7 @@ class Ring:
         self.names = [named(snapshot.watches[watch]) for watch, _ in ids]
         self.rough = [rough(snapshot.watches[watch]) for watch, _ in ids]
         self._rows = np.array(rows, np.int64)
-        return sorted({watch for (watch, _), old in zip(ids, was.tolist(), strict=True) if old < 0})
+        return sorted({watch for watch, _ in ids} - there)
 
     def _refresh(self) -> None:
         """What is usual for the next so many series, whole watches at a time."""
@@ -154,8 +181,11 @@ class Recent:
     def __init__(self, source: Source, topology: Callable[[], Map]) -> None:
         self._source, self._topology = source, topology
         self.rings: dict[float, Ring] = {}
+        self.suspects: Callable[[], Mapping[str, float]] = dict
+        """Services and machines that are part of what is going on, since when."""
         self._newest: dict[float, Snapshot] = {}
         self._news = asyncio.Event()
+        self._unfilled: asyncio.Queue[tuple[Ring, Watch]] = asyncio.Queue()
 
     def ticked(self, snapshot: Snapshot) -> None:
         """Take the newest snapshot of an engine; called in the event loop."""
@@ -164,26 +194,28 @@ class Recent:
 
     async def run(self) -> None:
         """Keep what comes, and ask for the past of what is new."""
-        while True:
-            await self._news.wait()
-            self._news.clear()
-            newest, self._newest = self._newest, {}
-            for step, snapshot in newest.items():
-                ring = self.rings.setdefault(step, Ring(step))
-                for name in await asyncio.to_thread(ring.follow, snapshot):
-                    await self._fill(ring, name, snapshot)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._keep_filling())
+            while True:
+                await self._news.wait()
+                self._news.clear()
+                newest, self._newest = self._newest, {}
+                for step, snapshot in newest.items():
+                    ring = self.rings.setdefault(step, Ring(step))
+                    ring.suspects = self.suspects
+                    for name in await asyncio.to_thread(ring.follow, snapshot):
+                        self._unfilled.put_nowait((ring, snapshot.watches[name]))
 
-    async def _fill(self, ring: Ring, name: str, snapshot: Snapshot) -> None:
-        watch = snapshot.watches.get(name)
-        if watch is None:
-            return
-        try:
-            past = await self._range(ring.near, watch, snapshot.at)
-            day = await self._range(ring.day, watch, snapshot.at) if watch.kind in STOCKS else None
-        except PromantisError as error:
-            log.warning("the last hours of watch %s are not known to a diagnosis: %s", name, error)
-        else:
-            await asyncio.to_thread(ring.fill, name, past, day)
+    async def _keep_filling(self) -> None:
+        while True:
+            ring, watch = await self._unfilled.get()
+            try:
+                past = await self._range(ring.near, watch, ring.latest)
+                day = await self._range(ring.day, watch, ring.latest) if watch.kind in STOCKS else None
+            except PromantisError as error:
+                log.warning("the last hours of watch %s are not known to a diagnosis: %s", watch.name, error)
+                continue
+            await asyncio.to_thread(ring.fill, watch.name, past, day)
 
     async def _range(self, slots: Slots, watch: Watch, now: float) -> Matrix:
         end = now // slots.stride * slots.stride
@@ -192,17 +224,30 @@ class Recent:
 
     def candidates(self, since: float) -> Candidates:
         """All that may explain an alert, with what came since then."""
-        topology = self._topology()
         rings = list(self.rings.values())
+        with ExitStack() as stack:
+            for ring in rings:
+                stack.enter_context(ring.lock)
+            return self._candidates(rings, since)
+
+    def _candidates(self, rings: Sequence[Ring], since: float) -> Candidates:
+        topology = self._topology()
         parts = [(ring, *ring.window(since)) for ring in rings]
         at, values = _joined([found for _, *found in parts])
         begin = float(at[0]) if len(at) else since
-        before_at, before = _joined([ring.near.since(-np.inf, begin - 1) for ring in rings])
         known = _by_column([ring.known for ring in rings])
         ids = [id for ring in rings for id in ring.ids]
         places = [place for ring in rings for place in ring.places]
         names = [name for ring in rings for name in ring.names]
         order = sorted(range(len(ids)), key=[bad for ring in rings for bad in ring.rough].__getitem__)
+        pasts = [
+            (past, i) for ring in rings for past in [ring.near.until(begin)] for i in range(len(ring.ids))
+        ]
+
+        def before(row: int) -> tuple[F64, F64]:
+            past, column = pasts[order[row]]
+            return past(column)
+
         return Candidates(
             [places[i].entity for i in order],
             [places[i].kind for i in order],
@@ -217,8 +262,7 @@ class Recent:
             topology.outside,
             topology.hosts,
             [ids[i] for i in order],
-            before_at,
-            before[:, order],
+            before,
         )
 
 
@@ -283,8 +327,7 @@ async def then(
         topology.outside,
         topology.hosts,
         [(watch.name, key) for watch, key, *_ in found],
-        near[~during],
-        values[~during],
+        lambda row: (near[~during], values[~during, row]),
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from sidecar.signals.frame import Matrix
@@ -51,6 +53,13 @@ class Slots:
         order = np.argsort(self.at)
         order = order[(self.at[order] >= begin) & (self.at[order] <= end)]
         return self.at[order], self.values[order].astype(np.float64)
+
+    def until(self, end: float) -> Callable[[int], tuple[F64, F64]]:
+        """Any series until a time, oldest first; as it is now, whatever moves later."""
+        values, order = self.values, np.argsort(self.at)
+        order = order[np.isfinite(self.at[order]) & (self.at[order] < end)]
+        at = self.at[order]
+        return lambda column: (at, values[order, column].astype(np.float64))
 
     def move(self, was: I64) -> None:
         """Other series: column i is what column `was[i]` was, or new (-1)."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple, Protocol
@@ -149,7 +150,8 @@ def owner(labels: Mapping[str, str]) -> str:
     ('shop', 'shop')
     """
     for name in NAMES:
-        if value := labels.get(name, ""):
+        # what a scrape has renamed is whose the series is; the plain label is then the exporter's own
+        if value := labels.get(f"exported_{name}") or labels.get(name, ""):
             return _COPY.sub("", value, count=1) if name == "pod" else _HOST.sub("", value)
     return ""
 
@@ -201,16 +203,26 @@ class Places(NamedTuple):
     keys: Sequence[bytes | None] = ()
     found: Sequence[Place | None] = ()
 
-    def now(self, watches: Mapping[str, Watch], names: Sequence[str], keys: Sequence[bytes | None]) -> Places:
-        """The same of another snapshot; labels are read of rows only that are new or whose watch is."""
+    def now(
+        self,
+        watches: Mapping[str, Watch],
+        names: Sequence[str],
+        keys: Sequence[bytes | None],
+        most: int = sys.maxsize,
+    ) -> Places:
+        """The same of another snapshot, up to `most` places; labels are read of new rows, or those of a new watch."""
         same = {name for name, watch in watches.items() if self.watches.get(name) == watch}
         known = len(self.keys)
+        shared: dict[Place, Place] = {}
         found: list[Place | None] = []
         for row, (name, key) in enumerate(zip(names, keys, strict=True)):
             if row < known and key is self.keys[row] and name == self.names[row] and name in same:
                 found.append(self.found[row])
+                most -= found[-1] is not None
                 continue
-            watch = watches.get(name)
+            watch = watches.get(name) if most > 0 else None
             told = key is not None and watch is not None and watch.told
-            found.append(place(watch, dict(series.labels(key))) if told and watch and key else None)
+            here = place(watch, dict(series.labels(key))) if told and watch and key else None
+            found.append(shared.setdefault(here, here) if here else None)
+            most -= found[-1] is not None
         return Places(watches, names, keys, found)

@@ -163,13 +163,15 @@ def _ac(orders: Sequence[list[str]], faults: Sequence[Fault]) -> str:
 def sure(data: Path) -> list[Line]:
     """How often the first cause is right, by its likelihood, half of the alerts being false; and blame for nothing."""
     lines: list[Line] = [("set", "blamed when normal", "very likely", "right", "likely", "right")]
-    for name, faults in (
-        ("petshop", petshop(data, "low_traffic") + petshop(data, "temporal_traffic1")),
-        ("nezha", nezha(data, True)),
+    shop = petshop(data, "low_traffic") + petshop(data, "temporal_traffic1")
+    for name, faults, quiet, graph in (
+        ("PetShop", shop, normal(data, "petshop"), True),
+        ("PetShop, no graph", shop, normal(data, "petshop"), False),
+        ("Nezha, call edges", nezha(data, True), normal(data, "nezha"), True),
+        ("Nezha pods, no graph", nezha(data, False), normal(data, "nezha", edges=False), False),
     ):
-        quiet = normal(data, name)
-        real = [(ours(f.candidates(), f.target), f.truth) for f in faults]
-        false = [ours(f.candidates(), f.target) for f in quiet]
+        real = [(ours(f.candidates(graph), f.target), f.truth) for f in faults]
+        false = [ours(f.candidates(graph), f.target) for f in quiet]
         cells = [f"{sum(s.likely > 0 for s in false) / len(false):.3f}"]
         for low, high in ((0.9, 2.0), (0.5, 0.9)):
             said = [s.order[0] == truth for s, truth in real if low <= s.likely < high]
@@ -177,6 +179,30 @@ def sure(data: Path) -> list[Line]:
             whole = len(said) + wrong
             cells += [str(len(said)), f"{sum(said) / whole:.2f}" if whole else "-"]
         lines.append((f"{name} ({len(real)} real, {len(false)} normal)", *cells))
+    return lines
+
+
+def late(data: Path) -> list[Line]:
+    """What is said so many seconds after a fault began, from what is there then; and on normal windows."""
+    lines: list[Line] = [("set", "seconds", "first is right", "somebody is blamed", "and rightly")]
+    for name, faults, after in (
+        ("Nezha, 1 min, faults of 3 min", nezha(data, True), (60, 90, 120, 180, 300)),
+        (
+            "PetShop, 5 min",
+            petshop(data, "low_traffic") + petshop(data, "temporal_traffic1"),
+            (300, 420, 600),
+        ),
+    ):
+        for seconds in after:
+            found = [(diagnose(f.live(f.at + seconds), f.target, LEAST), f.truth) for f in faults]
+            right = [bool(d.causes) and d.causes[0].entity == truth for d, truth in found]
+            blamed = [yes for (d, _), yes in zip(found, right, strict=True) if d.found]
+            rightly = f"{sum(blamed) / len(blamed):.2f}" if blamed else "-"
+            shares = (sum(right) / len(found), len(blamed) / len(found))
+            lines.append((name, str(seconds), *(f"{share:.2f}" for share in shares), rightly))
+        quiet = normal(data, name.partition(",")[0].lower())
+        blamed_for = [diagnose(f.live(f.end), f.target, LEAST).found for f in quiet]
+        lines.append((name, "normal", "", f"{sum(blamed_for) / len(quiet):.3f}", ""))
     return lines
 
 

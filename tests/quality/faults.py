@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from sidecar.signals.recent import WINDOW
 from sidecar.signals.usual import usual, window
 from sidecar.types import F64, Bools, Candidates
 
@@ -51,7 +52,16 @@ class Fault(NamedTuple):
         """What a diagnosis would be given."""
         m = derived(self.of) if calls else self.of
         begin = self.at - min(LOOK, (self.at - m.at[0]) / 4)
-        teaches, during = window(m.at, begin, self.end, m.trusted)
+        return self._between(m, begin, begin, self.end, calls)
+
+    def live(self, now: float) -> Candidates:
+        """What Promantis would have at an instant: nothing that came later, and the last minutes teach nothing."""
+        step = float(np.median(np.diff(self.of.at[-10:])))
+        return self._between(derived(self.of), now - WINDOW, now - max(LOOK, 2 * step + 60), now)
+
+    def _between(self, m: Metrics, until: float, begin: float, end: float, calls: bool = True) -> Candidates:
+        teaches, _ = window(m.at, until, end, m.trusted)
+        during = (m.at >= begin) & (m.at <= end)
         known = usual(m.values[teaches], m.kinds, m.metrics)
         edges = tuple(m.calls) if calls else ()
         return Candidates(
@@ -181,7 +191,7 @@ def _quiet(m: Metrics, last: float) -> Metrics:
     return m._replace(at=m.at[later], values=m.values[later], trusted=m.trusted[later])
 
 
-def normal(data: Path, name: str) -> list[Fault]:
+def normal(data: Path, name: str, edges: bool = True) -> list[Fault]:
     """Alerts at random instants at which nothing was wrong."""
     random = np.random.default_rng(SEED)
     if name == "petshop":
@@ -194,7 +204,7 @@ def normal(data: Path, name: str) -> list[Fault]:
         targets: list[Target] = [("PetSite", "latency"), ("PetSite", "errors")]
     else:
         faults = pd.read_csv(data / "nezha_onlineboutique" / "2022-08-22__faults.csv")
-        m = _quiet(_boutique(data / "nezha_onlineboutique", True), faults.start.max())
+        m = _quiet(_boutique(data / "nezha_onlineboutique", edges), faults.start.max())
         first, length, targets = 3 * 3600.0, 240.0, [None]
     instants = random.uniform(m.at[0] + first, m.at[-1] - length, DRAWS)
     return [

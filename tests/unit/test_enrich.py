@@ -83,7 +83,7 @@ def enriched(
     said: Explanation | None = None,
     **config: Any,
 ) -> Mapping[str, str]:
-    def explain(alert: Alert, now: Instant) -> Explanation | None:
+    def explain(alert: Alert, now: Instant, near: Sequence[Finding]) -> Explanation | None:
         return said
 
     preview, settings = "bigger-pool would POST", AlertsConfig(**config)
@@ -227,7 +227,7 @@ def test_the_outlook_is_of_the_alert_where_no_cause_was_found() -> None:
 
 
 def test_a_diagnosis_that_fails_costs_the_causes_only(caplog: pytest.LogCaptureFixture) -> None:
-    def explain(alert: Alert, now: Instant) -> Explanation | None:
+    def explain(alert: Alert, now: Instant, near: Sequence[Finding]) -> Explanation | None:
         raise ZeroDivisionError
 
     words = Enricher(Known(POOL), lambda alert: "", AlertsConfig(), "http://p:9909", explain)(ALERT, AT)

@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 
 from sidecar.alerts.enrich import Enricher
-from sidecar.alerts.explain import QUIET, Before, Changed, Explainer, Explanation, recalled
+from sidecar.alerts.explain import Changed, Explanation
+from sidecar.alerts.explainer import QUIET, Before, Explainer, recalled
 from sidecar.alerts.incidents import TOGETHER
 from sidecar.alerts.narrate import ANNOTATIONS
 from sidecar.alerts.relay import AlertsConfig
 from sidecar.config import Config, knowledge
+from sidecar.telemetry import Telemetry
 from sidecar.types import Alert, Candidates, ConfigError, Finding, Forecast, Instant, Labels, labels_of
 from tests.quality.fleet import fleet
 from tests.unit.calling import SLOW_BANK, Change, candidates
@@ -55,8 +57,8 @@ def about(labels: dict[str, str]) -> tuple[str, str]:
     return labels["service"], "errors" if labels["alertname"] == "HighErrors" else "latency"
 
 
-def explainer(world: World) -> Explainer:
-    made = Explainer(world, world, lambda labels, _: about(dict(labels)))
+def explainer(world: World, telemetry: Telemetry | None = None) -> Explainer:
+    made = Explainer(world, world, lambda labels, _: about(dict(labels)), telemetry or Telemetry())
     made.patterns = knowledge(Config())
     return made
 
@@ -87,6 +89,16 @@ def test_the_four_parts_of_a_pool_that_runs_out() -> None:
     assert found.next_steps.now[0].startswith("enlarge the pool of bank")
     assert any("timeouts" in step for step in found.next_steps.later)
     assert found.causes[0].likelihood == "very likely"
+
+
+def test_what_rises_fast_is_used_up_before_its_forecast_says() -> None:
+    """A forecast cannot pass the whole, so that its line to it is flat."""
+    world = World(candidates(FULL, more=POOL))
+    pool = world.c.kinds.index("saturation")
+    world.c.values[:, pool] = 0.7 + 0.05 * np.arange(5)  # five percent a minute
+    found = explainer(world)(alert(), NOW)
+    assert found is not None
+    assert found.outlook.endswith("it is used up in about 2 min.")
 
 
 def test_nobody_is_blamed_when_nothing_is_out() -> None:
@@ -136,7 +148,7 @@ def test_the_onset_is_told_though_it_lies_before_the_window() -> None:
     values = world.c.values.copy()
     values[:, pool] = 0.95
     at = world.c.at[0] - 60.0 * np.arange(30, 0, -1)
-    world.c = msgspec.structs.replace(world.c, values=values, before=before, before_at=at)
+    world.c = msgspec.structs.replace(world.c, values=values, before=lambda row: (at, before[:, row]))
     found = explainer(world)(alert(), NOW)
     assert found is not None
     assert n == before.shape[1]
@@ -147,12 +159,39 @@ def test_the_onset_is_told_though_it_lies_before_the_window() -> None:
 
 
 def test_alerts_of_one_outage_are_one_incident_and_one_diagnosis() -> None:
-    world = World(candidates(SLOW_BANK))
-    made = explainer(world)
+    world, telemetry = World(candidates(SLOW_BANK)), Telemetry()
+    made = explainer(world, telemetry)
     ids = {made(alert(service, name), NOW).incident for service in ("front", "pay") for name in ("A", "B")}
     assert len(ids) == 1
     assert world.asked == 1
+    said = telemetry.registry.get_sample_value
+    assert said("promantis_incidents") == 1
+    assert said("promantis_diagnoses_total", {"outcome": "cause"}) == 2  # of two services, not of four alerts
+    assert said("promantis_diagnosis_duration_seconds_count") == 2
     assert made(alert("cart", "C"), NOW).incident in ids  # front calls it
+
+
+def test_what_was_surest_stays_when_a_fault_begins_to_look_like_the_usual() -> None:
+    world = World(candidates(FULL, more=POOL))
+    made = explainer(world)
+    first = made(alert(), NOW)
+    world.c = World(candidates({}, more=POOL)).c
+    later = made(alert(), Instant(NOW + 1800))
+    assert first is not None
+    assert later is not None
+    assert (later.summary, later.incident) == (first.summary, first.incident)
+    assert made.suspects() == {one: 7380.0 for one in ("front", "bank", "cart", "pay")}
+
+
+def test_a_surer_cause_takes_the_place_of_one_that_was_only_possible() -> None:
+    world = World(candidates({("cart", "cpu"): 0.14}))
+    made = explainer(world)
+    first = made(alert(), NOW)
+    world.c = World(candidates(SLOW_BANK)).c
+    later = made(alert(), Instant(NOW + 60))
+    assert first is not None
+    assert later is not None
+    assert later.causes[0].entity == "bank"
 
 
 def test_alerts_that_have_nothing_to_do_with_one_another_are_not() -> None:

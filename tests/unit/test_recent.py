@@ -73,6 +73,16 @@ def test_an_incident_that_was_odd_does_not_teach() -> None:
     assert (ring.known.scale[:2] < 0.02).all()
 
 
+def test_what_is_part_of_an_incident_does_not_teach_from_before_its_first_alert_on() -> None:
+    ring = Ring(60.0)
+    began = START + 60 * 110
+    ring.suspects = lambda: {"pay": began} if ring.latest >= began else {}
+    played(ring, odd={i: 1.0 for i in range(104, 150)})
+    cart, pay, _ = ring.known.just
+    assert cart == pytest.approx(1.1, rel=0.05)
+    assert pay == pytest.approx(0.1, rel=0.05)
+
+
 def test_the_newest_sample_is_in_the_window_before_its_minute_is_over() -> None:
     ring, fast = Ring(15.0), watch("slow", "x", 15.0, kind="latency")
     made = engine(fast)
@@ -90,7 +100,7 @@ def test_series_that_come_and_go_keep_what_is_known_of_the_others() -> None:
         new = ring.follow(
             made.tick(Instant(START + 60 * i), {"slow": vector(dict.fromkeys(here, 1.0 + i))}, 10)
         )
-        assert new == (["slow"] if i in (0, 30) else [])
+        assert new == (["slow"] if i == 0 else [])  # a new pod has no past to ask for
     _, values = ring.window(START)
     assert values[:, 0].tolist() == [1.0 + i for i in range(60)]
     assert np.isnan(values[:30, 1]).all()
@@ -105,6 +115,8 @@ def test_labels_are_read_of_new_series_only_and_again_when_their_watch_changes()
     other = again.now({"slow": msgspec.structs.replace(LATENCY, kind="cpu")}, names, again.keys)
     assert {one.kind for one in other.found if one} == {"cpu"}
     assert again.now(watches, ("", "slow"), (None, SHOPS[1])).found[0] is None
+    assert first.now(watches, names, tuple(SHOPS), most=1).found[1:] == first.found[1:]  # known already
+    assert [one is None for one in Places().now(watches, names, tuple(SHOPS), most=1).found] == [False, True]
 
 
 class Peer:
@@ -185,6 +197,7 @@ async def test_what_runs_where_is_asked_and_stays_known_while_nobody_answers() -
         ({"source_workload": "a", "destination_workload": "b"}, "a->b"),
         ({"source_service": "a.x.svc.cluster.local", "destination_service": "b.x.svc"}, "a->b"),
         ({"server": "db"}, "db"),
+        ({"exported_pod": "cart-0", "pod": "kube-state-metrics-6d4cf56db6-x2x9k"}, "cart"),
         ({"zone": "a"}, None),
     ],
 )
