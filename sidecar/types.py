@@ -28,7 +28,8 @@ def labels_of(mapping: Mapping[str, str]) -> Labels:
     >>> labels_of({"job": "shop", "alertname": "High", "env": ""})
     (('alertname', 'High'), ('job', 'shop'))
     """
-    return tuple(sorted((name, value) for name, value in mapping.items() if value != ""))
+    pairs = sorted(mapping.items())
+    return tuple(pairs if "" not in mapping.values() else [pair for pair in pairs if pair[1] != ""])
 
 
 # --------------------------------------------------------------------------- errors

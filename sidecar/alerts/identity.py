@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from functools import lru_cache
 
@@ -43,6 +44,8 @@ class Latest(msgspec.Struct):
     resolved: bool
     enrichment: Mapping[str, str]
     """What was last said about it in the same state; empty when nothing was."""
+    enriched_at: float
+    """When that was found; times are the loop's."""
 
 
 class Generations:
@@ -67,8 +70,8 @@ class Generations:
         labels = alert.labels
         old = self._latest.pop(labels, None)
         same = old is not None and old.resolved == resolved and old.expires > now
-        enrichment = old.enrichment if old is not None and same else {}
-        new = self._latest[labels] = Latest(alert, self._count, expires, resolved, enrichment)
+        enrichment, at = (old.enrichment, old.enriched_at) if old is not None and same else ({}, -math.inf)
+        new = self._latest[labels] = Latest(alert, self._count, expires, resolved, enrichment, at)
         if len(self._latest) > self._limit:
             del self._latest[next(iter(self._latest))]
         return new
@@ -78,12 +81,18 @@ class Generations:
         latest = self._latest.get(labels)
         return latest is not None and latest.generation == generation
 
-    def enriched(self, labels: Labels, generation: int, enrichment: Mapping[str, str]) -> bool:
+    def enriched(self, labels: Labels, generation: int, enrichment: Mapping[str, str], now: float) -> bool:
         """Remember what is said with this message, if it is still the newest: whether it is."""
         if not self.newest(labels, generation):
             return False
-        self._latest[labels].enrichment = enrichment
+        latest = self._latest[labels]
+        latest.enrichment, latest.enriched_at = enrichment, now
         return True
+
+    def fresh(self, labels: Labels, since: float) -> bool:
+        """Whether what is said about this alert was found after that."""
+        latest = self._latest.get(labels)
+        return latest is not None and latest.enriched_at > since
 
     def known(self, labels: Labels) -> Mapping[str, str]:
         """What was last said about this alert in its present state."""

@@ -165,6 +165,7 @@ class Lane:
                     await self._one_by_one(batch)
                 else:
                     self._settle(*batch[0], refused)
+                self._changed()
                 delay = 0.0
             else:
                 if self._unsure:
@@ -173,6 +174,7 @@ class Lane:
                     )
                 for labels, item in batch:
                     self._settle(labels, item, None)
+                self._changed()
                 self._unsure = self._unsure and bool(self._items)
                 delay = 0.0
 
@@ -222,7 +224,6 @@ class Lane:
             log.warning("alert refused alertmanager=%s labels=%s error=%s", self.name, dict(labels), refused)
         if self._items.get(labels) is item:
             del self._items[labels]
-        self._changed()
 
     def _expire(self, now: float) -> None:
         for labels in [labels for labels, item in self._items.items() if item.message.expires <= now]:

@@ -31,6 +31,10 @@ ANSWER_FAILING_WITHIN = 0.2
 """The same while no Alertmanager works: what is told is kept anyway, and each batch that waits keeps Prometheus
 from sending the newer ones, so that afterwards it would play back all that had happened meanwhile."""
 
+WORDS_FOR = 5.0
+"""Seconds for which words are said again as they are, however often the alert comes: what is known is renewed at a
+tick, and a storm of re-sends must not become one of diagnoses."""
+
 RESOLVED_FOR = 900.0
 """Seconds that a resolved alert is worth sending: as long as Prometheus itself sends it again."""
 
@@ -245,8 +249,13 @@ class Relay:
             for pending in due:
                 del self._pending[pending.alert.labels]
             if due:
-                work = [(p.alert, Instant(p.now + clock() - p.arrived)) for p in due]
-                self._send(due, await aside.enrich(work), clock())
+                since = clock() - WORDS_FOR
+                wanted = [p for p in due if not self._generations.fresh(p.alert.labels, since)]
+                work = [(p.alert, Instant(p.now + clock() - p.arrived)) for p in wanted]
+                found = await aside.enrich(work) if work else {}
+                self._send(due, found, clock())
+                if not work:
+                    await asyncio.sleep(0)
 
     def _send(self, batch: Sequence[_Pending], found: Mapping[Labels, Mapping[str, str]], now: float) -> None:
         """Hand over what is still the newest and not over. An alert that got no words goes on as it is."""
@@ -258,7 +267,8 @@ class Relay:
             if pending.expires <= now or not self._generations.newest(labels, pending.generation):
                 continue
             if words:
-                self._generations.enriched(labels, pending.generation, words)
+                if labels in found:
+                    self._generations.enriched(labels, pending.generation, words, now)
                 self._telemetry.alerts_enriched.inc()
                 if self._inline and words == known:
                     continue  # it was said with the message itself

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from sidecar.types import Alert, Instant
 
@@ -16,6 +17,7 @@ _TIME = re.compile(
 )
 
 
+@lru_cache(maxsize=4096)  # the alerts of one evaluation end at the same instant
 def instant(text: str | None) -> Instant | None:
     """Read a time as Alertmanager does; None when it is missing or zero, ValueError when it is no time.
 

@@ -6,6 +6,7 @@ One bad generatorURL makes Alertmanager refuse the whole batch, so it has to be 
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 _SCHEME = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*:")
 _BAD_ESCAPE = re.compile(r"%(?![0-9a-fA-F]{2})")
@@ -14,6 +15,7 @@ _HOST = re.compile(r"""(?:[^\x00-\x7f]|[\w.~!$&'()*+,;=:<>"\[\]-]|%[89a-fA-F][0-
 _PORT = re.compile(r"(?::\d*)?", re.ASCII)
 
 
+@lru_cache(maxsize=4096)  # one for each rule, in each of its alerts
 def is_request_uri(text: str) -> bool:
     """Whether it is an absolute URL, a path from the root, or `*`.
 

@@ -18,6 +18,8 @@ class Alike(NamedTuple):
     rows: I64
     codes: Mapping[str, npt.NDArray[np.int32]]
     """i32[rows] by label name; -1 where a row lacks it."""
+    everywhere: frozenset[str]
+    """Names that no row lacks."""
     values: Mapping[str, Mapping[str, int]]
 
     def unlike(self, labels: Labels) -> I64:
@@ -26,13 +28,24 @@ class Alike(NamedTuple):
         >>> alike((4, 9), (b'{"a":"1"}', b'{"a":"2","b":"3"}')).unlike((("a", "2"), ("c", "x"))).tolist()
         [1, -1]
         """
-        out = np.zeros(len(self.rows), np.int64)
+        out, all_rows = np.zeros(len(self.rows), np.int16), 0
         for name, value in labels:
             codes = self.codes.get(name)
-            if codes is not None:
+            if codes is None:
+                continue
+            known, everywhere = self.values[name], name in self.everywhere
+            if everywhere:
+                all_rows += 1
+            else:
                 out += codes >= 0
-                out -= 2 * (codes == self.values[name].get(value, -2))
-        return out
+            code = known.get(value)
+            if code is None:
+                continue
+            if everywhere and len(known) == 1:  # as most labels are: nothing to look at
+                all_rows -= 2
+            else:
+                out -= (codes == code) * np.int16(2)
+        return out.astype(np.int64) + all_rows
 
 
 def alike(rows: Sequence[int], keys: Sequence[bytes]) -> Alike:
@@ -46,4 +59,5 @@ def alike(rows: Sequence[int], keys: Sequence[bytes]) -> Alike:
                 values[name] = {}
             known = values[name]
             codes[name][i] = known.setdefault(value, len(known))
-    return Alike(np.array(rows, np.int64), codes, values)
+    everywhere = frozenset(name for name, of in codes.items() if of.min() >= 0)
+    return Alike(np.array(rows, np.int64), codes, everywhere, values)

@@ -234,6 +234,30 @@ async def test_inline_says_the_same_only_once() -> None:
     assert [words for _, words in peer.words()] == ["", "known", "known", "known", "known"]
 
 
+@pytest.mark.parametrize("mode", ["inline", "tee"])
+async def test_a_storm_of_resends_is_one_diagnosis(monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
+    monkeypatch.setattr(relay, "WORDS_FOR", 0.4)
+    peer, asked = Peer(), 0
+
+    def asking(alert: Alert, now: Instant) -> Mapping[str, str]:
+        nonlocal asked
+        asked += 1
+        return {"promantis_summary": str(asked)}
+
+    async with running(mode, peer, enrich=asking) as (it, _):
+        for _ in range(3):
+            await it.receive([alert()], NOW)
+            await asyncio.sleep(0.1)
+        assert asked == 1
+        assert peer.words()[-1] == (FIRING, "1")
+        await it.receive([alert(ends_at=RESOLVED)], NOW)  # another state has words of its own
+        await until(lambda: peer.words()[-1] == (RESOLVED, "2"))
+        await asyncio.sleep(0.45)
+        await it.receive([alert(ends_at=RESOLVED)], NOW)
+        await until(lambda: peer.words()[-1] == (RESOLVED, "3"))
+    assert len([words for _, words in peer.words() if words == "1"]) == 3
+
+
 async def test_inline_words_of_firing_are_not_said_of_resolved() -> None:
     peer = Peer()
     async with running(
