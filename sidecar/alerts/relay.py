@@ -24,6 +24,10 @@ log = logging.getLogger(__name__)
 TEE_DELAY = 0.25
 """Seconds that a copy waits, so that the one which Prometheus sends itself has arrived before it."""
 
+STOOD_STILL = 1.0
+"""Seconds by which a copy comes late only where the process stood still (a container that was paused, a machine
+that moved): what Prometheus said meanwhile is newer and waits unread, so the copy waits again."""
+
 ANSWER_WITHIN = 5.0
 """Seconds until Prometheus gets its answer in `inline` mode; Prometheus itself gives up after 10."""
 
@@ -244,7 +248,10 @@ class Relay:
                 self._quiet.set()
                 continue
             if not self._stop.is_set():
-                await asyncio.sleep(max(0.0, first.due - clock()))
+                until = max(first.due, clock())
+                await asyncio.sleep(until - clock())
+                if not self._inline and clock() > until + STOOD_STILL:
+                    await asyncio.sleep(TEE_DELAY)
             due = [p for p in self._pending.values() if p.due <= clock() or self._stop.is_set()][:SLICE]
             for pending in due:
                 del self._pending[pending.alert.labels]

@@ -18,7 +18,7 @@ from sidecar.adapters.alertmanager import AlertmanagerConfig
 from sidecar.adapters.fleet import Fleet
 from sidecar.adapters.found import DnsSd, FileSd, in_dns, in_files
 from sidecar.types import ConfigError, Duration, Unavailable
-from tests.unit.test_relay import NOW, Peer, alert, known, refuse, running, sample, until
+from tests.unit.relaying import NOW, Peer, alert, known, refuse, running, sample, until
 
 
 def urls(fleet: Fleet) -> list[str]:

@@ -1,214 +1,34 @@
-"""The relay's races, with stand-ins for Alertmanagers that answer when the test says so."""
+"""The relay's races in inline mode."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
 
-from sidecar.alerts import aside, lane, relay
+from sidecar.alerts import lane, relay
 from sidecar.alerts.identity import fingerprint
 from sidecar.alerts.relay import AlertsConfig, Relay
 from sidecar.telemetry import Telemetry
-from sidecar.types import Alert, Instant, Rejected, Unavailable, labels_of
+from sidecar.types import Alert, Instant, Rejected
+from tests.unit.relaying import (
+    FIRING,
+    NOW,
+    RESOLVED,
+    Peer,
+    alert,
+    known,
+    refuse,
+    running,
+    sample,
+    short,
+    until,
+)
 
-NOW = Instant(1764032400.0)  # 2025-11-25T01:00:00Z
-FIRING, RESOLVED, PAST = "2025-11-25T01:04:00.000Z", "2025-11-25T01:00:00.000Z", "2025-11-25T00:59:59Z"
-
-
-class Peer:
-    """A stand-in for an Alertmanager: keeps what it got; `answer` may wait or raise."""
-
-    def __init__(self, name: str = "am") -> None:
-        self.name = name
-        self.batches: list[list[Alert]] = []
-        self.answer: Callable[[Sequence[Alert]], Any] | None = None
-
-    async def send(self, alerts: Sequence[Alert]) -> None:
-        if self.answer is not None:
-            result = self.answer(alerts)
-            if result is not None:
-                await result
-        self.batches.append(list(alerts))
-
-    @property
-    def got(self) -> list[Alert]:
-        return [alert for batch in self.batches for alert in batch]
-
-    def words(self, name: str = "A") -> list[tuple[str | None, str]]:
-        return [
-            (a.ends_at, a.annotations.get("promantis_summary", ""))
-            for a in self.got
-            if a.label("alertname") == name
-        ]
-
-
-def alert(name: str = "A", ends_at: str | None = FIRING, **annotations: str) -> Alert:
-    return Alert(labels_of({"alertname": name}), annotations, "2025-11-25T00:50:00.000Z", ends_at)
-
-
-def known(alert: Alert, now: Instant) -> Mapping[str, str]:
-    return {"promantis_summary": "known"}
-
-
-def refuse(words: str) -> Callable[[Sequence[Alert]], None]:
-    def answer(_: Sequence[Alert]) -> None:
-        raise Unavailable(words)
-
-    return answer
-
-
-@asynccontextmanager
-async def running(
-    mode: str, *peers: Peer, enrich: aside.Enrich = known
-) -> AsyncIterator[tuple[Relay, Telemetry]]:
-    telemetry = Telemetry()
-    it = Relay(AlertsConfig(mode=mode), peers, enrich, telemetry)
-    task = asyncio.create_task(it.run())
-    try:
-        yield it, telemetry
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-
-async def until(condition: Callable[[], object], within: float = 5.0) -> None:
-    end = time.monotonic() + within
-    while not condition():
-        assert time.monotonic() < end, "it did not happen in time"
-        await asyncio.sleep(0.005)
-
-
-def sample(telemetry: Telemetry, name: str, **labels: str) -> float:
-    value = telemetry.registry.get_sample_value(f"promantis_{name}", labels)
-    assert value is not None, f"{name}{labels} is not there"
-    return value
-
-
-@pytest.fixture(autouse=True)
-def _short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(relay, "TEE_DELAY", 0.05)
-    monkeypatch.setattr(lane, "BACKOFF", (0.02, 0.05))
-    monkeypatch.setattr(lane, "CONFIRM_AFTER", 0.2)
-
-
-# ----------------------------------------------------------------------- tee
-
-
-async def test_tee_sends_only_enriched_copies_firing_and_resolved() -> None:
-    peer = Peer()
-    async with running("tee", peer) as (it, telemetry):
-        assert await it.receive([alert(summary="mine")], NOW) == (True, "")
-        assert peer.got == []
-        await until(lambda: peer.got)
-        await it.receive([alert(ends_at=RESOLVED)], NOW)
-        await until(lambda: len(peer.got) == 2)
-    assert peer.words() == [(FIRING, "known"), (RESOLVED, "known")]
-    assert peer.got[0].annotations == {"summary": "mine", "promantis_summary": "known"}
-    assert sample(telemetry, "alerts_received_total") == 2
-    assert sample(telemetry, "alerts_enriched_total") == 2
-    assert sample(telemetry, "alerts_forwarded_total", alertmanager="am", outcome="ok") == 2
-    assert sample(telemetry, "lane_alerts", alertmanager="am") == 0
-
-
-async def test_tee_drops_a_copy_that_a_newer_message_has_overtaken() -> None:
-    peer = Peer()
-    async with running("tee", peer) as (it, _):
-        await it.receive([alert()], NOW)
-        await it.receive([alert(ends_at=RESOLVED)], NOW)
-        await until(lambda: peer.got)
-        await asyncio.sleep(0.1)
-    assert peer.words() == [(RESOLVED, "known")]
-
-
-async def test_tee_late_enrichment_never_revives_a_resolved_alert() -> None:
-    peer, started, go_on = Peer(), asyncio.Event(), asyncio.Event()
-    loop = asyncio.get_running_loop()
-
-    def slow(alert: Alert, now: Instant) -> Mapping[str, str]:
-        if alert.ends_at == FIRING:
-            loop.call_soon_threadsafe(started.set)
-            asyncio.run_coroutine_threadsafe(go_on.wait(), loop).result(2)
-        return known(alert, now)
-
-    async with running("tee", peer, enrich=slow) as (it, _):
-        await it.receive([alert()], NOW)
-        await started.wait()  # the firing copy is being enriched
-        await it.receive([alert(ends_at=RESOLVED)], NOW)
-        go_on.set()
-        await until(lambda: peer.got)
-        await asyncio.sleep(0.1)
-    assert peer.words() == [(RESOLVED, "known")]
-
-
-async def test_tee_forgets_what_waits_for_a_peer_that_is_down_as_soon_as_newer_is_known() -> None:
-    peer = Peer()
-    peer.answer = refuse("down")
-    async with running("tee", peer) as (it, telemetry):
-        await it.receive([alert()], NOW)
-        await until(lambda: sample(telemetry, "lane_alerts", alertmanager="am") == 1)
-        await it.receive([alert(ends_at=RESOLVED)], NOW)
-        peer.answer = None  # up again, before the resolved copy is ready
-        await until(lambda: peer.got)
-        await asyncio.sleep(0.1)
-    assert peer.words() == [(RESOLVED, "known")]
-
-
-async def test_tee_without_words_sends_nothing_but_the_end() -> None:
-    peer = Peer()
-    async with running("tee", peer, enrich=lambda alert, now: {}) as (it, _):
-        await it.receive([alert()], NOW)
-        await asyncio.sleep(0.15)
-        assert peer.got == []
-        await it.receive([alert(ends_at=RESOLVED)], NOW)
-        await until(lambda: peer.got)
-    assert peer.got == [alert(ends_at=RESOLVED)]
-
-
-async def test_the_users_annotation_wins() -> None:
-    peer = Peer()
-    async with running("tee", peer) as (it, _):
-        await it.receive([alert(promantis_summary="mine")], NOW)
-        await until(lambda: peer.got)
-    assert peer.words() == [(FIRING, "mine")]
-
-
-async def test_enrichment_that_fails_costs_only_its_own_alert() -> None:
-    peer = Peer()
-
-    def failing(alert: Alert, now: Instant) -> Mapping[str, str]:
-        if alert.label("alertname") == "B":
-            raise ZeroDivisionError
-        return known(alert, now)
-
-    async with running("tee", peer, enrich=failing) as (it, telemetry):
-        await it.receive([alert("A"), alert("B"), alert("C")], NOW)
-        await until(lambda: len(peer.got) == 2)
-    assert sorted(a.label("alertname") for a in peer.got) == ["A", "C"]
-    assert sample(telemetry, "enrich_failures_total") == 1
-
-
-async def test_enrichment_that_hangs_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(aside, "ENRICH_WITHIN", 0.1)
-    peer = Peer()
-
-    def hanging(alert: Alert, now: Instant) -> Mapping[str, str]:
-        if alert.label("alertname") == "Slow":
-            time.sleep(0.4)
-        return known(alert, now)
-
-    async with running("inline", peer, enrich=hanging) as (it, telemetry):
-        assert (await it.receive([alert("A"), alert("Slow"), alert("C")], NOW)).taken
-        await until(lambda: peer.words("A") == [(FIRING, ""), (FIRING, "known")])
-        assert sample(telemetry, "enrich_failures_total") == 2
-        assert peer.words("C") == [(FIRING, "")]
-        await asyncio.sleep(0.4)
-        await it.receive([alert("C")], NOW)
-        await until(lambda: (FIRING, "known") in peer.words("C"))
+__all__ = ["short"]
 
 
 # ----------------------------------------------------------------------- inline
@@ -507,11 +327,3 @@ async def test_metrics_are_there_before_anything_happens() -> None:
             for outcome in lane.OUTCOMES:
                 assert sample(telemetry, "alerts_forwarded_total", alertmanager=name, outcome=outcome) == 0
             assert sample(telemetry, "lane_alerts", alertmanager=name) == 0
-
-
-# ----------------------------------------------------------------------- config
-
-
-def test_config_defaults_are_right() -> None:
-    assert list(AlertsConfig().problems()) == []
-    assert list(AlertsConfig(external_url="http://localhost:9909/promantis/").problems()) == []
