@@ -31,6 +31,7 @@ groups:
           runbook: "https://runbooks.example.org/?a=1&b=%20#c\nsecond line\t"
           empty: ""
       - {alert: Plain, expr: 'alarm{name="Steady"} == 1'}
+      - {alert: Pending, expr: 'alarm{name="Steady"} == 1', for: 1h}
 """
 
 
@@ -64,10 +65,14 @@ async def alarms() -> AsyncIterator[tuple[str, Alarms]]:
 
 
 class Posted(NamedTuple):
-    """One alert of a batch as it came, and when."""
+    """One alert as it came, when, and in what."""
 
     at: float
     alert: Alert
+    kind: str
+    """Content-Type and Content-Encoding of the request."""
+    batch: int
+    """Alerts in the request."""
 
     @property
     def key(self) -> tuple[tuple[str, str], ...]:
@@ -97,8 +102,9 @@ async def recorder() -> AsyncIterator[tuple[str, list[Posted]]]:
     came: list[Posted] = []
 
     async def take(request: web.Request) -> web.Response:
-        at = time.time()
-        came.extend(Posted(at, alert) for alert in await request.json())
+        at, alerts = time.time(), await request.json()
+        kind = request.headers["Content-Type"] + request.headers.get("Content-Encoding", "")
+        came.extend(Posted(at, alert, kind, len(alerts)) for alert in alerts)
         return web.Response()
 
     async def nothing(_: web.Request) -> web.Response:

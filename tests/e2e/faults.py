@@ -327,7 +327,7 @@ async def run(
         alarm.set("Steady", range(many), True)
         alarm.set("Ending", range(many), True)
         async with toggling(alarm, many):
-            await asyncio.sleep(6)
+            await asyncio.sleep(4)
             watchman.broken = True
             await asyncio.gather(*(world.breaks() for world in worlds))
             await asyncio.sleep(seconds / 2)
@@ -338,6 +338,6 @@ async def run(
         await watchman.settled(2.0 * resend + 10)
         watchman.broken = False
         await asyncio.gather(*(world.checks() for world in worlds if world.checks is not None))
-        await asyncio.sleep(4)  # what is late to do harm would do it now
+        await asyncio.sleep(3)  # what is late to do harm would do it now
     assert watchman.looks > 10
     assert not watchman.wrong, "\n".join(watchman.wrong)
