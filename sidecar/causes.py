@@ -159,14 +159,11 @@ class Causes:
         """Send an alert again once two scrapes more are known of what it is about."""
         while True:
             await asyncio.sleep(self._interval)
-
             due = [self._relay.alert(fingerprint(labels)) for labels in self.explainer.again(self._clock())]
             firing = [one.alert.labels for one in due if one is not None and one.firing]
             await self._read_logs({self.explainer.blamed(labels) for labels in firing})
             for labels in firing:
-                received = self._relay.alert(fingerprint(labels))  # a newer message may have come meanwhile
-                if received is not None and received.firing:
-                    await self._relay.receive([received.alert], self._clock())
+                self._relay.again(labels, self._clock())
 
     async def _read_logs(self, services: Iterable[str]) -> None:
         for service in sorted(one for one in services if one):

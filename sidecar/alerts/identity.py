@@ -99,6 +99,10 @@ class Generations:
         latest = self._latest.get(labels)
         return {} if latest is None else latest.enrichment
 
+    def get(self, labels: Labels) -> Latest | None:
+        """The newest message about this alert."""
+        return self._latest.get(labels)
+
     def find(self, wanted: str) -> Latest | None:
         """The newest message by its fingerprint, for the few who have nothing else: it looks at all."""
         found = (latest for labels, latest in self._latest.items() if fingerprint(labels) == wanted)

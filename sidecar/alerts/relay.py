@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -163,6 +164,17 @@ class Relay:
         self._work.set()
         self._quiet.clear()
         return await self._forward(batch) if self._inline else Outcome(True)
+
+    def again(self, labels: Labels, now: Instant) -> None:
+        """Find words anew for an alert that fires, and say them if they are others; no message came."""
+        latest, at = self._generations.get(labels), asyncio.get_running_loop().time()
+        if latest is None or latest.resolved or latest.expires <= at or labels in self._pending:
+            return
+        latest.enriched_at = -math.inf
+        due = at if self._inline else at + TEE_DELAY
+        self._pending[labels] = _Pending(latest.alert, latest.generation, False, now, at, due, latest.expires)
+        self._work.set()
+        self._quiet.clear()
 
     def alert(self, fingerprint: str) -> Received | None:
         """The newest message about an alert, as it came; None when none came or it is long over."""

@@ -124,6 +124,26 @@ async def test_the_users_annotation_wins() -> None:
     assert peer.words() == [(FIRING, "mine")]
 
 
+@pytest.mark.parametrize("mode", ["inline", "tee"])
+async def test_more_is_said_when_more_is_known(mode: str) -> None:
+    peer, words = Peer(), "first"
+    async with running(mode, peer, enrich=lambda a, n: {"promantis_summary": words}) as (it, telemetry):
+        await it.receive([alert()], NOW)
+        await until(lambda: peer.words()[-1:] == [(FIRING, "first")])
+        words = "second"
+        it.again(alert().labels, NOW)
+        await until(lambda: peer.words()[-1] == (FIRING, "second"))
+        it.again(alert("Unknown").labels, NOW)
+        it.again(alert().labels, NOW)
+        await it.receive([alert(ends_at=RESOLVED)], NOW)  # what is newer is said instead
+        it.again(alert().labels, NOW)
+        await until(lambda: peer.words()[-1] == (RESOLVED, "second"))
+        assert sample(telemetry, "alerts_received_total") == 2
+    firing = [said for ends, said in peer.words() if ends == FIRING and said]
+    assert firing == ["first", "second"]
+    assert peer.words("Unknown") == []
+
+
 async def test_enrichment_that_fails_costs_only_its_own_alert() -> None:
     peer = Peer()
 
