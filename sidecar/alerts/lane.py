@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 from sidecar.telemetry import Telemetry
-from sidecar.types import Alert, Labels, Rejected, Unavailable
+from sidecar.types import Alert, Labels, PromantisError, Rejected, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -50,10 +50,10 @@ class Ticket:
     """Somebody waits until one lane has taken a whole batch; `done` holds None, or why it has not."""
 
     def __init__(self, waiting: Iterable[Labels]) -> None:
-        self.done: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
+        self.done: asyncio.Future[PromantisError | None] = asyncio.get_running_loop().create_future()
         self._waiting = set(waiting)
 
-    def settle(self, labels: Labels, failure: str | None) -> None:
+    def settle(self, labels: Labels, failure: PromantisError | None) -> None:
         """An alert of the batch, or a newer message about it, was taken (None) or not; a failure decides."""
         self._waiting.discard(labels)
         if not self.done.done() and (failure is not None or not self._waiting):
@@ -71,7 +71,7 @@ class _Item(NamedTuple):
     message: Message
     tickets: tuple[Ticket, ...]
 
-    def settle(self, failure: str | None) -> None:
+    def settle(self, failure: PromantisError | None) -> None:
         for ticket in self.tickets:
             ticket.settle(self.message.alert.labels, failure)
 
@@ -118,7 +118,7 @@ class Lane:
         self._to_confirm.pop(labels, None)
         item = self._items.pop(labels, None)
         if item is not None:
-            item.settle("a newer message came")
+            item.settle(Unavailable("a newer message came"))
             self._changed()
 
     def close(self) -> None:
@@ -154,7 +154,7 @@ class Lane:
                 self._count["failed"].inc(len(batch))
                 self._unsure = self.failing = True
                 for labels, item in batch:
-                    item.settle(str(failed))
+                    item.settle(failed)
                     if self._items.get(labels) is item:
                         self._items[labels] = _Item(item.message, ())
                 delay = min(max(BACKOFF[0], 2 * delay), BACKOFF[1])
@@ -218,7 +218,7 @@ class Lane:
         loop.call_later(CONFIRM_AFTER, confirm)
 
     def _settle(self, labels: Labels, item: _Item, refused: Rejected | None) -> None:
-        item.settle(None if refused is None else str(refused))
+        item.settle(refused)
         self._count["ok" if refused is None else "rejected"].inc()
         if refused is not None:
             log.warning("alert refused alertmanager=%s labels=%s error=%s", self.name, dict(labels), refused)
@@ -231,7 +231,7 @@ class Lane:
         self._changed()
 
     def _drop(self, labels: Labels, outcome: str, words: str) -> None:
-        self._items.pop(labels).settle(words)
+        self._items.pop(labels).settle(Unavailable(words))
         self._count[outcome].inc()
 
     async def _pause(self, seconds: float) -> None:

@@ -18,7 +18,7 @@ from sidecar.alerts.narrate import ANNOTATIONS
 from sidecar.alerts.times import ends, resolved
 from sidecar.alerts.wire import RESOLVE_TIMEOUT
 from sidecar.telemetry import Telemetry
-from sidecar.types import Alert, Instant, Labels, Section
+from sidecar.types import Alert, Instant, Labels, PromantisError, Rejected, Section, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -88,6 +88,8 @@ class Outcome(NamedTuple):
 
     taken: bool
     words: str = ""
+    status: int = 503
+    """To answer where it is not taken: theirs where all Alertmanagers refused it."""
 
 
 class Received(NamedTuple):
@@ -229,7 +231,8 @@ class Relay:
             lane.put(messages, ticket)
             waits[lane.name] = ticket.done
         within = ANSWER_FAILING_WITHIN if all(lane.failing for lane in self._lanes) else ANSWER_WITHIN
-        failures, left = dict.fromkeys(waits, f"no answer within {within:g} s"), set(waits.values())
+        late, left = Unavailable(f"no answer within {within:g} s"), set(waits.values())
+        failures: dict[str, PromantisError] = dict.fromkeys(waits, late)
         until = asyncio.get_running_loop().time() + within
         while left:
             timeout = until - asyncio.get_running_loop().time()
@@ -238,11 +241,13 @@ class Relay:
                 break
             for name, ticket_done in waits.items():
                 if ticket_done in done:
-                    words = ticket_done.result()
-                    if words is None:
+                    failure = ticket_done.result()
+                    if failure is None:
                         return Outcome(True)
-                    failures[name] = words
-        return Outcome(False, "; ".join(_named(name, words) for name, words in failures.items()))
+                    failures[name] = failure
+        refused = [failure.status for failure in failures.values() if isinstance(failure, Rejected)]
+        words = "; ".join(_named(name, str(failure)) for name, failure in failures.items())
+        return Outcome(False, words, refused[0] if len(refused) == len(failures) else 503)
 
     def _with_known(self, pending: _Pending) -> Alert:
         """Say again what was said before, so that annotations do not come and go with each re-send."""

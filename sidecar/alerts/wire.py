@@ -17,6 +17,10 @@ RESOLVE_TIMEOUT = 300.0
 """Alertmanager's default `resolve_timeout`: how long an alert without endsAt fires."""
 
 
+SKEW = 3600.0
+"""Seconds by which our clock may be behind: below it Alertmanager judges an alert without endsAt by its own."""
+
+
 class Answer(NamedTuple):
     """Status and JSON body (empty for 200)."""
 
@@ -177,7 +181,7 @@ def _check(wire: _Wire, i: int, now: Instant) -> _Problem | None:
         return _Problem("schema", 602, f"{i}.labels in body is required")
     if starts is None:
         starts = now if ends is None else ends
-    if (now + RESOLVE_TIMEOUT if ends is None else ends) < starts:
+    if (now + RESOLVE_TIMEOUT + SKEW if ends is None else ends) < starts:
         return _Problem("content", 400, "start time must be before end time")
     if wire.labels.get(""):
         return _Problem("content", 400, 'invalid label set: invalid name ""')

@@ -72,7 +72,7 @@ def routes(relay: Receiver, upstreams: Sequence[Upstream], telemetry: Telemetry)
         if decoded.alerts:
             outcome = await relay.receive(decoded.alerts, now)
             if not outcome.taken:
-                return _json(503, outcome.words)
+                return _json(outcome.status, outcome.words)
         return web.Response(
             status=decoded.answer.status,
             body=decoded.answer.body or None,

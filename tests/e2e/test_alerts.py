@@ -12,7 +12,7 @@ import yarl
 from aiohttp import web
 
 from sidecar.adapters.alertmanager import Alertmanager, AlertmanagerConfig
-from sidecar.demo.peers import Binaries, Peer
+from sidecar.demo.peers import NO_RECEIVER, Binaries, Peer
 from sidecar.types import Alert, Instant, Rejected, Unavailable, labels_of
 from tests.e2e.alerting import (
     WORDS,
@@ -129,6 +129,21 @@ async def test_no_alertmanager_answers(alertmanager: Start) -> None:
     async with alert_path("inline", am) as side:
         with pytest.raises(AssertionError, match=f"no Alertmanager answered: {am.listen} cannot be asked: "):
             await get(side.url)
+
+
+async def test_what_only_alertmanager_refuses_costs_only_itself(alertmanager: Start) -> None:
+    """Names that are not classic, where Alertmanager takes only those; and a start that is far off by its clock."""
+    am = await alertmanager(NO_RECEIVER, "--enable-feature=classic-mode")
+    odd = [
+        {"labels": {"alertname": "Odd", "foo.bar": "x"}},
+        {"labels": {"alertname": "Far"}, "startsAt": stamp(900)},
+    ]
+    async with alert_path("inline", am) as side:
+        for bad in odd:
+            assert await post(am.url, [bad]) == await post(side.url, [bad]) == 400
+            assert await post(side.url, [message("A"), bad, message("B")]) == 400
+        await until(lambda: alert_at(am.url, "B"))
+        assert sorted(a["labels"]["alertname"] for a in await get(am.url)) == ["A", "B"]
 
 
 async def test_questions_go_past_one_that_hangs(alertmanager: Start) -> None:

@@ -84,7 +84,8 @@ def test_time_without_end_is_compared_with_the_resolve_timeout() -> None:
         return read(f'[{{"labels":{{"a":"b"}},"startsAt":"{_iso(at)}"}}]')
 
     assert starting(299).answer.status == 200
-    assert starting(301).answer == (400, b'"start time must be before end time"\n')
+    assert starting(900).answer.status == 200  # by a clock that is not behind it may be right
+    assert starting(3901).answer == (400, b'"start time must be before end time"\n')
 
 
 def _iso(at: Instant) -> str:
