@@ -202,7 +202,11 @@ async def killed(stack: Stack, exits: AsyncExitStack, mode: str) -> World:
 
 
 async def paused(stack: Stack, exits: AsyncExitStack, mode: str) -> World:
-    """Promantis stands still (SIGSTOP), as where its machine is moved, and goes on."""
+    """Promantis stands still (SIGSTOP), as where its machine is moved, and goes on.
+
+    Up to Prometheus 3.9 each batch then holds up all Alertmanagers: with more than one batch an evaluation the
+    queue of Prometheus itself fills with the past.
+    """
     world = await _process(stack, mode, "Promantis paused", None)
     side = stack.peers[-1]
 
@@ -313,7 +317,8 @@ async def run(
         target, alarm = await exits.enter_async_context(alarms())
         worlds = await asyncio.gather(*(fault(stack, exits, mode) for fault, mode in faults))
         peers = [peer for world in worlds for peer in world.listed]
-        config = prometheus_config(target, peers)
+        hasty = [world.side for world in worlds if world.mode == "tee"]  # as the README says
+        config = prometheus_config(target, peers, hasty)
         prometheus = await stack.prometheus(config, RULES, f"--rules.alert.resend-delay={resend}s")
         for world in worlds:
             _configure(world, prometheus.url)

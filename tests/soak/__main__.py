@@ -12,8 +12,10 @@ from pathlib import Path
 
 from sidecar.demo.binaries import find
 from sidecar.demo.peers import Stack
-from tests.e2e.faults import ALONE, FAULTS, MODES, Fault, run
+from tests.e2e.faults import ALONE, FAULTS, MODES, Fault, paused, run
 
+ONE_BATCH = 12
+"""Alerts of each sort that make one batch an evaluation."""
 ALL = {fault.__name__: fault for fault in (*FAULTS, *ALONE)}
 
 
@@ -22,7 +24,11 @@ async def soak(fault: Fault, mode: str, seconds: float, alerts: int) -> str:
     with tempfile.TemporaryDirectory() as folder, Stack(find(), Path(folder)) as stack:
         try:
             await run(
-                stack, [(fault, mode)], many=alerts, seconds=seconds, resend=max(5, round(seconds * 2 / 3))
+                stack,
+                [(fault, mode)],
+                many=min(alerts, ONE_BATCH) if fault is paused else alerts,
+                seconds=seconds,
+                resend=max(5, round(seconds * 2 / 3)),
             )
         except AssertionError as wrong:
             return str(wrong) or "an assertion failed"
