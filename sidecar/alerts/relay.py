@@ -36,6 +36,9 @@ ANSWER_FAILING_WITHIN = 0.2
 """The same while no Alertmanager works: what is told is kept anyway, and each batch that waits keeps Prometheus
 from sending the newer ones, so that afterwards it would play back all that had happened meanwhile."""
 
+RETRY_AFTER, TRIES = 1.0, 3
+"""Seconds after which words that were not found in time are looked for again, and how often in all."""
+
 WORDS_FOR = 5.0
 """Seconds for which words are said again as they are, however often the alert comes: what is known is renewed at a
 tick, and a storm of re-sends must not become one of diagnoses."""
@@ -109,6 +112,8 @@ class _Pending(NamedTuple):
     arrived: float
     due: float
     expires: float
+    tries: int = 0
+    """How often no words were found in time, or finding them failed."""
 
 
 class Relay:
@@ -278,8 +283,23 @@ class Relay:
                 work = [(p.alert, Instant(p.now + clock() - p.arrived)) for p in wanted]
                 found = await aside.enrich(work) if work else {}
                 self._send(due, found, clock())
+                if failed := [p for p in wanted if p.alert.labels not in found and p.tries + 1 < TRIES]:
+                    self._try_again(failed)
                 if not work:
                     await asyncio.sleep(0)
+
+    def _try_again(self, failed: Sequence[_Pending]) -> None:
+        """The next re-send of Prometheus is far: by then somebody has been told without words."""
+        loop = asyncio.get_running_loop()
+
+        def again() -> None:
+            for pending in failed:
+                labels, at = pending.alert.labels, loop.time()
+                if labels not in self._pending and self._generations.newest(labels, pending.generation):
+                    self._pending[labels] = pending._replace(due=at, tries=pending.tries + 1)
+            self._work.set()
+
+        loop.call_later(RETRY_AFTER, again)
 
     def _send(self, batch: Sequence[_Pending], found: Mapping[Labels, Mapping[str, str]], now: float) -> None:
         """Hand over what is still the newest and not over. An alert that got no words goes on as it is."""

@@ -92,5 +92,6 @@ def sample(telemetry: Telemetry, name: str, **labels: str) -> float:
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Delays that a test can wait for."""
     monkeypatch.setattr(relay, "TEE_DELAY", 0.05)
+    monkeypatch.setattr(relay, "RETRY_AFTER", 0.02)
     monkeypatch.setattr(lane, "BACKOFF", (0.02, 0.05))
     monkeypatch.setattr(lane, "CONFIRM_AFTER", 0.2)
