@@ -17,7 +17,6 @@ from sidecar.alerts import logs
 from sidecar.alerts.diagnose import diagnose
 from sidecar.alerts.explain import RECENT, Changed, Explanation, Metric, explain
 from sidecar.alerts.explainer import KEPT, LEAST, QUIET, Explainer, recalled
-from sidecar.alerts.identity import fingerprint
 from sidecar.alerts.knowledge import Pattern
 from sidecar.alerts.relay import Relay
 from sidecar.remedy.case import Case, Fact
@@ -159,11 +158,15 @@ class Causes:
         """Send an alert again once two scrapes more are known of what it is about."""
         while True:
             await asyncio.sleep(self._interval)
-            due = [self._relay.alert(fingerprint(labels)) for labels in self.explainer.again(self._clock())]
-            firing = [one.alert.labels for one in due if one is not None and one.firing]
-            await self._read_logs({self.explainer.blamed(labels) for labels in firing})
+            # in a thread: it waits for the diagnosis that is under way, which the alerts themselves must not
+            due = await asyncio.to_thread(self.explainer.again, self._clock())
+            firing = [labels for labels in due if self._relay.fires(labels)]
+            await self._read_logs(await asyncio.to_thread(self._blamed, firing))
             for labels in firing:
                 self._relay.again(labels, self._clock())
+
+    def _blamed(self, firing: Sequence[Labels]) -> set[str]:
+        return {self.explainer.blamed(labels) for labels in firing}
 
     async def _read_logs(self, services: Iterable[str]) -> None:
         for service in sorted(one for one in services if one):
@@ -194,7 +197,7 @@ class Causes:
             if quiet >= QUIET and self.explainer.none is not None:
                 quiet = 0
                 await self._journal(CHANCE, {"none": self.explainer.none})
-            for incident in self.explainer.over(self._clock()):
+            for incident in await asyncio.to_thread(self.explainer.over, self._clock()):
                 cases = [case for case in self._cases() if case.fingerprint in incident.fingerprints]
                 done = [f"{case.policy} {case.stage}" for case in cases if case.acted_at is not None]
                 words = ", ".join(done) or "nothing was done by Promantis"

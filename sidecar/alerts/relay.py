@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from sidecar.alerts.aside import Aside, Enrich
-from sidecar.alerts.identity import Generations
+from sidecar.alerts.identity import Generations, Latest
 from sidecar.alerts.lane import LIMIT, SLICE, Downstream, Lane, Message, Ticket
 from sidecar.alerts.narrate import ANNOTATIONS
 from sidecar.alerts.times import ends, resolved
@@ -172,10 +172,15 @@ class Relay:
         self._quiet.clear()
         return await self._forward(batch) if self._inline else Outcome(True)
 
+    def fires(self, labels: Labels) -> bool:
+        """Whether the newest message about this alert says so."""
+        latest = self._generations.get(labels)
+        return latest is not None and _fires(latest)
+
     def again(self, labels: Labels, now: Instant) -> None:
         """Find words anew for an alert that fires, and say them if they are others; no message came."""
         latest, at = self._generations.get(labels), asyncio.get_running_loop().time()
-        if latest is None or latest.resolved or latest.expires <= at or labels in self._pending:
+        if latest is None or not _fires(latest) or labels in self._pending:
             return
         latest.enriched_at = -math.inf
         due = at if self._inline else at + TEE_DELAY
@@ -188,8 +193,7 @@ class Relay:
         latest = self._generations.find(fingerprint)
         if latest is None:
             return None
-        firing = not latest.resolved and latest.expires > asyncio.get_running_loop().time()
-        return Received(latest.alert, firing)
+        return Received(latest.alert, _fires(latest))
 
     def stop(self) -> None:
         """Take no more, send what waits, and let `run()` return."""
@@ -328,6 +332,10 @@ class Relay:
         await self._quiet.wait()
         for lane in self._lanes:
             await lane.idle()
+
+
+def _fires(latest: Latest) -> bool:
+    return not latest.resolved and latest.expires > asyncio.get_running_loop().time()
 
 
 def _named(name: str, words: str) -> str:
