@@ -163,7 +163,7 @@ class Causes:
             firing = [labels for labels in due if self._relay.fires(labels)]
             await self._read_logs(await asyncio.to_thread(self._blamed, firing))
             for labels in firing:
-                self._relay.again(labels, self._clock())
+                await self._relay.again(labels, self._clock())
 
     def _blamed(self, firing: Sequence[Labels]) -> set[str]:
         return {self.explainer.blamed(labels) for labels in firing}

@@ -201,6 +201,10 @@ class Alertmanager:
             raise Unavailable(f"{self.name} answered {status}: {_words(content)}")
         return self._decoded(content, dict[str, Any]) if content else {}
 
+    async def shows(self, labels: Labels) -> bool:
+        """Whether it fires here now, silenced or not."""
+        return (await self.state(labels)).state != "absent"
+
     async def silences(self) -> list[Silence]:
         """The silences that are on, or will be."""
         body = await self._got("/api/v2/silences")

@@ -45,6 +45,9 @@ class Downstream(Protocol):
     async def send(self, alerts: Sequence[Alert]) -> None:
         """Post one batch; Unavailable when it may be tried again, Rejected when not."""
 
+    async def shows(self, labels: Labels) -> bool:
+        """Whether this alert fires there now; Unavailable when nobody can tell."""
+
 
 class Ticket:
     """Somebody waits until one lane has taken a whole batch; `done` holds None, or why it has not."""
@@ -130,6 +133,13 @@ class Lane:
         self._telemetry.lane_alerts.remove(self.name)
         for outcome in OUTCOMES:
             self._telemetry.alerts_forwarded.remove(self.name, outcome)
+
+    async def shows(self, labels: Labels) -> bool:
+        """Whether this alert surely fires there now."""
+        try:
+            return await self._downstream.shows(labels)
+        except (Unavailable, Rejected):
+            return False
 
     async def idle(self) -> None:
         """Wait until nothing waits here."""

@@ -177,8 +177,13 @@ class Relay:
         latest = self._generations.get(labels)
         return latest is not None and _fires(latest)
 
-    def again(self, labels: Labels, now: Instant) -> None:
-        """Find words anew for an alert that fires, and say them if they are others; no message came."""
+    async def again(self, labels: Labels, now: Instant) -> None:
+        """Find words anew for an alert that fires, and say them if they are others; no message came.
+
+        In `tee` mode Prometheus may have told only the Alertmanagers that it is over: they are asked first.
+        """
+        if not self._inline and not all(await asyncio.gather(*(lane.shows(labels) for lane in self._lanes))):
+            return
         latest, at = self._generations.get(labels), asyncio.get_running_loop().time()
         if latest is None or not _fires(latest) or labels in self._pending:
             return

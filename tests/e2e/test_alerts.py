@@ -225,6 +225,7 @@ async def test_state_of_an_alert(alertmanager: Start) -> None:
         for labels in (odd, near):
             await it.send([Alert(labels, {}, stamp(-60), stamp(240))])
         assert await it.state(odd) == ("active", (), ())
+        assert await it.shows(odd)
         silence = {
             "matchers": [{"name": "more", "value": "labels", "isRegex": False}],
             "startsAt": stamp(0),
@@ -238,6 +239,8 @@ async def test_state_of_an_alert(alertmanager: Start) -> None:
         assert status == 200
         state = await it.state(near)
         assert state.state == "suppressed"
+        assert await it.shows(near)
+        assert not await it.shows(labels_of({"alertname": "Other"}))
         assert state.silenced_by[0].encode() in body
         assert await it.state(odd) == ("active", (), ())
         with pytest.raises(Rejected, match=r'^400: "at least one label pair required"$'):

@@ -13,7 +13,7 @@ import pytest
 from sidecar.alerts import aside, lane, relay
 from sidecar.alerts.relay import AlertsConfig, Relay
 from sidecar.telemetry import Telemetry
-from sidecar.types import Alert, Instant, Unavailable, labels_of
+from sidecar.types import Alert, Instant, Labels, Unavailable, labels_of
 
 NOW = Instant(1764032400.0)  # 2025-11-25T01:00:00Z
 FIRING, RESOLVED, PAST = "2025-11-25T01:04:00.000Z", "2025-11-25T01:00:00.000Z", "2025-11-25T00:59:59Z"
@@ -33,6 +33,10 @@ class Peer:
             if result is not None:
                 await result
         self.batches.append(list(alerts))
+
+    async def shows(self, labels: Labels) -> bool:
+        said = [a for a in self.got if a.labels == labels]
+        return bool(said) and said[-1].ends_at != RESOLVED
 
     @property
     def got(self) -> list[Alert]:

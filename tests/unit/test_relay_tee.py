@@ -131,12 +131,12 @@ async def test_more_is_said_when_more_is_known(mode: str) -> None:
         await it.receive([alert()], NOW)
         await until(lambda: peer.words()[-1:] == [(FIRING, "first")])
         words = "second"
-        it.again(alert().labels, NOW)
+        await it.again(alert().labels, NOW)
         await until(lambda: peer.words()[-1] == (FIRING, "second"))
-        it.again(alert("Unknown").labels, NOW)
-        it.again(alert().labels, NOW)
+        await it.again(alert("Unknown").labels, NOW)
+        await it.again(alert().labels, NOW)
         await it.receive([alert(ends_at=RESOLVED)], NOW)  # what is newer is said instead
-        it.again(alert().labels, NOW)
+        await it.again(alert().labels, NOW)
         await until(lambda: peer.words()[-1] == (RESOLVED, "second"))
         assert sample(telemetry, "alerts_received_total") == 2
     firing = [said for ends, said in peer.words() if ends == FIRING and said]
@@ -163,6 +163,18 @@ async def test_words_that_were_not_found_are_looked_for_again(mode: str) -> None
         await until(lambda: asked == 6)
         await asyncio.sleep(0.1)
         assert asked == 6  # three times are enough
+
+
+async def test_more_is_not_said_of_what_only_alertmanager_knows_to_be_over() -> None:
+    """Prometheus had no patience with us when it told that the alert is over."""
+    peer = Peer()
+    async with running("tee", peer) as (it, _):
+        await it.receive([alert()], NOW)
+        await until(lambda: peer.words() == [(FIRING, "known")])
+        await peer.send([alert(ends_at=RESOLVED)])
+        await it.again(alert().labels, NOW)
+        await asyncio.sleep(0.15)
+    assert peer.words() == [(FIRING, "known"), (RESOLVED, "")]
 
 
 async def test_enrichment_that_fails_costs_only_its_own_alert() -> None:
