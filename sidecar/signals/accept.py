@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sidecar.signals.block import Block
 from sidecar.signals.calendar import local
+from sidecar.signals.models.level import SLOW
 from sidecar.signals.models.rare import ACCEPT
 from sidecar.types import I64
 
@@ -19,7 +20,7 @@ def accept(block: Block, at: float, rows: I64) -> None:
     day, week = season.at(local(block.tz, at), ensemble.means[2], block.step)
     season.day[:, rows] += x - day[rows]
     season.week[:, rows] += x - week[rows]
-    block.level.settle(rows, ensemble.last, ensemble.last)
+    block.level.settle(rows, ensemble.last, ensemble.last, block.tail.scale[SLOW])
     ensemble.means[:, rows] = x
     ensemble.residuals[:, rows] = 0
     lasted[:, rows] = (lasted[:, rows] > 0) * ACCEPT

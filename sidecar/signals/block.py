@@ -18,23 +18,31 @@ from sidecar.signals.ensemble import BLOCK, RING, Ensemble, X
 from sidecar.signals.life import Life
 from sidecar.signals.models import Array, Columns, f4
 from sidecar.signals.models.lasting import Lasting, Stand
-from sidecar.signals.models.level import RAW, SEASON, Level, Residuals
+from sidecar.signals.models.level import DIFF, MISSED, SEASON, SLOW, Level, Residuals
 from sidecar.signals.models.rare import ABSENT, STATES, ZERO, Rare
 from sidecar.signals.models.season import Season
 from sidecar.signals.models.spikes import Spikes
-from sidecar.signals.models.tail import GRADED, Tail, start
+from sidecar.signals.models.spread import FLOOR, Spread, SpreadTail, evidence
+from sidecar.signals.models.still import Still
+from sidecar.signals.models.tail import GRADED, HOURLY, Tail, start
 from sidecar.signals.scales import BOUND
 from sidecar.signals.snapshot import FORECASTS
 from sidecar.types import F32, F64, HORIZONS, I64, Bools
 
 THRESHOLD = 1.0  # E at which the score is 1: one page in ten days
+SLOWER, PROFILED = (
+    1.0,
+    2.0,
+)  # what creeps away is taken for rarer than it was by so much E; days until it is seen
 CAP = 6.0  # of the exported score
 WARM = 30  # live ticks before a verdict
 # no scale is taken for smaller than this share of a usual move, or of the first one: it is nothing where little moves
 QUANTUM, FIRST = 0.2, 0.05
 GROWN, CAUTION = 4.0, 1.0  # days until the threshold is no longer raised, and by how much E it starts raised
+CARRIED = 1.0  # days of scales at the live step that those of coarse history count for
 KNOWN = 0.5  # days until a level is known well enough to miss it
 TREND_DOUBT = 0.2  # of what a believed trend adds
+THRESHOLDS = f4([THRESHOLD] * SLOW + [THRESHOLD + SLOWER]).reshape(-1, 1)
 
 
 class Scored(NamedTuple):
@@ -54,6 +62,10 @@ class Scored(NamedTuple):
     size: F32
     z: F32
     t: F32
+    wide: tuple[F32, F32, F32]
+    """The log ratio of spreads f32[1, rows], and z and t of its tail."""
+    same: Bools
+    """Which values repeat the last one."""
     states: Bools
     stand: Stand
     back: Bools
@@ -67,10 +79,12 @@ class Block:
         self.rows, self.step, self.tz = rows, step, tz
         self.life, self.season, self.level, self.tail = Life(rows), Season(rows), Level(rows), Tail(rows)
         self.spikes, self._start = Spikes(rows), f4(start(86400 / step))
-        self.rare, self.lasting = Rare(rows), Lasting(rows)
+        self.rare, self.lasting, self.still = Rare(rows), Lasting(rows), Still(rows)
+        self.spread, self.spread_tail = Spread(rows), SpreadTail(rows)
         self.ensemble, self.intervals = Ensemble(rows), calibrate.Intervals(rows)
         self.origins = np.full(RING, -1, np.int64)  # which five-minute block stands in each slot of the rings
         self.judged = np.full(sum(calibrate.PENDING), -1, np.int64)
+        self._coarse = 0.0  # the step of the history that taught it, until it is carried to the live one
 
     @property
     def models(self) -> dict[str, Columns]:
@@ -83,6 +97,9 @@ class Block:
             "spikes": self.spikes,
             "rare": self.rare,
             "lasting": self.lasting,
+            "still": self.still,
+            "spread": self.spread,
+            "spread_tail": self.spread_tail,
             "ensemble": self.ensemble,
             "intervals": self.intervals,
         }
@@ -91,6 +108,7 @@ class Block:
 
     def tick(self, at: float, x: F64, asked: Bools, trust: Bools, out: Mapping[str, Array]) -> None:
         """Score, learn what is trusted, forecast; fills the columns of `out` (views of these rows)."""
+        self._carry()
         with np.errstate(all="ignore"):
             seen = scales.there(x, self.life.unit)
             origin.follow(self, seen, True)
@@ -98,21 +116,21 @@ class Block:
             scored = self.score(at, seen, asked)
             self._publish(at, seen, scored, out)
             gap = self.level.missed * f4(self.step)
-            self.learn(at, seen, scored, trust)
+            self.learn(at, seen, scored, trust, self.step)
             self.ensemble.resume(scored.x, scored.day, scored.fresh, gap)
             self._forecast(at, scored, trust & scored.fresh, out)
             scales.tell(out, x, self.life.unit)
 
-    def score(self, at: float, x64: F64, asked: Bools) -> Scored:
-        """How odd each row is; changes nothing."""
-        life = self.life
+    def score(self, at: float, x64: F64, asked: Bools, step: float | None = None) -> Scored:
+        """How odd each row is, at the live step unless told; changes nothing."""
+        life, step = self.life, step or self.step
         fresh = np.abs(x64) < BOUND
         start = np.where(self.ensemble.count > 0, life.origin, x64)
         x = (x64 - start).astype(f4)
         np.copyto(x, self.ensemble.last, where=~fresh)
         level, previous = self.level.now(x)
-        day, week = self.season.at(local(self.tz, at), level, self.step)
-        res = self.level.residuals(x, level, previous, day, week, self.step)
+        day, week = self.season.at(local(self.tz, at), level, step)
+        res = self.level.residuals(x, level, previous, week, step)
         least = np.abs(x64).astype(f4)
         least += f4(1)
         least *= f4(1e-9)
@@ -122,25 +140,33 @@ class Block:
         np.maximum(least, np.where(stride > 0, f4(QUANTUM) * stride, first), out=least)
         size = np.abs(res.r)
         both = life.up.all() and life.down.all()
-        sided = size[:4] if both else np.maximum(res.r[:4] * life.up, res.r[:4] * -life.down)
-        less = self.spikes.shade + self._start
+        sided = size if both else np.maximum(res.r * life.up, res.r * -life.down)
+        less = np.full((len(size), self.rows), self._start)
+        less[:HOURLY] += self.spikes.shade
         e, z, t = self.tail.score(sided, least, less)
+        e[SLOW] -= f4(SLOWER)
+        np.copyto(e[SLOW], f4(-np.inf), where=life.age < f4(PROFILED))
         caution = f4(CAUTION) * (f4(1) - np.minimum(life.age / f4(GROWN), f4(1)))
-        edge = self.tail.edge(caution + f4(THRESHOLD), least, less)
+        edge = self.tail.edge(caution + THRESHOLDS, least, less)
+        np.copyto(edge[SLOW], f4(np.inf), where=life.age < f4(PROFILED))
         expected = res.centre[SEASON]
         slack = scales.slack(life.least, life.least_relative, expected + start.astype(f4), life.unit)
         edge /= res.gain
         # what is expected lies always inside, also after a jump, when no value would be ordinary
         upper = np.maximum((res.centre + edge).min(0), expected + slack)
         lower = np.minimum((res.centre - edge).max(0), expected - slack)
-        verdict = e.max(0)
+        ratio = self.spread.ratio()
+        wide = self.spread_tail.score(np.maximum(ratio, f4(0)), f4(FLOOR), self._start)
+        verdict = np.maximum(e.max(0), evidence(wide[0], life.age))
         np.copyto(verdict, f4(-1), where=np.abs(x - expected) < slack)
+        same = fresh & (x == self.ensemble.last) & (self.ensemble.count > 0)
+        np.maximum(verdict, self.still.score(same, life.age, step), out=verdict)
         np.copyto(verdict, f4(-np.inf), where=~fresh)
         # whichever way is harm: a dead exporter and lost traffic look like zero on every kind of metric
         zero = fresh & (x64 == 0) & life.missed & (life.origin + self.level.level != 0)
         states = np.empty((STATES, self.rows), bool)
-        # zero is odd only where it lies off the usual range
-        zero &= size[RAW] > f4(3) * self.tail.scale[RAW]
+        # zero is odd only where it lies off the usual range, and no counter that begins again
+        zero &= (size[SLOW] > f4(3) * self.tail.scale[SLOW]) & ~origin.counts(life.rises)
         states[ZERO], states[ABSENT] = zero, asked & ~fresh & (life.age > 0)
         inside = states.copy()
         inside[ABSENT] &= self.rare.lasted[ABSENT] > 0  # one missed answer is not yet an absence
@@ -160,19 +186,36 @@ class Block:
         unknown = (life.seen < WARM) | (self.tail.graded < 20) | ~(fresh | inside[ABSENT])
         np.copyto(verdict, f4(np.nan), where=unknown)
         return Scored(
-            x, fresh, asked, expected, lower, upper, verdict, day, week, res, size, z, t, states, stand, back
+            x,
+            fresh,
+            asked,
+            expected,
+            lower,
+            upper,
+            verdict,
+            day,
+            week,
+            res,
+            size,
+            z,
+            t,
+            (ratio, wide[1], wide[2]),
+            same,
+            states,
+            stand,
+            back,
         )
 
-    def learn(self, at: float, x64: F64, s: Scored, trust: Bools) -> None:
+    def learn(self, at: float, x64: F64, s: Scored, trust: Bools, step: float) -> None:
         """Teach the detector's models what is trusted."""
-        life, step = self.life, self.step
+        life = self.life
         on = s.fresh & trust
         np.copyto(life.origin, x64, where=s.fresh & (self.ensemble.count == 0))
         limit = np.where(life.seen >= WARM, f4(3) * self.tail.scale, f4(np.inf))
         warm = on & (life.seen >= WARM)
         usual = on.copy()
         usual[s.stand.rows[s.stand.away]] = False  # an incident is not what this hour usually is
-        self.season.learn(local(self.tz, at), s.x, s.day, s.week, limit[RAW], life.age, usual, step)
+        self.season.learn(local(self.tz, at), s.x, s.day, s.week, limit[SLOW], life.age, usual, step)
         part = changes.share(life.changed, at)
         pace = 1.0 if part is None else changes.pace(part)
         odd = (s.e >= f4(THRESHOLD)) & (life.age >= f4(KNOWN))
@@ -182,8 +225,13 @@ class Block:
         odd &= np.where(off > 0, life.up, life.down) > 0
         normal = self.lasting.learn(s.stand, s.back, odd, self.level.shift, off, on, step)
         self.level.learn(s.x, s.residuals, limit, s.fresh, on, step, pace)
-        self.level.settle(normal, s.x, s.week)
-        self.spikes.learn(s.t + self.spikes.shade + self._start, warm & (self.tail.graded > GRADED))
+        self.level.settle(normal, s.x, s.week, limit[SLOW])
+        self.spikes.learn(s.t[:HOURLY] + self.spikes.shade + self._start, warm & (self.tail.graded > GRADED))
+        self.still.learn(s.same, s.fresh, step)
+        ratio, z, t = s.wide
+        settled = warm & (life.age > f4(KNOWN / 2))
+        self.spread_tail.learn(np.abs(ratio), z, t, life.seen * settled, settled, settled, 86400.0 / step)
+        self.spread.learn(s.z[DIFF], life.seen, warm, step)
         self.tail.learn(s.size, s.z, s.t, life.seen, on, warm, 86400.0 / step, pace)
         self.rare.learn(s.states, s.asked, step)
         life.negative |= on & (x64 < 0)
@@ -191,24 +239,27 @@ class Block:
         life.age += on * f4(step / 86400.0)
         life.presence += s.asked * f4(min(1.0, step / 86400.0)) * (s.fresh - life.presence)
 
-    def teach(self, at: float, x64: F64, step: float) -> None:
-        """Learn from coarse history: profiles, forecasts and their errors; not what counts in samples."""
+    def teach(self, at: float, x64: F64, step: float, asked: Bools) -> None:
+        """Learn from history that is coarser than the live step: all of it, since `_carry` comes before that."""
+        self._coarse = step
         with np.errstate(all="ignore"):
-            life, x64 = self.life, scales.there(x64, self.life.unit)
-            fresh = np.abs(x64) < BOUND
+            x64 = scales.there(x64, self.life.unit)
             origin.follow(self, x64, False)
-            np.copyto(life.origin, x64, where=fresh & (self.ensemble.count == 0))
-            x = np.where(fresh, x64 - life.origin, 0).astype(f4)
-            np.copyto(x, self.ensemble.last, where=~fresh)
-            day, week = self.season.at(local(self.tz, at), self.ensemble.means[2], step)
-            limit = np.where(life.age > f4(0.5), f4(3) * self.tail.scale[RAW], f4(np.inf))
-            size = np.minimum(np.abs(x - day), limit)
-            rate = np.maximum(f4(step / 86400.0) / (life.age + f4(step / 86400.0)), f4(step / 86400.0 / 14))
-            self.tail.scale[RAW] += fresh * rate * (size - self.tail.scale[RAW])
-            self.season.learn(local(self.tz, at), x, day, week, limit, life.age, fresh, step)
-            life.negative |= fresh & (x64 < 0)
-            life.age += fresh * f4(step / 86400.0)
-            self._ahead(at, x, day, fresh, fresh, step)
+            self.spikes.turn(local(self.tz, at))
+            scored = self.score(at, x64, asked, step)
+            self.learn(at, x64, scored, scored.fresh, step)
+            self._ahead(at, scored.x, scored.day, scored.fresh, scored.fresh, step)
+
+    def _carry(self) -> None:
+        """From the step of history to the live one: what has no dimension stays, what counts in samples begins again."""
+        if not self._coarse:
+            return
+        ticks, per_day, self._coarse = self._coarse / self.step, 86400.0 / self.step, 0.0
+        np.minimum(self.life.seen * f4(ticks), f4(CARRIED * per_day), out=self.life.seen)
+        self.level.missed[:] = MISSED + 1
+        self.lasting.forget(np.arange(self.rows))
+        self.tail.carry(ticks, per_day, slice(DIFF, DIFF + 1))
+        self.spread_tail.carry(ticks, per_day, slice(0))
 
     # ------------------------------------------------------------------ forecasts
 
@@ -290,7 +341,7 @@ class Block:
         np.copyto(confidence, np.where(s.asked & (life.seen > 0), f4(0), f4(np.nan)))
         odd = np.flatnonzero((score > 0) & ~np.isnan(confidence))  # of what is ordinary nothing is believed
         t, tail = s.t[:, odd], self.tail
-        channels = (t - tail.threshold[:, odd]) * tail.slope[:, odd]
+        channels = (t - tail.threshold[:, odd]) * tail.slope[:, odd] - (THRESHOLDS - f4(THRESHOLD))
         out["why"][:] = why.NONE
         out["why"][odd] = why.winning(channels, s.e[odd], s.states[ZERO, odd], s.states[ABSENT, odd])
         prior = calibrate.confidence(score[odd], life.age[odd], life.presence[odd])
@@ -324,6 +375,7 @@ class Block:
 
     def copy_rows(self, to: I64, nursery: Block, rows: I64) -> None:
         """Move learned rows in; what they said of the future only where our own rings stand at the same blocks."""
+        nursery._carry()
         for name, model in self.models.items():
             model.copy_rows(to, nursery.models[name], rows)
         for ours, theirs, ring in (

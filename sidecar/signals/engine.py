@@ -210,7 +210,7 @@ def replay(
 ) -> None:
     """Teach a nursery some history: values f64[times, rows], NaN where there is no sample.
 
-    A step coarser than the nursery's own teaches profiles and forecasts only; the live step teaches everything.
+    A step coarser than the nursery's own teaches all but what counts in samples; the live step teaches everything.
     Of rows that were not `asked` (all are by default) a missing sample is no absence. What is not in `trust`
     bool[times, rows] is not learned.
     """
@@ -219,7 +219,9 @@ def replay(
     out, _ = blank(nursery.rows)
     for now, x, on in zip(at.tolist(), values, trust, strict=True):
         if step > nursery.step:
-            nursery.teach(now, np.where(on, x, np.nan), step)
+            known = np.where(on, x, np.nan)  # where nothing is, it is Prometheus that was away
+            there = np.isfinite(known)
+            nursery.teach(now, known, step, asked & on & ((nursery.life.age > 0) | there) & there.any())
         else:
             # a series that was not there yet is not absent
             nursery.tick(now, x, asked & ((nursery.life.age > 0) | np.isfinite(x)), on, out)

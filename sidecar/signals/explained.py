@@ -103,7 +103,8 @@ class Panel:
         """Coarse history: curves, and the twins' profiles."""
         with np.errstate(all="ignore"):
             y, curve = values[self.target], self.model.curve(values[self.regressors])
-            self.twin.teach(at, (y - curve.value) / curve.noise, step)
+            left = (y - curve.value) / curve.noise
+            self.twin.teach(at, left, step, np.isfinite(left))
             self.model.learn(at, y, curve, np.ones(len(y), bool), step)
 
     def free(self, rows: I64) -> None:

@@ -53,11 +53,21 @@ def follow(block: Block, x64: F64, live: bool) -> None:
         shift(block, rows, x64[rows] - life.origin[rows])
 
 
+def counts(rises: np.typing.NDArray[np.uint8]) -> Bools:
+    """Which rows only ever rose: they are counters.
+
+    >>> counts(np.array([3, 50, FELL], np.uint8)).tolist()
+    [False, True, False]
+    """
+    out: Bools = (rises >= RISES) & (rises < FELL)
+    return out
+
+
 def _count_rises(rises: np.typing.NDArray[np.uint8], x: F64, last: F64, move: F32, known: Bools) -> Bools:
     """Whether each row is a counter that begins again; counts rises, and marks what fell and is no counter."""
     fell = known & (move < 0)
     if fell.any():
-        again: Bools = fell & (rises >= RISES) & (rises < FELL) & (x >= 0) & (x < last / 2)
+        again: Bools = fell & counts(rises) & (x >= 0) & (x < last / 2)
         rises[fell & ~again] = FELL
     else:
         again = fell

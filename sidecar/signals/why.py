@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from sidecar.signals.models import f4
-from sidecar.signals.models.level import DIFF, LEVEL, MEAN, SEASON
+from sidecar.signals.models.level import DIFF, LEVEL, MEAN, SEASON, SLOW
 from sidecar.types import F32, Bools
 
 NONE, CHANNEL, ZERO, ABSENT = 0, 1, 101, 102
@@ -18,6 +18,7 @@ _WORDS = {
     CHANNEL + SEASON: "{far} what is usual at this time",
     JUMP: "{went} at once",
     CHANNEL + MEAN: "{far} its usual for a while",
+    CHANNEL + SLOW: "{far} what it was in the last days",
     ZERO: "zero, which is rare here",
     ABSENT: "gone, which is rare here",
 }

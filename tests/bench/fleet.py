@@ -62,7 +62,8 @@ def taught(series_keys: list[bytes], watch: Watch = WATCH, start: float = START)
         coarse[: len(series_keys)] = next(feed)
         lo = 0
         for block in engine.blocks:
-            block.teach(at, coarse[lo : lo + block.rows], 300.0)
+            mine = coarse[lo : lo + block.rows]
+            block.teach(at, mine, 300.0, np.isfinite(mine))
             lo += block.rows
     for _ in range(60):
         at += watch.step

@@ -14,6 +14,8 @@ from sidecar.signals.models.level import Level
 from sidecar.signals.models.rare import Rare
 from sidecar.signals.models.season import Season, knots
 from sidecar.signals.models.spikes import Spikes
+from sidecar.signals.models.spread import Spread, SpreadTail
+from sidecar.signals.models.still import Still
 from sidecar.signals.models.tail import Tail
 from sidecar.signals.snapshot import COLUMNS
 from sidecar.types import F64
@@ -25,6 +27,9 @@ MODELS = (
     Spikes,
     Lasting,
     Rare,
+    Still,
+    Spread,
+    SpreadTail,
     Ensemble,
     Intervals,
     conditional.Conditional,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from sidecar.signals.models.spikes import CODES, NONE, Spikes, _decode, _encode, quarter
-from sidecar.signals.models.tail import CHANNELS
+from sidecar.signals.models.tail import HOURLY
 
 DAY, QUARTER = 86400.0, 900.0
 
@@ -17,7 +17,7 @@ def live(model: Spikes, days: int, spike_at: float, size: float, start: float = 
         at = start + i * QUARTER
         model.turn(at)
         shades.append(model.shade[:, 0].copy())
-        q = np.full((CHANNELS, 2), 0.5, np.float32)
+        q = np.full((HOURLY, 2), 0.5, np.float32)
         q[:, 0] = size if quarter(at) == quarter(spike_at) else 0.5
         model.learn(np.log(q), np.ones(2, bool))
     return shades[-96:]
@@ -45,7 +45,7 @@ def test_a_quarter_without_samples_teaches_nothing() -> None:
     before = model.memory.copy()
     for i in range(96):
         model.turn(3 * DAY + i * QUARTER)
-        model.learn(np.full((CHANNELS, 2), 5.0, np.float32), np.zeros(2, bool))
+        model.learn(np.full((HOURLY, 2), 5.0, np.float32), np.zeros(2, bool))
     model.turn(4 * DAY)
     changed = (model.memory != before).any(axis=(1, 2))
     assert not changed[:93].any()  # the last three of the third day were not yet remembered
@@ -55,7 +55,7 @@ def test_rows_of_another_quarter_keep_what_they_were_told_in_it() -> None:
     """A row that is moved in from a nursery whose clock stood elsewhere."""
     model, nursery = Spikes(2), Spikes(1)
     nursery.turn(0.0)
-    nursery.learn(np.full((CHANNELS, 1), np.log(np.float32(30))), np.ones(1, bool))
+    nursery.learn(np.full((HOURLY, 1), np.log(np.float32(30))), np.ones(1, bool))
     model.turn(5 * QUARTER)
     assert model.now.tolist() == [5, 5]
     model.copy_rows(np.array([1]), nursery, np.array([0]))

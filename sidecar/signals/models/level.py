@@ -1,8 +1,9 @@
 """Where the series is now: a short level, its shift against the profile, its last value, five- and sixty-point means.
 
-Four residuals are scored (research/detection.md): against the level, against the week's profile and shift, against the
-last value, and the five-point mean of the residual of the week against the sixty-point one; a fifth, the raw residual
-of the day, is only scaled. Weights are per point of a minute or longer, and per minute where points come faster.
+Five residuals are scored (research/detection.md): against the level, against the week's profile and shift, against the
+last value, the five-point mean of the residual of the week against the sixty-point one, and against the week's profile
+and a shift that follows within days only, so that what creeps away is seen. Weights are per point of a minute or
+longer, and per minute where points come faster.
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ from sidecar.types import F32, I64, Bools
 
 ALPHA, ALPHA_TAU = 0.1, 600.0  # weight of a point in the short level, and its time where points come faster
 MISSED = 3  # ticks after which level and difference start again
-LEVEL, SEASON, DIFF, MEAN, RAW = range(5)
+SLOW_TAU = 86400.0  # seconds in which the slow shift follows
+LEVEL, SEASON, DIFF, MEAN, SLOW = range(5)
 
 
 class Residuals(NamedTuple):
-    """`r` f32[5, rows]; `centre` and `gain` f32[4, rows] so that r = gain * (x - centre) for the scored four."""
+    """`r`, `centre` and `gain` f32[5, rows], so that r = gain * (x - centre)."""
 
     r: F32
     centre: F32
@@ -36,6 +38,7 @@ class Level(Columns):
     fields: ClassVar = {
         "level": Field(),
         "shift": Field(),
+        "slow": Field(),
         "previous": Field(),
         "mean5": Field(),
         "mean60": Field(),
@@ -43,6 +46,7 @@ class Level(Columns):
     }
     level: F32
     shift: F32
+    slow: F32
     previous: F32
     mean5: F32
     mean60: F32
@@ -53,22 +57,21 @@ class Level(Columns):
         away = self.missed > MISSED
         return np.where(away, x, self.level), np.where(away, x, self.previous)
 
-    def residuals(self, x: F32, level: F32, previous: F32, day: F32, week: F32, step: float) -> Residuals:
+    def residuals(self, x: F32, level: F32, previous: F32, week: F32, step: float) -> Residuals:
         """The five residuals of x."""
         a5 = f4(_weight(5, 2, step))
-        centre = np.empty((4, len(x)), f4)
+        centre = np.empty((5, len(x)), f4)
         centre[LEVEL] = level
         centre[SEASON] = week
         centre[SEASON] += self.shift
         centre[DIFF] = previous
         # r = mean5 + a5 (x - week - mean5) - mean60, solved for x
         centre[MEAN] = week + self.mean5 + (self.mean60 - self.mean5) / a5
-        gain = np.ones((4, 1), f4)
+        np.add(week, self.slow, out=centre[SLOW])
+        gain = np.ones((5, 1), f4)
         gain[MEAN] = a5
-        r = np.empty((5, len(x)), f4)
-        np.subtract(x, centre, out=r[:4])
+        r = np.subtract(x, centre)
         r[MEAN] *= a5
-        np.subtract(x, day, out=r[RAW])
         return Residuals(r, centre, gain, level, previous)
 
     def learn(
@@ -87,16 +90,19 @@ class Level(Columns):
         np.copyto(self.level, res.level + a * clip[LEVEL], where=on)
         np.copyto(self.previous, x, where=on)
         seasonal = res.r[SEASON] + self.shift
-        soft = np.minimum(np.maximum(seasonal, f4(-2) * limit[RAW]), f4(2) * limit[RAW])
+        soft = np.minimum(np.maximum(seasonal, f4(-2) * limit[SLOW]), f4(2) * limit[SLOW])
         self.shift += a * g * clip[SEASON]
+        self.slow += np.minimum(f4(step / SLOW_TAU) * pace, f4(ALPHA)) * g * clip[SLOW]
         self.mean5 += f4(_weight(5, 2, step)) * g * (soft - self.mean5)
         self.mean60 += f4(_weight(60, 4, step)) * g * (soft - self.mean60)
         self.missed = np.where(fresh, f4(0), self.missed + f4(1))
 
-    def settle(self, rows: I64, x: F32, week: F32) -> None:
-        """Start again in these rows at x."""
+    def settle(self, rows: I64, x: F32, week: F32, limit: F32) -> None:
+        """Start again in these rows at x; means as they will be, by the `limit` f32[rows] of what they learn."""
         self.level[rows] = self.previous[rows] = x[rows]
-        self.shift[rows] = self.mean5[rows] = self.mean60[rows] = x[rows] - week[rows]
+        self.shift[rows] = self.slow[rows] = x[rows] - week[rows]
+        most = f4(2) * limit[rows]
+        self.mean5[rows] = self.mean60[rows] = np.minimum(np.maximum(self.shift[rows], -most), most)
 
 
 def _weight(points: float, least: float, step: float) -> float:

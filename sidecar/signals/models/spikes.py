@@ -13,7 +13,7 @@ from typing import ClassVar
 import numpy as np
 
 from sidecar.signals.models import Columns, Field, f4
-from sidecar.signals.models.tail import CHANNELS
+from sidecar.signals.models.tail import HOURLY
 from sidecar.types import F32, I64, Bools
 
 Codes = np.typing.NDArray[np.uint8]
@@ -39,10 +39,10 @@ class Spikes(Columns):
     """The largest tempered residual of each quarter of an hour, and what it means for now."""
 
     fields: ClassVar = {
-        "memory": Field((QUARTERS, CHANNELS), dtype=np.uint8),
-        "shade": Field((CHANNELS,)),
-        "top": Field((CHANNELS,), -np.inf),
-        "today": Field((NEAR, CHANNELS), NONE, np.uint8),
+        "memory": Field((QUARTERS, HOURLY), dtype=np.uint8),
+        "shade": Field((HOURLY,)),
+        "top": Field((HOURLY,), -np.inf),
+        "today": Field((NEAR, HOURLY), NONE, np.uint8),
         "now": Field((), NONE, np.uint8),
     }
     memory: Codes
@@ -73,7 +73,7 @@ class Spikes(Columns):
         top = self.top[:, rows]
         last = np.where(top > -np.inf, _encode(np.exp(np.maximum(top, f4(-9)))), np.uint8(NONE))
         ended = np.concatenate([last[None], self.today[:, :, rows]])
-        kept = np.full((NEAR, CHANNELS, len(rows)), NONE, np.uint8)
+        kept = np.full((NEAR, HOURLY, len(rows)), NONE, np.uint8)
         for ago, codes in enumerate(ended):
             if quarters + ago - 1 < NEAR:
                 kept[quarters + ago - 1] = codes

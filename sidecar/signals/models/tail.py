@@ -17,7 +17,7 @@ import numpy as np
 from sidecar.signals.models import Columns, Field, f4
 from sidecar.types import F32, I64, Bools
 
-CHANNELS = 4
+CHANNELS, HOURLY = 5, 4  # and how many of them, the first ones, have a memory of the time of day (spikes)
 LN10 = math.log(10.0)
 PER_DAY = 1.0  # the tail starts where runs come this often
 CLIP = 3.0  # a residual moves a scale by at most this many scales
@@ -26,15 +26,17 @@ XI_PRIOR, XI_WEIGHT, XI_MIN, RUNS_MAX = 0.2, 20.0, 0.15, 50.0
 GAIN, GAP = 0.03, 2
 START, START_PER_DAY = 3.0, 288.0  # exp(u) at first, with so many samples a day or more
 FEWER = 0.1  # its power of how many fewer there are
+CARRIED = 3.0  # days that coarse history counts for
+FINER = 0.5  # added to u of moves between two samples for each factor of e in samples a day
 GRADED = 10  # ticks for the heavy scale before the tail counts
 QUIET = 255
 
 
 class Tail(Columns):
-    """Scales of `CHANNELS` scored residuals and one more (the raw seasonal one), and the tails of the scored ones."""
+    """Scales of scored residuals, `CHANNELS` of them, and their tails."""
 
     fields: ClassVar = {
-        "scale": Field((CHANNELS + 1,)),
+        "scale": Field((CHANNELS,)),
         "square": Field((CHANNELS,)),
         "threshold": Field((CHANNELS,)),
         "slope": Field((CHANNELS,), 1 / (XI_PRIOR * LN10)),
@@ -60,7 +62,7 @@ class Tail(Columns):
     def score(self, size: F32, least: F32, less: F32) -> tuple[F32, F32, F32]:
         """E f32[channels, rows] of residual sizes, and what `learn` needs: z and log of the tempered z, which is `less`
         by what is usual at this hour and by `start`. No scale f32[channels, rows] is taken for smaller than `least`."""
-        z = np.asarray(size / np.maximum(self.scale[:CHANNELS], least), f4)
+        z = np.asarray(size / np.maximum(self.scale, least), f4)
         np.minimum(z, f4(1e6), out=z)
         t = np.sqrt(self.square)
         t += f4(1)
@@ -79,7 +81,7 @@ class Tail(Columns):
         out += less
         np.exp(out, out=out)
         out *= f4(1) + np.sqrt(self.square)
-        out *= np.maximum(self.scale[:CHANNELS], least)
+        out *= np.maximum(self.scale, least)
         return out
 
     def learn(
@@ -95,7 +97,7 @@ class Tail(Columns):
     ) -> None:
         """Teach scales (where `on`, at `pace` times their rate) and tails (where `warm`).
 
-        `size` is f32[channels + 1, rows], `per_day` ticks.
+        `size` is f32[channels, rows], `per_day` ticks.
         """
         self._learn_tail(t, warm, per_day)
         rate = np.maximum(f4(1) / (self.graded + f4(1)), f4(1 / (RMS_DAYS * per_day)))
@@ -114,6 +116,13 @@ class Tail(Columns):
             np.maximum(f4(1) / (seen + f4(1)), f4(1 / (SCALE_DAYS * per_day))) * pace, f4(1)
         )
         self.scale += move
+
+    def carry(self, ticks: float, per_day: float, moves: slice) -> None:
+        """From coarse history to a live step, of which each coarse one has so many `ticks`. What moves between two samples
+        (the channels `moves`) is seldomer among more of them. How heavy and how rare is still learned fast for days."""
+        np.minimum(self.graded * f4(ticks), f4(CARRIED * per_day), out=self.graded)
+        self.threshold[moves] += f4(FINER * math.log(ticks))
+        self.below[:] = QUIET
 
     def _learn_tail(self, t: F32, warm: Bools, per_day: float) -> None:
         live = warm & (self.graded >= GRADED)

@@ -1,0 +1,110 @@
+"""A value that stands, a spread that widens, what creeps away, and what coarse history hands on to a live step."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sidecar.signals.block import Block
+from sidecar.signals.engine import replay
+from sidecar.signals.models.level import DIFF, SLOW
+from sidecar.signals.models.spread import CAP, Spread
+from sidecar.signals.models.still import Still
+from tests.unit.test_models import run, signal
+
+DAY = 86400.0
+
+
+def stood(step: float, before: int, now: int) -> float:
+    """E of a value that stands for `now` ticks, where it never stood for longer than `before`."""
+    model, yes, no = Still(1), np.ones(1, bool), np.zeros(1, bool)
+    for same in [no, *[yes] * before, no]:
+        model.learn(same, yes, step)
+    for _ in range(now - 1):
+        model.learn(yes, yes, step)
+    return float(model.score(yes, np.float32([3.0]), step)[0])
+
+
+def test_a_flat_line_is_odd_where_values_never_stood() -> None:
+    assert stood(60.0, before=1, now=29) == -np.inf
+    assert stood(60.0, before=1, now=30) >= 1
+    assert stood(60.0, before=20, now=119) == -np.inf
+    assert stood(60.0, before=20, now=120) == pytest.approx(1, abs=0.01)
+    assert stood(60.0, before=1, now=12 * 60) == -np.inf, "after twelve hours it is how the series is"
+
+
+def test_a_flat_line_is_as_odd_again_only_when_it_is_longer() -> None:
+    model, yes, no = Still(1), np.ones(1, bool), np.zeros(1, bool)
+    for same in [*[yes] * 60, no, *[yes] * 90]:
+        model.learn(same, yes, 60.0)
+    assert model.score(yes, np.float32([3.0]), 60.0)[0] == -np.inf
+
+
+def test_while_nothing_comes_a_value_neither_stands_nor_moves() -> None:
+    model, yes, no = Still(1), np.ones(1, bool), np.zeros(1, bool)
+    for same, fresh in [(yes, yes)] * 5 + [(no, no)] * 5:
+        model.learn(same, fresh, 60.0)
+    assert model.stood[0] == 300
+
+
+def test_a_wider_spread_raises_the_score_but_not_to_an_alarm() -> None:
+    at, x = signal(2 * 1440, rows=2)
+    x[-180:, 1] += np.random.default_rng(5).normal(0, 5, 180)
+    said = run(Block(2, 60.0), at, x)["raw"][-60:]
+    assert said[:, 1].max() >= CAP - 0.01
+    assert said[:, 0].max() < 0.5
+
+
+def test_spread_is_bounded_by_what_one_move_can_do() -> None:
+    model, on = Spread(2), np.ones(2, bool)
+    for i in range(2000):
+        model.learn(np.float32([1, 1]), np.float32([i, i]), on, 60.0)
+    model.learn(np.float32([1e6, 1]), np.float32([2000, 2000]), on, 60.0)
+    assert 0 < model.ratio()[0, 0] < 0.06
+
+
+def test_what_creeps_away_within_hours_is_seen_against_the_last_days() -> None:
+    at, x = signal(6 * 288, rows=2, step=300.0)
+    x[-60:, 1] += np.arange(60) * 0.6  # five hours, from nothing to 18 sigma
+    block = Block(2, 300.0)
+    run(block, at[:-20], x[:-20])
+    with np.errstate(all="ignore"):
+        slow = block.score(at[-20], x[-20], np.ones(2, bool)).residuals.r[SLOW]
+    assert slow[1] > 15
+    assert abs(slow[0]) < 8
+
+
+def coarse(days: float) -> Block:
+    """A nursery of a 15 s step that knows `days` at five minutes."""
+    at = 1_700_000_100.0 + np.arange(0, days * DAY, 300.0)
+    rng = np.random.default_rng(4)
+    x = 100 + rng.normal(0, 2, (len(at), 2))
+    nightly = (at % DAY) < 1800
+    x[nightly, 1] += 80
+    nursery = Block(2, 15.0)
+    replay(nursery, at, x, 300.0)
+    return nursery
+
+
+def test_a_job_of_every_night_is_known_from_coarse_history() -> None:
+    nursery = coarse(8.0)
+    day = 1_700_006_400.0 + 9 * DAY  # a midnight
+    at = day - 3600 + np.arange(0, 5400, 15.0)
+    x = 100 + np.random.default_rng(6).normal(0, 2, (len(at), 2))
+    x[at >= day, :] += 80
+    score = run(nursery, at, x)["score"]
+    assert np.nanmax(score[:, 0]) > 1.5
+    assert np.nanmax(score[:, 1]) < 1
+
+
+def test_history_is_carried_to_the_live_step_once() -> None:
+    nursery = coarse(3.0)
+    seen, moves = nursery.life.seen.copy(), nursery.tail.threshold[DIFF].copy()
+    target = Block(2, 15.0)
+    target.copy_rows(np.arange(2), nursery, np.arange(2))
+    assert (target.life.seen == DAY / 15).all()
+    assert (seen == 3 * 288).all()
+    assert (target.tail.threshold[DIFF] > moves + 1).all()
+    again = Block(2, 15.0)
+    again.copy_rows(np.arange(2), nursery, np.arange(2))
+    np.testing.assert_array_equal(again.tail.threshold, target.tail.threshold)
