@@ -192,7 +192,7 @@ class Engine(Rows):
                 mine = rows[(rows >= lo) & (rows < hi)] - lo
                 mine = mine[block.intervals.judged[0, mine] > 12]
                 scale = np.maximum(block.ensemble.scale[mine], np.float32(1e-12))  # one series, one voice
-                losses.append(np.divide(block.ensemble.loss[..., mine], scale))
+                losses.append(np.divide(block.ahead.mixture.loss[:, :4, mine], scale))
                 covered.append(block.intervals.covered[:, mine])
             loss = np.concatenate(losses, axis=-1)
             if loss.shape[-1]:

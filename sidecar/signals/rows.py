@@ -14,6 +14,7 @@ from sidecar.signals.block import WARM, Block
 from sidecar.signals.changes import Change, concerned
 from sidecar.signals.explained import Explained
 from sidecar.signals.models import Array
+from sidecar.signals.models.ridge import Pool
 from sidecar.signals.scales import BOUND
 from sidecar.signals.stays import Stays
 from sidecar.signals.watches import Watch
@@ -33,6 +34,7 @@ class Rows:
         self.step, self.per_instance = step, per_instance
         self.table = series.Table()
         self.blocks: list[Block] = []
+        self.pool = Pool()
         self.explained = Explained(step, per_instance)
         self.watches: dict[str, Watch] = {}
         self.beliefs: Beliefs = NONE
@@ -106,7 +108,7 @@ class Rows:
             # few blocks, and few rows that nobody needs
             missing = max(need - self.capacity, self.capacity // 4)
             size = min(math.ceil(missing / SMALLEST) * SMALLEST, LARGEST)
-            self.blocks.append(Block(size, self.step, self.watches[watch].tz))
+            self.blocks.append(Block(size, self.step, self.watches[watch].tz, self.pool))
             self._grow()
         self.table.capacity = self.capacity
         added = np.array(rows)

@@ -13,7 +13,7 @@ from sidecar.signals.rows import Rows
 from sidecar.signals.watches import Watch
 from sidecar.types import Instant
 
-VERSION = 3
+VERSION = 4
 STAYS = ("gone", "succeeded")  # the rest comes with the watches
 
 
@@ -45,6 +45,8 @@ def dump(rows: Rows) -> Iterator[tuple[str, Any]]:
             yield f"{i}.stays.{name}", getattr(rows.stays, name)[lo:hi]
         for name, array in block.state().items():
             yield f"{i}.{name}", array
+    for name, array in rows.pool.state().items():
+        yield f"pool.{name}", array
     yield from rows.explained.state()
 
 
@@ -55,8 +57,9 @@ def fill(
     if header["version"] != VERSION:
         raise ValueError(f"state has version {header['version']}, this Promantis reads {VERSION}")
     fresh.at = Instant(header["at"])
+    fresh.pool.restore({name: arrays[f"pool.{name}"] for name in fresh.pool.state()})
     for i, (count, tz) in enumerate(zip(header["blocks"], header["zones"], strict=True)):
-        block = Block(count, fresh.step, tz)
+        block = Block(count, fresh.step, tz, fresh.pool)
         prefix = f"{i}."
         block.restore({k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)})
         fresh.blocks.append(block)
