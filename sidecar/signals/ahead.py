@@ -118,6 +118,8 @@ class Ahead:
         self.judged = np.full(sum(calibrate.PENDING), -1, np.int64)
         self.clock = np.full(3, -1, np.int64)
         """The block that lasts, its slot of local time, and that of the block before."""
+        self.told: F32 = np.zeros(rows, f4)
+        """How much of a trend is in what was said last."""
         self._window: F32 | None = None
         """What is usual from the block before on; None: it has to be looked up anew."""
         self._past = Past(np.empty((0, 0), f4), np.empty((0, 0), f4))
@@ -156,6 +158,7 @@ class Ahead:
             self._learn(block, x, season, on)
         now = self._features(x, season, days[0])
         believed, told, slope = self.ensemble.trend(x, slopes)
+        self.told = told
         value = self._say(now, season, at, step, days[1:])
         if told.any():
             for row, (_, horizon) in zip(value, HORIZONS, strict=True):
@@ -333,6 +336,10 @@ class Ahead:
         out = self._between(at, self.blocks[h], step)
         np.copyto(out, season, where=np.isnan(out))
         return out
+
+    def before(self, days: int, blocks: int) -> F32:
+        """What was so many days before the block that lies so many ahead f32[rows]; NaN: not known."""
+        return self.profile.get(int(self.clock[1]) - days * self._day + blocks)
 
     # ------------------------------------------------------------------ rows
 

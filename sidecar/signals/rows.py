@@ -12,6 +12,7 @@ from sidecar.signals.accept import accept
 from sidecar.signals.belief import NONE, Beliefs
 from sidecar.signals.block import WARM, Block
 from sidecar.signals.changes import Change, concerned
+from sidecar.signals.crossings import Crossings
 from sidecar.signals.explained import Explained
 from sidecar.signals.models import Array
 from sidecar.signals.models.ridge import Pool
@@ -34,7 +35,7 @@ class Rows:
         self.step, self.per_instance = step, per_instance
         self.table = series.Table()
         self.blocks: list[Block] = []
-        self.pool = Pool()
+        self.pool, self.crossings = Pool(), Crossings(step)
         self.explained = Explained(step, per_instance)
         self.watches: dict[str, Watch] = {}
         self.beliefs: Beliefs = NONE

@@ -47,6 +47,8 @@ def dump(rows: Rows) -> Iterator[tuple[str, Any]]:
             yield f"{i}.{name}", array
     for name, array in rows.pool.state().items():
         yield f"pool.{name}", array
+    for name, array in rows.crossings.state().items():
+        yield f"crossings.{name}", array
     yield from rows.explained.state()
 
 
@@ -73,6 +75,8 @@ def fill(
         watch_of += [names[number] for number in arrays[f"{i}.watch"].tolist()]
         zone_of += [block.tz] * (len(keys) - len(zone_of))
     fresh.table.restore(keys, watch_of, zone_of, fresh.capacity)
+    of = "crossings."
+    fresh.crossings.restore({k.removeprefix(of): v for k, v in arrays.items() if k.startswith(of)}, keys)
     fresh.stays.grow(fresh.capacity)
     for name in STAYS:
         for i, (lo, hi, _) in enumerate(fresh.spans()):
