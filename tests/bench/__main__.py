@@ -10,6 +10,7 @@ from tests.bench.table import Row, show
 
 PARTS: dict[str, Callable[[], list[Row]]] = {
     "tick": lambda: [speed.tick(10_000), speed.tick(100_000)],
+    "forecast": lambda: speed.forecasting(100_000),
     "decode": lambda: [speed.decoding(100_000)],
     "metrics": lambda: [speed.exposition(100_000)],
     "memory": lambda: [*memory.rows(1_000, 100.0), *memory.rows(100_000, 500.0)],
