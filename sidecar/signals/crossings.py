@@ -78,14 +78,12 @@ class Sight(Columns):
         "sigma": Field((H,)),
         "slope": Field(),
         "trend": Field(),
-        "unit": Field(),
         "known": Field(dtype=np.bool_),
     }
     sigma: F32
     slope: F32
     """In an hour."""
     trend: F32
-    unit: F32
     known: Bools
     """For a day at least."""
 
@@ -128,6 +126,8 @@ class Crossings:
         self._phi = np.zeros((RING, H, len(self._fit), FEATURES), f4)
         self._may = np.zeros((RING, n), bool)  # origins in the ring
         self._past = np.full((2, H, n), -np.inf, f4)
+        self._unit, self._level, self._near = np.zeros(n, f4), np.zeros(n), np.zeros(n, bool)
+        """Of the rows' scales, and the limits there; whether a line is near its limit."""
         self._lately: tuple[F32, ...] = ()
         """Highest values lately, and for long."""
         self._last = np.zeros((H, n), f4)
@@ -146,26 +146,31 @@ class Crossings:
             return said
         with np.errstate(all="ignore"):
             over = breach.true_now(limits.op, limits.value, x64)
-            spans = list(spans)
-            sight = self._look(spans)
-            level = self._seen(limits.value, sight.unit)
-            x = self._seen(x64, sight.unit) - level
-            f = np.stack([self._seen(one, sight.unit) - level for one in ahead[0]])
-            block = math.floor(at / self.width)
+            spans, block = list(spans), math.floor(at / self.width)
             new = block != self._block
             if new:
-                self._turn(at, block, spans, level)
+                for lo, hi, rows in spans:
+                    first, end = np.searchsorted(limits.row, (lo, hi))
+                    self._unit[first:end] = rows.life.unit[limits.row[first:end] - lo]
+                self._level = self._seen(limits.value, np.arange(n))
+                self._turn(at, block, spans, self._level)
+            x = self._seen(x64, np.arange(n)) - self._level
             self._note(at, x, over)
-            now, path = x.astype(f4), f.astype(f4)
-            near = np.fmax(now, np.fmax.reduce(path, 0)) > -f4(NEAR) * sight.sigma[-1]
-            lines = np.arange(n) if new else np.flatnonzero(near & (self._sign != 0))
-            p = self._work_out(at, lines, sight, now, path, said.probability, new)
+            # between blocks only what may come is worked out anew
+            lines = np.arange(n) if new else np.flatnonzero(self._near | (said.probability[-1] > 0))
+            sight = self._look(spans, lines)
+            now = x[lines].astype(f4)
+            path = np.stack([self._seen(one[lines], lines) - self._level[lines] for one in ahead[0]]).astype(
+                f4
+            )
+            p = self._work_out(at, lines, sight, now, path, said.probability[:, lines], new)
             if new:
+                top = np.fmax(now, np.fmax.reduce(path, 0))
+                self._near = (top > -f4(NEAR) * sight.sigma[-1]) & (self._sign != 0)
                 may = ~over & (self.marks.quiet >= f4(QUIET)) & sight.known & (self._sign != 0)
                 self._may[block % RING] = may & np.isfinite(x)
-            told = sight.trend[lines] > TOLD
             old = said.probability[:, lines]
-            out = np.where(told & (old > p), old, p).astype(f4)
+            out = np.where((sight.trend > TOLD) & (old > p), old, p).astype(f4)
             np.maximum.accumulate(out, 0, out=out)
             np.minimum(out, f4(breach.AT_MOST), out=out)
             np.copyto(out, f4(0), where=(out < f4(1 - breach.AT_MOST)) | (limits.hold[lines] >= _ENDS))
@@ -173,19 +178,18 @@ class Crossings:
             fixed = np.isnan(said.probability) | over
         return breach.Odds(np.where(fixed, said.probability, self._last), said.eta)
 
-    def _seen(self, value: F64, unit: F32) -> F64:
-        """Values on the scale of their rows, on the limit's side."""
-        return self._sign * scales.there(value, unit)
+    def _seen(self, value: F64, lines: I64) -> F64:
+        """Values of lines on the scale of their rows, on the limit's side."""
+        return self._sign[lines] * scales.there(value, self._unit[lines])
 
-    def _look(self, spans: list[tuple[int, int, Block]]) -> Sight:
-        row, sight = self._limits.row, Sight(len(self._limits.row))
+    def _look(self, spans: list[tuple[int, int, Block]], lines: I64) -> Sight:
+        row, sight = self._limits.row[lines], Sight(len(lines))
         for lo, hi, block in spans:
             first, end = np.searchsorted(row, (lo, hi))
             mine, part = row[first:end] - lo, slice(first, end)
             sight.sigma[:, part] = block.intervals.sigma[:, mine]
-            sight.slope[part] = self._sign[part] * block.ahead.recent.slope[mine]
+            sight.slope[part] = self._sign[lines[part]] * block.ahead.recent.slope[mine]
             sight.trend[part] = block.ahead.told[mine]
-            sight.unit[part] = block.life.unit[mine]
             sight.known[part] = block.life.age[mine] >= 1
         return sight
 
@@ -246,16 +250,17 @@ class Crossings:
         self.model.learn(h, self._phi[origin % RING, h, fit], hit[self._fit[fit]])
 
     def _work_out(self, at: float, lines: I64, sight: Sight, x: F32, f: F32, odds: F32, origin: bool) -> F64:
-        """Probabilities f64[3, n] of some lines; as an `origin` their features are kept until the truth comes."""
+        """Probabilities f64[3, n] of some lines, from how far they are over the limit now f32[n] and ahead f32[3, n];
+        as an `origin` their features are kept until the truth comes."""
         marks, out = self.marks, np.empty((H, len(lines)))
         half, long = (np.maximum(top[lines], marks.highest[lines]) for top in self._lately)
         quiet = np.minimum(marks.quiet[lines], f4(1e3))
-        path = x[lines]
+        path = x
         for h in range(H):
-            path = np.fmax(path, f[h, lines])
-            line = x[lines] + sight.slope[lines] * f4(HORIZONS[h][1] / 3600)
-            heights = np.stack([path, x[lines], *self._past[:, h, lines], half, long, line])
-            z = -heights / sight.sigma[h, lines]
+            path = np.fmax(path, f[h])
+            line = x + sight.slope * f4(HORIZONS[h][1] / 3600)
+            heights = np.stack([path, x, *self._past[:, h, lines], half, long, line])
+            z = -heights / sight.sigma[h]
             z = np.clip(np.where(np.isfinite(z), z, f4(5)), -3, 40)
             phi = np.empty((len(lines), FEATURES), f4)
             phi[:, :DISTANCES], phi[:, DISTANCES : 2 * DISTANCES] = (
@@ -265,7 +270,7 @@ class Crossings:
             rate = self.rate[0, h] / self.rate[1, h]
             own = (marks.hits[h, lines] + SHARED * rate) / (marks.origins[h, lines] + SHARED)
             there = marks.share[self._hour(at + HORIZONS[h][1])][lines]
-            p = np.clip(np.nan_to_num(odds[h, lines]), 1 - breach.AT_MOST, breach.AT_MOST)
+            p = np.clip(np.nan_to_num(odds[h]), 1 - breach.AT_MOST, breach.AT_MOST)
             rest = (
                 np.maximum(2 - z[0], 0),
                 np.maximum(4 - np.minimum(z[0], 8), 0),
