@@ -27,6 +27,7 @@ LATELY, LONG = 1800.0, 21600.0  # seconds whose highest values are features
 FITTED = 4096  # lines at most that the regression learns from
 QUIET = 1.0  # hours within the limit after which a crossing is worth foreseeing
 SHARED = 500.0  # origins for which the fleet's rate counts in a line's own
+LIKELY = 0.5  # odds from which a time is said
 NEAR = 8.0  # deviations: what is farther off is not worked out between blocks
 TOLD = f4(0.3)  # a trend believed so far speaks for itself: hardly one of them was in what was learned
 DISTANCES = 7
@@ -176,6 +177,10 @@ class Crossings:
             np.copyto(out, f4(0), where=(out < f4(1 - breach.AT_MOST)) | (limits.hold[lines] >= _ENDS))
             self._last[:, lines] = out
             fixed = np.isnan(said.probability) | over
+            # pulled back by what happened before, the forecast need not cross though more often than not it does
+            some = np.isnan(said.eta[lines]) & (out[-1] >= LIKELY) & (sight.slope > 0)
+            on_line = np.clip(-now[some] / sight.slope[some] * f4(3600), 1, _ENDS[-1])
+            said.eta[lines[some]] = on_line
         return breach.Odds(np.where(fixed, said.probability, self._last), said.eta)
 
     def _seen(self, value: F64, lines: I64) -> F64:
