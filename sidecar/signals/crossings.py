@@ -28,7 +28,7 @@ FITTED = 4096  # lines at most that the regression learns from
 QUIET = 1.0  # hours within the limit after which a crossing is worth foreseeing
 SHARED = 500.0  # origins for which the fleet's rate counts in a line's own
 LIKELY = 0.5  # odds from which a time is said
-NEAR = 8.0  # deviations: what is farther off is not worked out between blocks
+NEAR = 4.0  # deviations: what is farther off is not worked out between blocks
 TOLD = f4(0.3)  # a trend believed so far speaks for itself: hardly one of them was in what was learned
 DISTANCES = 7
 FEATURES = 2 * DISTANCES + 9
@@ -123,12 +123,16 @@ class Crossings:
     def _set(self, limits: breach.Limits) -> None:
         self._limits, n = limits, len(limits.row)
         self._sign = breach.SIGN[limits.op]
+        whole = n > 0 and bool((np.diff(limits.row) == 1).all())
+        # a slice needs no gathering
+        self._rows = slice(int(limits.row[0]), int(limits.row[-1]) + 1) if whole else limits.row
         self._fit = np.arange(0, n, max(1, math.ceil(n / FITTED)))
         self._phi = np.zeros((RING, H, len(self._fit), FEATURES), f4)
         self._may = np.zeros((RING, n), bool)  # origins in the ring
         self._past = np.full((2, H, n), -np.inf, f4)
         self._unit, self._level, self._near = np.zeros(n, f4), np.zeros(n), np.zeros(n, bool)
         """Of the rows' scales, and the limits there; whether a line is near its limit."""
+        self._strange = True
         self._lately: tuple[F32, ...] = ()
         """Highest values lately, and for long."""
         self._last = np.zeros((H, n), f4)
@@ -141,7 +145,7 @@ class Crossings:
     ) -> breach.Odds:
         """Odds of every line from all rows' values and f64[9, rows] of forecasts; learns what came true."""
         limits, n = self._limits, len(self._limits.row)
-        x64, ahead = observed[limits.row], forecasts[:, limits.row].reshape(3, H, n)
+        x64, ahead = observed[self._rows], forecasts[:, self._rows].reshape(3, H, n)
         said = breach.odds(limits, x64, *ahead)
         if not n:
             return said
@@ -150,24 +154,24 @@ class Crossings:
             spans, block = list(spans), math.floor(at / self.width)
             new = block != self._block
             if new:
-                for lo, hi, rows in spans:
-                    first, end = np.searchsorted(limits.row, (lo, hi))
-                    self._unit[first:end] = rows.life.unit[limits.row[first:end] - lo]
-                self._level = self._seen(limits.value, np.arange(n))
-                self._turn(at, block, spans, self._level)
-            x = self._seen(x64, np.arange(n)) - self._level
+                self._turn(at, block)
+            every = new or self._strange
+            if every:
+                self._survey(spans)
+            x = self._sign * scales.there(x64, self._unit) - self._level
             self._note(at, x, over)
             # between blocks only what may come is worked out anew
-            lines = np.arange(n) if new else np.flatnonzero(self._near | (said.probability[-1] > 0))
+            lines = np.arange(n) if every else np.flatnonzero(self._near | (said.probability[-1] > 0))
             sight = self._look(spans, lines)
             now = x[lines].astype(f4)
             path = np.stack([self._seen(one[lines], lines) - self._level[lines] for one in ahead[0]]).astype(
                 f4
             )
             p = self._work_out(at, lines, sight, now, path, said.probability[:, lines], new)
-            if new:
+            if every:
                 top = np.fmax(now, np.fmax.reduce(path, 0))
                 self._near = (top > -f4(NEAR) * sight.sigma[-1]) & (self._sign != 0)
+            if new:
                 may = ~over & (self.marks.quiet >= f4(QUIET)) & sight.known & (self._sign != 0)
                 self._may[block % RING] = may & np.isfinite(x)
             old = said.probability[:, lines]
@@ -207,8 +211,8 @@ class Crossings:
         marks.quiet += f4(self.step / 3600)
         np.copyto(marks.quiet, f4(0), where=over)
 
-    def _turn(self, at: float, block: int, spans: list[tuple[int, int, Block]], level: F64) -> None:
-        """A block has ended: learn what came of the origins before it, and see what earlier days did after now."""
+    def _turn(self, at: float, block: int) -> None:
+        """A block has ended: learn what came of the origins before it."""
         marks, last = self.marks, self._block
         if last >= 0 and block != last + 1:  # nothing is known of what was between
             self._may[:] = False
@@ -223,7 +227,15 @@ class Crossings:
                 if block == last + 1:
                     self._learn(h, block - wait, [(block - i) % RING for i in range(1, wait + 1)])
         marks.highest[:], marks.fires[:] = -np.inf, False
-        row, sign = self._limits.row, self._sign
+
+    def _survey(self, spans: list[tuple[int, int, Block]]) -> None:
+        """What stays as it is for a block: where the limits are, what was lately, what earlier days did after now."""
+        self._strange = False
+        marks, block, row, sign = self.marks, self._block, self._limits.row, self._sign
+        for lo, hi, rows in spans:
+            first, end = np.searchsorted(row, (lo, hi))
+            self._unit[first:end] = rows.life.unit[row[first:end] - lo]
+        level = self._level = self._seen(self._limits.value, np.arange(len(row)))
         self._lately = tuple(
             marks.top[[(block - i) % self._day for i in range(1, max(1, round(s / self.width)) + 1)]].max(0)
             for s in (LATELY, LONG)
