@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from sidecar.signals import calibrate
 from sidecar.signals.calendar import local
 from sidecar.signals.ensemble import BLOCK, GAP, Ensemble
-from sidecar.signals.models import Array, Columns, Field, f4, mixture, profile
+from sidecar.signals.models import Array, Columns, f4, mixture, profile
 from sidecar.signals.models.mixture import (
     AHEAD,
     DAY_AHEAD,
@@ -33,57 +33,17 @@ from sidecar.signals.models.mixture import (
     Mixture,
     R,
 )
+from sidecar.signals.models.recent import PARTS, RING, SLOPE, STORED, Recent, S
 from sidecar.signals.models.ridge import Pool, Ridge
 from sidecar.types import F32, F64, HORIZONS, I64, Bools
 
 DAY = 86400.0
-RING = 12  # blocks until the truth of the longest horizon has come
-LATELY = 12  # blocks whose medians are known
-PARTS = 5  # of a block, of each the last sample: their median is the block's
 KNOWN = 5  # samples before an origin is judged
-STORED = YESTERDAY_NOW  # features that the ring keeps: yesterday is known for a week
-S, SLOPE = STORED, STORED + 1  # kept there beside them
 TREND_DOUBT = 0.2  # of what a believed trend adds
 RESTS = np.array([R, MD25, MD60])
 """Features of now that say where a row rests, as `mixture.STAYS`."""
 DAYS = 6e4  # usual deviations: what fits
 TOLD = 0.3  # a trend believed less is not judged
-
-
-class Recent(Columns):
-    """The block that lasts, the medians of the last ones, and the features of origins not judged yet."""
-
-    fields: ClassVar = {
-        "part": Field((PARTS,), np.nan),
-        "done": Field(fresh=np.nan),
-        "medians": Field((LATELY,), np.nan),
-        "middle": Field((2,), np.nan),
-        "slope": Field(),
-        "ring": Field((RING, STORED + 2), np.nan),
-        "days": Field((RING, 3), dtype=np.float16),
-        "coefficient": Field((3, mixture.FEATURES), mixture.first(Pool().theta)),
-        "season": Field(fresh=np.nan),
-        "seasonal": Field(dtype=np.bool_),
-    }
-    part: F32
-    done: F32
-    """Median of the block before, which is stored when the next one begins: until then its week before is needed."""
-    medians: F32
-    """Of the last blocks, the newest last."""
-    middle: F32
-    """Medians of the last 5 and 12 of them."""
-    slope: F32
-    """Robust, over an hour."""
-    ring: F32
-    """Features of origins, then the season and the slope that was believed (NaN: none); NaN: nothing was said."""
-    days: np.typing.NDArray[np.float16]
-    """Of origins, what the smooth day added until each horizon, in usual deviations."""
-    coefficient: F32
-    """Of each feature, in each forecast."""
-    season: F32
-    """At the last tick."""
-    seasonal: Bools
-    """Whether it was known then; else it was the mean of the last 40 minutes."""
 
 
 class Said(NamedTuple):
@@ -154,7 +114,7 @@ class Ahead:
         x = self.ensemble.last
         self.recent.part[phase * PARTS // ticks] = np.where(on, x, np.nan)
         if last:
-            self._close(x)
+            self.recent.close(x)
             self._learn(block, x, season, on)
         now = self._features(x, season, days[0])
         believed, told, slope = self.ensemble.trend(x, slopes)
@@ -206,19 +166,6 @@ class Ahead:
             rows, which = self.mixture.resting(h)
             row[rows] = season[rows] + now[RESTS[which], rows]
         return value
-
-    def _close(self, x: F32) -> None:
-        """The block ends: its median, the medians of the last ones, and their slope."""
-        recent = self.recent
-        median = profile.median(recent.part, profile.NET5)
-        recent.medians[:-1] = recent.medians[1:]
-        recent.medians[-1] = np.where(np.isnan(median), x, median)
-        recent.middle[0] = profile.median(recent.medians[-5:], profile.NET5)
-        z = np.where(np.isnan(recent.medians), recent.middle[0], recent.medians)
-        steps = z[3:] - z[:-3]
-        recent.slope[:] = profile.median(steps[-7:], profile.NET7) * f4(LATELY / 3)
-        z.sort(axis=0)
-        recent.middle[1] = f4(0.5) * (z[5] + z[6])
 
     def _learn(self, block: int, y: F32, season: F32, on: Bools) -> None:
         """Judge, with the truth of this block, what was known one horizon ago."""

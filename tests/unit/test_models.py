@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sidecar.signals.ahead import Recent
 from sidecar.signals.block import THRESHOLD, Block
 from sidecar.signals.calibrate import Intervals
 from sidecar.signals.ensemble import Ensemble
@@ -14,6 +13,7 @@ from sidecar.signals.models.lasting import Lasting
 from sidecar.signals.models.level import Level
 from sidecar.signals.models.mixture import Mixture
 from sidecar.signals.models.rare import Rare
+from sidecar.signals.models.recent import Recent
 from sidecar.signals.models.ridge import Ridge
 from sidecar.signals.models.season import Season, knots
 from sidecar.signals.models.spikes import Spikes
