@@ -18,7 +18,8 @@ from sidecar.types import ConfigError
 
 log = logging.getLogger(__name__)
 MAGIC = b"promantis state 1\n"
-TYPES = {"f4": np.float32, "f8": np.float64, "i8": np.int64, "u1": np.uint8, "b1": np.bool_}
+_KINDS = (np.float16, np.float32, np.float64, np.int16, np.int64, np.uint8, np.bool_)
+TYPES = {np.dtype(kind).str[1:]: kind for kind in _KINDS}
 
 
 class StateFiles:

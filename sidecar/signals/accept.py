@@ -21,6 +21,5 @@ def accept(block: Block, at: float, rows: I64) -> None:
     season.day[:, rows] += x - day[rows]
     season.week[:, rows] += x - week[rows]
     block.level.settle(rows, ensemble.last, ensemble.last, block.tail.scale[SLOW])
-    ensemble.means[:, rows] = x
-    ensemble.residuals[:, rows] = 0
+    block.ahead.settle(rows)
     lasted[:, rows] = (lasted[:, rows] > 0) * ACCEPT

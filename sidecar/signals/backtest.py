@@ -49,7 +49,7 @@ def run(
     Recordings of one step run together as columns of one engine, watched as `settings` says. Clocks
     that lie weeks apart are moved onto one another by whole weeks, so that hour and weekday stay (in UTC: other zones
     change their clocks between), and their phases onto one grid; of samples of one tick the first counts. What is said
-    of a recording is the same whichever others run beside it.
+    of a recording is the same whichever others run beside it, save forecasts: these have a regression in common.
     """
     watch = msgspec.structs.replace(settings or Watch("backtest", "", "config", step), step=step)
     first = min(float(r.at[0]) for r in recordings)

@@ -6,20 +6,20 @@ rows apart in a block of its own (a nursery) before they are moved to their plac
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 
 from sidecar.signals import belief, calibrate, changes, origin, scales, why
+from sidecar.signals.ahead import Ahead
 from sidecar.signals.calendar import local
-from sidecar.signals.ensemble import BLOCK, RING, Ensemble, X
 from sidecar.signals.life import Life
 from sidecar.signals.models import Array, Columns, f4
 from sidecar.signals.models.lasting import Lasting, Stand
 from sidecar.signals.models.level import DIFF, MISSED, SEASON, SLOW, Level, Residuals
 from sidecar.signals.models.rare import ABSENT, STATES, ZERO, Rare
+from sidecar.signals.models.ridge import Pool
 from sidecar.signals.models.season import Season
 from sidecar.signals.models.spikes import Spikes
 from sidecar.signals.models.spread import FLOOR, Spread, SpreadTail, evidence
@@ -30,10 +30,8 @@ from sidecar.signals.snapshot import FORECASTS
 from sidecar.types import F32, F64, HORIZONS, I64, Bools
 
 THRESHOLD = 1.0  # E at which the score is 1: one page in ten days
-SLOWER, PROFILED = (
-    1.0,
-    2.0,
-)  # what creeps away is taken for rarer than it was by so much E; days until it is seen
+SLOWER = 1.0  # what creeps away is taken for rarer than it was, by so much E
+PROFILED = 2.0  # days until it is seen
 CAP = 6.0  # of the exported score
 WARM = 30  # live ticks before a verdict
 # no scale is taken for smaller than this share of a usual move, or of the first one: it is nothing where little moves
@@ -41,8 +39,8 @@ QUANTUM, FIRST = 0.2, 0.05
 GROWN, CAUTION = 4.0, 1.0  # days until the threshold is no longer raised, and by how much E it starts raised
 CARRIED = 1.0  # days of scales at the live step that those of coarse history count for
 KNOWN = 0.5  # days until a level is known well enough to miss it
-TREND_DOUBT = 0.2  # of what a believed trend adds
-THRESHOLDS = f4([THRESHOLD] * SLOW + [THRESHOLD + SLOWER]).reshape(-1, 1)
+THRESHOLDS = np.array([THRESHOLD] * SLOW + [THRESHOLD + SLOWER], f4).reshape(-1, 1)
+"""Of each channel."""
 
 
 class Scored(NamedTuple):
@@ -75,15 +73,15 @@ class Scored(NamedTuple):
 class Block:
     """Models of some rows of one step and time zone. `at` is unix seconds; x f64[rows], NaN = no sample."""
 
-    def __init__(self, rows: int, step: float, tz: str = "UTC") -> None:
+    def __init__(self, rows: int, step: float, tz: str = "UTC", pool: Pool | None = None) -> None:
+        """`pool` is what the forecasts of a fleet's blocks share."""
         self.rows, self.step, self.tz = rows, step, tz
         self.life, self.season, self.level, self.tail = Life(rows), Season(rows), Level(rows), Tail(rows)
         self.spikes, self._start = Spikes(rows), f4(start(86400 / step))
         self.rare, self.lasting, self.still = Rare(rows), Lasting(rows), Still(rows)
         self.spread, self.spread_tail = Spread(rows), SpreadTail(rows)
-        self.ensemble, self.intervals = Ensemble(rows), calibrate.Intervals(rows)
-        self.origins = np.full(RING, -1, np.int64)  # which five-minute block stands in each slot of the rings
-        self.judged = np.full(sum(calibrate.PENDING), -1, np.int64)
+        self.ahead = Ahead(rows, step, tz, pool)
+        self.ensemble, self.intervals = self.ahead.ensemble, self.ahead.intervals
         self._coarse = 0.0  # the step of the history that taught it, until it is carried to the live one
 
     @property
@@ -100,8 +98,7 @@ class Block:
             "still": self.still,
             "spread": self.spread,
             "spread_tail": self.spread_tail,
-            "ensemble": self.ensemble,
-            "intervals": self.intervals,
+            **self.ahead.models,
         }
 
     # ------------------------------------------------------------------ one tick
@@ -117,7 +114,7 @@ class Block:
             self._publish(at, seen, scored, out)
             gap = self.level.missed * f4(self.step)
             self.learn(at, seen, scored, trust, self.step)
-            self.ensemble.resume(scored.x, scored.day, scored.fresh, gap)
+            self.ahead.resume(at, scored.x, scored.fresh, gap)
             self._forecast(at, scored, trust & scored.fresh, out)
             scales.tell(out, x, self.life.unit)
 
@@ -156,7 +153,9 @@ class Block:
         upper = np.maximum((res.centre + edge).min(0), expected + slack)
         lower = np.minimum((res.centre - edge).max(0), expected - slack)
         ratio = self.spread.ratio()
-        wide = self.spread_tail.score(np.maximum(ratio, f4(0)), f4(FLOOR), self._start)
+        wide = self.spread_tail.score(
+            np.maximum(ratio, f4(0)), np.full(1, FLOOR, f4), np.full(1, self._start, f4)
+        )
         verdict = np.maximum(e.max(0), evidence(wide[0], life.age))
         np.copyto(verdict, f4(-1), where=np.abs(x - expected) < slack)
         same = fresh & (x == self.ensemble.last) & (self.ensemble.count > 0)
@@ -248,10 +247,11 @@ class Block:
             self.spikes.turn(local(self.tz, at))
             scored = self.score(at, x64, asked, step)
             self.learn(at, x64, scored, scored.fresh, step)
-            self._ahead(at, scored.x, scored.day, scored.fresh, scored.fresh, step)
+            days = self._days(at, scored.day, step)
+            self.ahead.tick(at, scored.x, scored.fresh, scored.fresh, step, days)
 
     def _carry(self) -> None:
-        """From the step of history to the live one: what has no dimension stays, what counts in samples begins again."""
+        """From the step of history to the live one: what has no dimension stays, what counts samples begins again."""
         if not self._coarse:
             return
         ticks, per_day, self._coarse = self._coarse / self.step, 86400.0 / self.step, 0.0
@@ -264,7 +264,9 @@ class Block:
     # ------------------------------------------------------------------ forecasts
 
     def _forecast(self, at: float, s: Scored, on: Bools, out: Mapping[str, Array]) -> None:
-        value, lower, upper = self._ahead(at, s.x, s.day, s.fresh, on, self.step)
+        value, lower, upper = self.ahead.tick(
+            at, s.x, s.fresh, on, self.step, self._days(at, s.day, self.step)
+        )
         life = self.life
         floor = np.where(life.negative, life.low, np.maximum(life.low, f4(0)))
         low, stale = floor - life.origin, ~(s.fresh & (life.seen >= WARM))
@@ -281,6 +283,11 @@ class Block:
                 if some_stale:
                     np.copyto(said, np.nan, where=stale)
 
+    def _days(self, at: float, now: F32, step: float) -> F32:
+        """What the day profile says of now, and of each horizon."""
+        hours = [local(self.tz, at + h) for _, h in HORIZONS]
+        return np.stack([now, *(self.season.day_at(hour, self.ensemble.means[2], step) for hour in hours)])
+
     def bound(self, out: Mapping[str, Array]) -> None:
         """Hold forecasts below what the value cannot pass (or has passed); after the odds, since the way to a limit is
         told by where the line would go."""
@@ -289,44 +296,6 @@ class Block:
             most = np.fmax(scales.back(self.life.high[rows], self.life.unit[rows]), out["observed"][rows])
             for name in FORECASTS:
                 out[name][rows] = np.minimum(out[name][rows], most)
-
-    def _ahead(
-        self, at: float, x: F32, season: F32, fresh: Bools, on: Bools, step: float
-    ) -> tuple[F32, F32, F32]:
-        """Take a sample, judge what was said of it, and say what comes: f32[3, rows] each."""
-        width = max(BLOCK, step)
-        block, ticks = math.floor(at / width), max(1, round(width / step))
-        phase = min(math.floor((at % width) / step), ticks - 1)
-        live = step == self.step
-        now, slopes = self.ensemble.features(x, season, fresh, on, step, live)
-        blocks = tuple(max(1, round(h / width)) for _, h in HORIZONS)
-        if phase == ticks - 1:
-            self.ensemble.learn(x, season, on, tuple(self._slot(block - n) for n in blocks))
-        hours = [local(self.tz, at + h) for _, h in HORIZONS]
-        seasons = np.stack([self.season.day_at(hour, self.ensemble.means[2], step) for hour in hours])
-        said = self.ensemble.ahead(now, slopes, seasons)
-        reach = np.array([h for _, h in HORIZONS], f4).reshape(3, 1)
-        for h, n in enumerate(blocks):
-            # origin and truth share a phase, which rotates through the block
-            if phase != (block % n * 2 + ticks - 1) % ticks:
-                continue
-            slot = self.intervals.slot(h, block, n)
-            if self.judged[slot] == block - n:
-                self.intervals.learn(h, slot, x, on, calibrate.COVERAGE)
-            self.intervals.said[slot] = np.where(on, said.value[h], np.nan), self.intervals.sigma[h]
-            self.judged[slot] = block
-        if phase == ticks - 1:
-            slot = block % RING
-            self.ensemble.ring[slot] = np.concatenate([now, [said.trend, said.slope]])
-            self.ensemble.ring[slot, X] = np.where(on, now[X], np.nan)
-            self.origins[slot] = block
-        doubt = f4(TREND_DOUBT) * said.share * np.abs(said.slope) * reach
-        lower, upper = self.intervals.around(said.value, doubt, self.ensemble.scale)
-        return said.value, lower, upper
-
-    def _slot(self, block: int) -> int | None:
-        slot = block % RING
-        return slot if self.origins[slot] == block else None
 
     # ------------------------------------------------------------------ what is said
 
@@ -372,28 +341,23 @@ class Block:
         """Make rows fresh."""
         for model in self.models.values():
             model.forget(rows)
+        self.ahead.forget(rows)
 
     def copy_rows(self, to: I64, nursery: Block, rows: I64) -> None:
-        """Move learned rows in; what they said of the future only where our own rings stand at the same blocks."""
+        """Move learned rows in."""
         nursery._carry()
         for name, model in self.models.items():
-            model.copy_rows(to, nursery.models[name], rows)
-        for ours, theirs, ring in (
-            (self.origins, nursery.origins, self.ensemble.ring),
-            (self.judged, nursery.judged, self.intervals.said),
-        ):
-            if (ours < 0).all():  # nobody here has said anything yet
-                ours[:] = theirs
-            for slot in np.flatnonzero(ours != theirs):
-                ring[slot][..., to] = np.nan
+            if name not in self.ahead.models:
+                model.copy_rows(to, nursery.models[name], rows)
+        self.ahead.copy_rows(to, nursery.ahead, rows)
 
     def state(self) -> dict[str, Array]:
         """Every array by a path such as `tail.scale`."""
         out = {f"{name}.{key}": a for name, m in self.models.items() for key, a in m.state().items()}
-        return {**out, "origins": self.origins, "judged": self.judged}
+        return out | {f"ahead.{name}": array for name, array in self.ahead.state().items()}
 
     def restore(self, state: Mapping[str, Array]) -> None:
         """Take over what `state` gave; ValueError or KeyError when it does not fit."""
         for name, model in self.models.items():
             model.restore({key: state[f"{name}.{key}"] for key in model.fields})
-        self.origins[:], self.judged[:] = state["origins"], state["judged"]
+        self.ahead.restore({name: state[f"ahead.{name}"] for name in self.ahead.state()})

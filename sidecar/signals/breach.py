@@ -38,6 +38,9 @@ class Limits(NamedTuple):
     hold: F32
 
 
+NONE = Limits(np.empty(0, np.int64), np.empty(0, np.int8), np.empty(0), np.empty(0, np.float32))
+
+
 class Odds(NamedTuple):
     """`probability` f32[3, lines] and `eta` f32[lines] in seconds (NaN: none expected within the last horizon)."""
 

@@ -1,13 +1,14 @@
 """Honest numbers: intervals from a series' own recent errors, and confidence from score and history.
 
-Intervals: the error is measured in units of a mixed volatility (one hour, six hours, three days) and two quantiles
-of it are tracked online, so the interval is asymmetric and adapts (quantile tracking as in Angelopoulos et al.,
-"Conformal PID control", 2023; research/forecast.md). The judged tick rotates through the block, so that coverage holds
-at every tick.
+Intervals: the error is measured in units of a mixed volatility (one hour, six hours, three days, this hour of the day)
+and two quantiles of it are tracked online, so the interval is asymmetric and adapts (quantile tracking as in
+Angelopoulos et al., "Conformal PID control", 2023; research/forecast.md). The judged tick rotates through the block, so
+that coverage holds at every tick.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -17,9 +18,12 @@ from sidecar.signals.models import Columns, Field, f4
 from sidecar.types import F32, Bools
 
 VOLATILITY_TAUS = (3600.0, 21600.0, 259200.0)
-VOLATILITY_WEIGHTS = (0.45, 0.3, 0.25)
+VOLATILITY_WEIGHTS = (0.4, 0.25, 0.2)
+HOUR_WEIGHT = 0.15  # of the slowest volatility in the hour of the day
+HOUR_RATE = 1 / 60  # per block: five days of an hour
 COVERAGE = 0.9
 RATE = 0.03
+ASLEEP = 100.0  # volatilities
 FEW = 12
 COVERAGE_TAU = 7 * 86400.0
 PENDING = (3, 6, 12)  # blocks of each horizon
@@ -36,6 +40,7 @@ class Intervals(Columns):
         "sigma": Field((3,)),
         "covered": Field((3,), COVERAGE),
         "said": Field((sum(PENDING), 2), np.nan),
+        "hours": Field((24,), 1.0, np.float16),
     }
     volatility: F32
     judged: F32
@@ -46,6 +51,8 @@ class Intervals(Columns):
     covered: F32
     said: F32
     """Forecast and sigma of origins whose truth has not come."""
+    hours: np.typing.NDArray[np.float16]
+    """Error at the longest horizon in each hour of the day, in slowest volatilities."""
 
     @staticmethod
     def slot(horizon: int, block: int, wait: int) -> int:
@@ -64,8 +71,13 @@ class Intervals(Columns):
         upper = value + sigma * np.maximum(self.quantile[:, 1], f4(0)) + doubt
         return lower, upper
 
-    def learn(self, h: int, slot: int, y: F32, on: Bools, coverage: float) -> None:
-        """Judge what stands in `slot` by the truth y f32[rows]."""
+    def turn(self, y: F32, hours: Sequence[int]) -> None:
+        """Volatility of what will be said, for the hours of the day that lie at the horizons, around y f32[rows]."""
+        for h, hour in enumerate(hours):
+            self.sigma[h] = self._mix(h, y, hour)
+
+    def learn(self, h: int, slot: int, y: F32, on: Bools, hour: int, ahead: int) -> None:
+        """Judge what stands in `slot` by the truth y f32[rows], in this hour of the day; `ahead` is the horizon's."""
         said, sigma = self.said[slot]
         good = on & ~np.isnan(said)
         g = good.astype(f4)
@@ -75,8 +87,9 @@ class Intervals(Columns):
         n = np.maximum(self.judged[h], f4(1))
         u = error / np.maximum(sigma, f4(1e-12))
         np.copyto(u, f4(0), where=~good)
-        rate = np.maximum(f4(RATE), f4(0.3) / np.sqrt(n)) * self.pace[h] * g
-        tail = (1 - coverage) / 2
+        # what a volatility is surprised by that slept until now says nothing of its quantiles
+        rate = np.maximum(f4(RATE), f4(0.3) / np.sqrt(n)) * self.pace[h] * g * (np.abs(u) < f4(ASLEEP))
+        tail = (1 - COVERAGE) / 2
         for q, tau in zip(self.quantile[h], (tail, 1 - tail), strict=True):
             q += rate * (f4(tau) - (u < q))
         self.pace[h] += f4(0.01) * g * (f4(1.5) * np.minimum(np.abs(u), f4(10)) - self.pace[h])
@@ -87,14 +100,20 @@ class Intervals(Columns):
             awake = (self.judged[h] > 50) & (v > f4(1e-7) * np.abs(y))
             bounded = np.where(awake, np.minimum(size, f4(15) * v), size)
             v += np.maximum(f4(min(1.0, BLOCK / tau)), f4(1) / n) * g * (bounded - v)
-        self.sigma[h] = self._mix(h, y)
+        if h == len(PENDING) - 1:
+            usual = self.hours[hour].astype(f4)
+            part = np.minimum(size / np.maximum(self.volatility[h, -1], f4(1e-12)), f4(15))
+            self.hours[hour] = usual + f4(HOUR_RATE) * g * (part - usual)
+        self.sigma[h] = self._mix(h, y, ahead)
 
-    def _mix(self, h: int, y: F32) -> F32:
+    def _mix(self, h: int, y: F32, hour: int) -> F32:
         slow = self.volatility[h, -1]
         floor = f4(1e-2) * slow + f4(1e-9) * np.abs(y) + f4(1e-12)
         logs = np.log(np.maximum(self.volatility[h], floor))
-        mixed: F32 = np.exp(np.einsum("vr,v->r", logs, np.array(VOLATILITY_WEIGHTS, f4)))
-        return mixed
+        mixed = np.einsum("vr,v->r", logs, np.array(VOLATILITY_WEIGHTS, f4))
+        mixed += f4(HOUR_WEIGHT) * np.log(np.maximum(self.hours[hour].astype(f4) * slow, floor))
+        out: F32 = np.exp(mixed)
+        return out
 
 
 # Log odds that a run with this peak is real, about what the runs of ../shared/data show (`make quality`).

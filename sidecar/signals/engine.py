@@ -115,7 +115,6 @@ class Engine(Rows):
     def advance(self, frame: Frame, doubt: Doubt | None = None) -> Snapshot:
         """One tick of every block; what is in doubt is not learned."""
         columns, forecasts = blank(self.capacity)
-        odds = Odds(self._limit_lines())
         doubt = none(self.capacity) if doubt is None else doubt
         trust = np.ones(self.capacity, bool)
         for lo, hi, block in self.spans():
@@ -124,11 +123,13 @@ class Engine(Rows):
             block.level.missed += self.missed(frame.at)
             trust[s] = doubt.trusted(block, frame.at, s)
             block.tick(frame.at, frame.values[s], frame.asked[s], trust[s], out)
-            odds.work_out(lo, hi, columns["observed"], forecasts)  # while they are in the processor's cache
         self.explained.link(self.table.view(), self.watches, self.beliefs, self.asleep)
         self.explained.tick(frame.at, frame.values, trust, columns, float(self.missed(frame.at)))
-        if self._hold(columns):
-            odds.work_out(0, self.capacity, columns["observed"], forecasts)
+        lines = self._limit_lines()
+        odds = Odds(lines, self.crossings.tick(frame.at, self.spans(), columns["observed"], forecasts))
+        held = self._hold(columns)
+        if len(held):
+            odds.hold(self._odds, held, columns["observed"], forecasts)
         for lo, hi, block in self.spans():  # only now: odds are of where the line would go
             out = {name: column[lo:hi] for name, column in columns.items()}
             block.bound(out)
@@ -156,8 +157,9 @@ class Engine(Rows):
             groups=self._grouping.score(view, self.watches, self._columns["raw"], self.step),
         )
 
-    def _hold(self, columns: dict[str, Array]) -> bool:
-        """One failed query must not reset the `for:` of rules on our metrics. Whether anything was held."""
+    def _hold(self, columns: dict[str, Array]) -> I64:
+        """One failed query must not reset the `for:` of rules on our metrics. The rows that were held."""
+        every = [np.empty(0, np.int64)]
         held = {name for name, n in self._unanswered.items() if 0 < n <= HOLD}
         for name in held if self._columns else ():
             rows = self.table.rows(name)
@@ -166,7 +168,8 @@ class Engine(Rows):
             rows = rows[np.fromiter(still, bool, len(rows))]
             for key, column in columns.items():
                 column[rows] = self._columns[key][rows]
-        return bool(held)
+            every.append(rows)
+        return np.concatenate(every)
 
     # ------------------------------------------------------------------ what is said
 
@@ -174,7 +177,9 @@ class Engine(Rows):
         """The limit table; made anew only when rows or watches changed."""
         view = self.table.view()
         if self._limits is None or self._limits[0] is not view:
-            self._limits = view, Lines(view.watch_of, self.watches)
+            lines = Lines(view.watch_of, self.watches)
+            self.crossings.follow(lines.columns, [view.keys[row] for row in lines.columns.row.tolist()])
+            self._limits = view, lines
         return self._limits[1]
 
     def _skill(self) -> Mapping[str, Skill]:
@@ -192,7 +197,7 @@ class Engine(Rows):
                 mine = rows[(rows >= lo) & (rows < hi)] - lo
                 mine = mine[block.intervals.judged[0, mine] > 12]
                 scale = np.maximum(block.ensemble.scale[mine], np.float32(1e-12))  # one series, one voice
-                losses.append(np.divide(block.ensemble.loss[..., mine], scale))
+                losses.append(np.divide(block.ahead.mixture.loss[:, :4, mine], scale))
                 covered.append(block.intervals.covered[:, mine])
             loss = np.concatenate(losses, axis=-1)
             if loss.shape[-1]:

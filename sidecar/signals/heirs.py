@@ -68,8 +68,7 @@ def _take(spans: Sequence[Span], at: float, heirs: I64, givers: I64, x: F64) -> 
         if len(mine):
             block.copy_rows(heirs[mine] - lo, copies, mine)
             # what the donor said of the future is not held against the heir
-            block.ensemble.ring[..., heirs[mine] - lo] = np.nan
-            block.intervals.said[..., heirs[mine] - lo] = np.nan
+            block.ahead.unsay(heirs[mine] - lo)
     return fits
 
 

@@ -13,6 +13,7 @@ from sidecar.signals.engine import Engine, replay
 from sidecar.signals.explained import Explained
 from sidecar.signals.frame import Matrix
 from sidecar.signals.history import LearningConfig, Span, spans
+from sidecar.signals.models.ridge import Pool
 from sidecar.signals.rows import LARGEST
 from sidecar.signals.series import View
 from sidecar.signals.stays import SLEEP_ZERO
@@ -43,6 +44,7 @@ class Lesson:
         self._last = np.empty(0)
         """When each series had its last sample."""
         self._nurseries: dict[int, Block] = {}
+        self._pool = Pool()
         self._explained = Explained(step)
 
     @property
@@ -62,6 +64,7 @@ class Lesson:
 
     def resume(self, engine: Engine) -> None:
         """Start from what an engine already knows."""
+        self._pool.absorb(engine.pool)
         self._make()
         for piece in self._pieces():
             engine.lend(piece.watch.name, piece.keys, self._nurseries[piece.nursery], piece.first)
@@ -89,9 +92,12 @@ class Lesson:
             values[: len(matrix.at), rows[known]] = matrix.values[:, known]
         self._zero(at, values, asked)
         taught = (trust or Trust(0.0)).past(at, self.watches, self._keys)
-        for i, nursery in self._nurseries.items():
-            part = slice(i * LARGEST, i * LARGEST + nursery.rows)
-            replay(nursery, at, values[:, part], span.step, asked[part], taught[:, part])
+        parts = {i: slice(i * LARGEST, i * LARGEST + n.rows) for i, n in self._nurseries.items()}
+        for now in range(len(at)):  # all at once, since they share what they learn of forecasting
+            when = slice(now, now + 1)
+            for i, nursery in self._nurseries.items():
+                part = parts[i]
+                replay(nursery, at[when], values[when, part], span.step, asked[part], taught[when, part])
         self._explained.replay(at, values, span.step, taught)
 
     def adopt(self, engine: Engine, now: Instant, room: int) -> None:
@@ -109,6 +115,8 @@ class Lesson:
             left = room - len(engine.table) + before
             engine.adopt(now, watch.name, piece.keys, self._nurseries[piece.nursery], piece.first, left)
         self._nurseries = {}
+        if not self.resumed:  # else it was the engine's own, and less
+            engine.pool.absorb(self._pool)
         engine.explained.link(engine.table.view(), engine.watches, engine.beliefs, engine.asleep)
         engine.explained.take(self._explained, float(engine.missed(now)))
 
@@ -141,7 +149,7 @@ class Lesson:
     def _make(self) -> None:
         if not self._nurseries:
             sizes = (min(LARGEST, self.series - lo) for lo in range(0, self.series, LARGEST))
-            self._nurseries = {i: Block(size, self.step, self.tz) for i, size in enumerate(sizes)}
+            self._nurseries = {i: Block(size, self.step, self.tz, self._pool) for i, size in enumerate(sizes)}
             self._last = np.full(self.series, -np.inf)
             for watch, keys, nursery, first in self._pieces():  # which way is odd decides what tails learn
                 self._nurseries[nursery].life.configure(watch, np.arange(first, first + len(keys)))

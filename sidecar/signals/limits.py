@@ -7,11 +7,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from sidecar.signals import breach
+from sidecar.signals.models import f4
 from sidecar.signals.snapshot import LimitLines
 from sidecar.signals.watches import Limit, Watch, announced
-from sidecar.types import F64, HORIZONS
-
-SLICE = 4096  # lines worked out at once: they stay in the processor's cache
+from sidecar.types import F64, HORIZONS, I64
 
 
 class Lines:
@@ -33,26 +32,23 @@ class Lines:
 class Odds:
     """What is said of each line at one tick."""
 
-    def __init__(self, lines: Lines) -> None:
-        n = len(lines.limit)
-        self._lines = lines
-        self._probability = np.full((len(HORIZONS), n), np.nan, np.float32)
-        self._eta = np.full(n, np.nan, np.float32)
+    def __init__(self, lines: Lines, said: breach.Odds | None = None) -> None:
+        self._lines, n = lines, len(lines.limit)
+        self._said = said or breach.Odds(np.full((len(HORIZONS), n), np.nan, f4), np.full(n, np.nan, f4))
 
-    def work_out(self, first: int, end: int, observed: F64, forecasts: F64) -> None:
-        """Odds of the lines of rows `first` to `end`, from all rows' values and f64[9, rows] of forecasts."""
+    def hold(self, before: Odds, rows: I64, observed: F64, forecasts: F64) -> None:
+        """Of these rows say what was said before, of lines that were not there what columns say that are held."""
         c = self._lines.columns
-        lo, hi = np.searchsorted(c.row, (first, end)).tolist()
-        for start in range(lo, hi, SLICE):
-            part = slice(start, min(hi, start + SLICE))
-            some = breach.Limits(c.row[part], c.op[part], c.value[part], c.hold[part])
-            begin, last = int(some.row[0]), int(some.row[-1])
-            whole = last - begin + 1 == len(some.row) and (np.diff(some.row) == 1).all()
-            rows = slice(begin, last + 1) if whole else some.row  # a slice needs no gathering
-            value, lower, upper = forecasts[:, rows].reshape(3, len(HORIZONS), -1)
-            said = breach.odds(some, observed[rows], value, lower, upper)
-            self._probability[:, part], self._eta[part] = said
+        held = np.flatnonzero(np.isin(c.row, rows))
+        if before._lines is self._lines:
+            said = breach.Odds(before._said.probability[:, held], before._said.eta[held])
+        else:
+            some = breach.Limits(c.row[held], c.op[held], c.value[held], c.hold[held])
+            said = breach.odds(
+                some, observed[some.row], *forecasts[:, some.row].reshape(3, len(HORIZONS), -1)
+            )
+        self._said.probability[:, held], self._said.eta[held] = said
 
     def lines(self) -> LimitLines:
         """The table with its odds."""
-        return LimitLines(self._lines.columns.row, self._lines.limit, self._probability, self._eta)
+        return LimitLines(self._lines.columns.row, self._lines.limit, *self._said)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sidecar.signals.ensemble import M10, MOVES, X
+from sidecar.signals.ensemble import MOVES
 from sidecar.signals.models import f4
 from sidecar.signals.scales import BOUND
 from sidecar.types import F32, F64, I64, Bools
@@ -80,6 +80,7 @@ def _begin(block: Block, rows: I64, x: F64) -> None:
     for name, model in block.models.items():
         if name != "life":
             model.forget(rows)
+    block.ahead.forget(rows)
     life = block.life
     life.age[rows] = life.seen[rows] = 0
     life.rises[rows], life.origin[rows] = 0, x[rows]
@@ -88,16 +89,7 @@ def _begin(block: Block, rows: I64, x: F64) -> None:
 def shift(block: Block, rows: I64, by: F64) -> None:
     """Move the origin of rows by f64[rows]; everything that is said of them stays as it is."""
     block.life.origin[rows] += by
-    ensemble, level, season = block.ensemble, block.level, block.season
-    for place in (
-        level.level,
-        level.previous,
-        ensemble.last,
-        ensemble.means,
-        ensemble.ring[:, X],
-        ensemble.ring[:, M10],
-        block.intervals.said[:, 0],
-        season.day,
-        season.week,
-    ):
+    block.ahead.shift(rows, by)
+    level, season = block.level, block.season
+    for place in (level.level, level.previous, season.day, season.week):
         place[..., rows] = place[..., rows] - by

@@ -12,8 +12,10 @@ from sidecar.signals.accept import accept
 from sidecar.signals.belief import NONE, Beliefs
 from sidecar.signals.block import WARM, Block
 from sidecar.signals.changes import Change, concerned
+from sidecar.signals.crossings import Crossings
 from sidecar.signals.explained import Explained
 from sidecar.signals.models import Array
+from sidecar.signals.models.ridge import Pool
 from sidecar.signals.scales import BOUND
 from sidecar.signals.stays import Stays
 from sidecar.signals.watches import Watch
@@ -33,6 +35,7 @@ class Rows:
         self.step, self.per_instance = step, per_instance
         self.table = series.Table()
         self.blocks: list[Block] = []
+        self.pool, self.crossings = Pool(), Crossings(step)
         self.explained = Explained(step, per_instance)
         self.watches: dict[str, Watch] = {}
         self.beliefs: Beliefs = NONE
@@ -106,7 +109,7 @@ class Rows:
             # few blocks, and few rows that nobody needs
             missing = max(need - self.capacity, self.capacity // 4)
             size = min(math.ceil(missing / SMALLEST) * SMALLEST, LARGEST)
-            self.blocks.append(Block(size, self.step, self.watches[watch].tz))
+            self.blocks.append(Block(size, self.step, self.watches[watch].tz, self.pool))
             self._grow()
         self.table.capacity = self.capacity
         added = np.array(rows)

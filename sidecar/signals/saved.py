@@ -45,6 +45,10 @@ def dump(rows: Rows) -> Iterator[tuple[str, Any]]:
             yield f"{i}.stays.{name}", getattr(rows.stays, name)[lo:hi]
         for name, array in block.state().items():
             yield f"{i}.{name}", array
+    for name, array in rows.pool.state().items():
+        yield f"pool.{name}", array
+    for name, array in rows.crossings.state().items():
+        yield f"crossings.{name}", array
     yield from rows.explained.state()
 
 
@@ -55,8 +59,9 @@ def fill(
     if header["version"] != VERSION:
         raise ValueError(f"state has version {header['version']}, this Promantis reads {VERSION}")
     fresh.at = Instant(header["at"])
+    fresh.pool.restore({name: arrays[f"pool.{name}"] for name in fresh.pool.state()})
     for i, (count, tz) in enumerate(zip(header["blocks"], header["zones"], strict=True)):
-        block = Block(count, fresh.step, tz)
+        block = Block(count, fresh.step, tz, fresh.pool)
         prefix = f"{i}."
         block.restore({k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)})
         fresh.blocks.append(block)
@@ -70,6 +75,8 @@ def fill(
         watch_of += [names[number] for number in arrays[f"{i}.watch"].tolist()]
         zone_of += [block.tz] * (len(keys) - len(zone_of))
     fresh.table.restore(keys, watch_of, zone_of, fresh.capacity)
+    of = "crossings."
+    fresh.crossings.restore({k.removeprefix(of): v for k, v in arrays.items() if k.startswith(of)}, keys)
     fresh.stays.grow(fresh.capacity)
     for name in STAYS:
         for i, (lo, hi, _) in enumerate(fresh.spans()):

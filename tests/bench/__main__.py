@@ -10,9 +10,10 @@ from tests.bench.table import Row, show
 
 PARTS: dict[str, Callable[[], list[Row]]] = {
     "tick": lambda: [speed.tick(10_000), speed.tick(100_000)],
+    "forecast": lambda: speed.forecasting(100_000),
     "decode": lambda: [speed.decoding(100_000)],
     "metrics": lambda: [speed.exposition(100_000)],
-    "memory": lambda: [*memory.rows(1_000, 100.0), *memory.rows(100_000, 500.0)],
+    "memory": lambda: [*memory.rows(1_000, 100.0), *memory.rows(100_000, 1229.0)],
     "loop": lambda: loop.rows(100_000),
     "alerts": lambda: alerts.rows(100_000),
 }

@@ -74,6 +74,38 @@ def tick(series: int) -> Row:
     return Row.ratio(f"tick of {series // 1000}k series, per series", per_series, peer, "river", "ns", 8)
 
 
+def forecasting(series: int) -> list[Row]:
+    """Forecasts, intervals and breach odds alone, with each series' share of learning, and the state they keep."""
+    engine, at = fleet.taught(fleet.keys(series))
+    feed, spent, odds, ticks = fleet.values(series), 0.0, 0.0, 40  # two five-minute blocks
+    limits = engine.crossings
+    for _ in range(ticks):
+        x = np.full(engine.capacity, np.nan)
+        x[:series] = next(feed)
+        said = np.empty((9, engine.capacity))
+        for lo, hi, block in engine.spans():
+            mine = x[lo:hi]
+            there, seen = np.isfinite(mine), (mine - block.life.origin).astype(np.float32)
+            days = np.zeros((4, hi - lo), np.float32)
+            began = time.process_time()
+            with np.errstate(all="ignore"):
+                values = block.ahead.tick(at, seen, there, there, fleet.STEP, days)
+            spent += time.process_time() - began
+            said[:, lo:hi] = np.concatenate(values) + block.life.origin
+        began = time.process_time()
+        limits.tick(at, engine.spans(), x, said)
+        odds += time.process_time() - began
+        at += fleet.STEP
+    models = engine.blocks[0].ahead.models
+    size = {n: sum(a.nbytes for a in m.state().values()) / m.rows for n, m in models.items()}
+    what, both = f"CPU of forecasts and odds of {series // 1000}k series, per tick", spent + odds
+    return [
+        Row.below(what, both / ticks * 1e3, "ms", 60.0, f"(odds {odds / ticks * 1e3:.1f})"),
+        Row.below("forecast state of a series", sum(size.values()) - size["profile"], "B", 3072.0),
+        Row.below("and its profile", size["profile"], "B", 4096.0),
+    ]
+
+
 def decoding(series: int) -> Row:
     """An instant answer into keys and values, against dictionaries keyed by label sets."""
     keys = fleet.keys(series)

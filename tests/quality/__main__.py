@@ -12,11 +12,11 @@ from types import ModuleType
 
 import numpy as np
 
-from tests.quality import causes, detection, forecast, reliability, told
+from tests.quality import breach, causes, detection, forecast, reliability, told
 from tests.quality.data import SETS, File, load, scorer
 from tests.quality.measure import Job, Result, join, measure
 
-PARTS = ("detection", "forecast", "reliability", "causes")
+PARTS = ("detection", "forecast", "breach", "reliability", "causes")
 PROCESSES = 2
 
 
@@ -33,7 +33,15 @@ def jobs(files: list[File], parts: list[str], peers: bool) -> list[Job]:
     by_step: dict[float, list[File]] = {}
     for file in files:
         by_step.setdefault(file.step, []).append(file)
-    ours = [Job(same, True, "forecast" in parts) for same in by_step.values()]
+    ours = list[Job]()
+    if {"detection", "forecast", "reliability"}.intersection(parts):
+        ours = [Job(same, True, "forecast" in parts) for same in by_step.values()]
+    if "breach" in parts:  # limits are judged where an hour has several samples
+        fleets: dict[tuple[str, float], list[File]] = {}
+        for file in files:
+            if file.step <= 600:
+                fleets.setdefault((file.set, file.step), []).append(file)
+        ours += [Job(same, True, False, True) for same in fleets.values()]
     ours.sort(key=lambda job: -max(len(file.at) for file in job.files))
     others = [Job([file], False, False) for file in sorted(files, key=lambda file: -file.values.size)]
     return ours + (others if peers and "detection" in parts else [])
@@ -73,6 +81,12 @@ def tables(found: dict[str, list[Result]], parts: list[str], score: ModuleType) 
         show(
             "Forecasts: error relative to same-time-yesterday (less is better), coverage of the 90 % interval",
             forecast.table(errors),
+        )
+    if "breach" in parts:
+        show(
+            "Limits at the 99th and 99.9th percentile of the first half, both ways: Brier skill, calibration error,\n"
+            "F1 of announcements ten minutes ahead; predict_linear over its best window of 15m, 1h, 4h",
+            breach.table({name: [line for r in mine for line in r.lines] for name, mine in found.items()}),
         )
     if "reliability" in parts:
         runs = {name: [run for r in mine for run in r.runs] for name, mine in found.items()}

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sidecar.types import HORIZONS
+from sidecar.types import F64, HORIZONS
 from tests.quality.data import File
 from tests.quality.ours import Said
 from tests.quality.peers import DAY, shifted
@@ -22,6 +22,8 @@ class Errors(NamedTuple):
     relative: tuple[float, ...]
     inside: int
     judged: int
+    winkler: float
+    """Interval score, relative to the best interval of constant width around the same forecasts, in hindsight."""
 
 
 def judge(file: File, said: Said) -> list[Errors]:
@@ -52,14 +54,26 @@ def judge(file: File, said: Said) -> list[Errors]:
                 continue
             *errors, yesterday = np.abs(said_of[:, ok] - x[then][ok]).mean(1)
             inside = (x[then][ok] >= lower[now][ok]) & (x[then][ok] <= upper[now][ok])
+            band = _winkler(lower[now][ok], upper[now][ok], x[then][ok])
+            error = x[then][ok] - value[now][ok]
+            least = _winkler(*(value[now][ok] + np.quantile(error, q) for q in (0.05, 0.95)), x[then][ok])
             relative = tuple(max(1e-6, e / yesterday) if yesterday > 1e-12 else np.nan for e in errors)
-            out.append(Errors(h, relative, int(inside.sum()), int(ok.sum())))
+            out.append(Errors(h, relative, int(inside.sum()), int(ok.sum()), band / max(least, 1e-12)))
     return out
+
+
+def _gmean(x: list[float]) -> float:
+    return float(np.exp(np.mean(np.log(np.maximum(x, 1e-6))))) if x else np.nan
+
+
+def _winkler(lower: F64, upper: F64, x: F64) -> float:
+    """Mean width of a 90 % interval, and twenty times what lies outside of it."""
+    return float((upper - lower + 20 * (np.maximum(lower - x, 0) + np.maximum(x - upper, 0))).mean())
 
 
 def table(results: dict[str, list[Errors]]) -> list[tuple[str, ...]]:
     """One line per set and horizon."""
-    lines = [("set", "h", "series", *METHODS, "covered", "p10")]
+    lines = [("set", "h", "series", *METHODS, "covered", "p10", "Winkler")]
     for name, errors in results.items():
         for h, (horizon, _) in enumerate(HORIZONS):
             mine = [e for e in errors if e.horizon == h]
@@ -77,6 +91,7 @@ def table(results: dict[str, list[Errors]]) -> list[tuple[str, ...]]:
                     *(f"{m:.3f}" for m in means),
                     f"{pooled:.3f}",
                     f"{np.quantile(share, 0.1):.3f}",
+                    f"{_gmean([e.winkler for e in mine if e.winkler < 1e3]):.2f}",
                 )
             )
     return lines

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from sidecar.types import F64
-from tests.quality import forecast, ours, peers, reliability
+from tests.quality import breach, forecast, ours, peers, reliability
 from tests.quality.data import GROUPS, File
 
 
@@ -15,6 +15,8 @@ class Job(NamedTuple):
     files: list[File]
     ours: bool
     ahead: bool
+    limits: bool = False
+    """Breach odds instead of scores."""
 
 
 class Result(NamedTuple):
@@ -24,10 +26,13 @@ class Result(NamedTuple):
     scores: dict[str, F64]
     errors: list[forecast.Errors]
     runs: list[reliability.Run]
+    lines: list[breach.Line] = []  # noqa: RUF012  never changed
 
 
 def measure(job: Job) -> list[Result]:
     """Run a job."""
+    if job.limits:
+        return [Result(job.files[0], {}, [], [], breach.run(job.files))]
     if not job.ours:
         return [Result(file, _peers(file), [], []) for file in job.files]
     return [
@@ -52,4 +57,10 @@ def _peers(file: File) -> dict[str, F64]:
 
 def join(one: Result, other: Result) -> Result:
     """Two results of one file."""
-    return Result(one.file, one.scores | other.scores, one.errors + other.errors, one.runs + other.runs)
+    return Result(
+        one.file,
+        one.scores | other.scores,
+        one.errors + other.errors,
+        one.runs + other.runs,
+        one.lines + other.lines,
+    )

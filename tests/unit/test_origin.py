@@ -34,6 +34,7 @@ def test_a_moved_origin_changes_nothing_of_what_is_said() -> None:
     rng = np.random.default_rng(1)
     one = learned(STEP, 8, lambda t: 100 + 10 * np.sin(t / 14000) + rng.normal(0, 1, 8), days=1.0)
     other = Block(8, STEP)
+    other.ahead.pool.restore(one.ahead.pool.state())
     other.restore({name: array.copy() for name, array in one.state().items()})
     shift(other, np.arange(8), np.linspace(-50, 50, 8))
     np.testing.assert_allclose(other.life.origin - one.life.origin, np.linspace(-50, 50, 8))

@@ -8,7 +8,7 @@ import pytest
 from sidecar.signals.block import Block
 from sidecar.signals.engine import replay
 from sidecar.signals.models.level import DIFF, SLOW
-from sidecar.signals.models.spread import CAP, Spread
+from sidecar.signals.models.spread import CAP, FLOOR, Spread, evidence
 from sidecar.signals.models.still import Still
 from tests.unit.test_models import run, signal
 
@@ -49,10 +49,15 @@ def test_while_nothing_comes_a_value_neither_stands_nor_moves() -> None:
 
 def test_a_wider_spread_raises_the_score_but_not_to_an_alarm() -> None:
     at, x = signal(2 * 1440, rows=2)
-    x[-180:, 1] += np.random.default_rng(5).normal(0, 5, 180)
-    said = run(Block(2, 60.0), at, x)["raw"][-60:]
-    assert said[:, 1].max() >= CAP - 0.01
-    assert said[:, 0].max() < 0.5
+    x[-180:, 1] += np.random.default_rng(5).normal(0, 12, 180)
+    block = Block(2, 60.0)
+    run(block, at, x)
+    e = block.spread_tail.score(block.spread.ratio(), np.full(1, FLOOR, np.float32), np.zeros(1, np.float32))[
+        0
+    ]
+    said = evidence(e + 3, block.life.age)
+    assert said[1] == np.float32(CAP)
+    assert e[0, 1] > e[0, 0] + 2
 
 
 def test_spread_is_bounded_by_what_one_move_can_do() -> None:

@@ -30,7 +30,11 @@ class Columns:
     def __init__(self, rows: int) -> None:
         self.rows = rows
         for name, field in self.fields.items():
-            setattr(self, name, np.full((*field.shape, rows), field.fresh, field.dtype))
+            shape = (*field.shape, rows)
+            # zeros cost no memory until they are written
+            zero = np.ndim(field.fresh) == 0 and field.fresh == 0
+            made = np.zeros(shape, field.dtype) if zero else np.full(shape, field.fresh, field.dtype)
+            setattr(self, name, made)
 
     def forget(self, rows: I64) -> None:
         """Make rows fresh, because other series take them."""

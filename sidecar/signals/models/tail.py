@@ -118,8 +118,11 @@ class Tail(Columns):
         self.scale += move
 
     def carry(self, ticks: float, per_day: float, moves: slice) -> None:
-        """From coarse history to a live step, of which each coarse one has so many `ticks`. What moves between two samples
-        (the channels `moves`) is seldomer among more of them. How heavy and how rare is still learned fast for days."""
+        """From coarse history to a live step, of which each coarse one has so many `ticks`.
+
+        What moves between two samples (the channels `moves`) is seldomer among more of them. How heavy and how rare
+        residuals are is still learned fast for some days.
+        """
         np.minimum(self.graded * f4(ticks), f4(CARRIED * per_day), out=self.graded)
         self.threshold[moves] += f4(FINER * math.log(ticks))
         self.below[:] = QUIET

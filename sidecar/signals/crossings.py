@@ -1,0 +1,334 @@
+"""How likely each limit is crossed within the horizons: learned, over all limits of a fleet, from what came true.
+
+What is asked is the first passage of the path, not where it ends: whether the condition will at any time have held for
+its `for:`. Distances to the limit, in the forecast's own deviations, of the forecast, of now, of the last hours and of
+what yesterday and last week did in the coming hour are the features; so are the odds of breach.py, which are also where
+the coefficients begin: before anything came true it is those that are said (research/forecast.md, section 5).
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import ClassVar
+
+import numpy as np
+
+from sidecar.signals import breach, scales
+from sidecar.signals.block import Block
+from sidecar.signals.calendar import local
+from sidecar.signals.models import Array, Columns, Field, f4
+from sidecar.signals.models.logistic import Logistic
+from sidecar.types import F32, F64, HORIZONS, I64, Bools
+
+RING = 12  # blocks
+LATELY, LONG = 1800.0, 21600.0  # seconds whose highest values are features
+FITTED = 4096  # lines at most that the regression learns from
+QUIET = 1.0  # hours within the limit after which a crossing is worth foreseeing
+SHARED = 500.0  # origins for which the fleet's rate counts in a line's own
+PRIOR = 30.0  # of the regression: the first crossing must not announce those of a whole fleet
+LIKELY = 0.5  # odds from which a time is said
+NEAR = 4.0  # deviations: what is farther off is not worked out between blocks
+TOLD = f4(0.3)  # a trend believed so far speaks for itself: hardly one of them was in what was learned
+DISTANCES = 7
+FEATURES = 2 * DISTANCES + 9
+ODDS, ONE = FEATURES - 2, FEATURES - 1
+H = len(HORIZONS)
+
+
+class Marks(Columns):
+    """What each line did: the "rows" are lines of the limit table. Heights are over the limit, on its side."""
+
+    fields: ClassVar = {
+        "began": Field(fresh=np.nan, dtype=np.float64),
+        "quiet": Field(fresh=1e6),
+        "highest": Field(fresh=-np.inf),
+        "fired": Field((RING,), dtype=np.bool_),
+        "fires": Field(dtype=np.bool_),
+        "hits": Field((H,)),
+        "origins": Field((H,)),
+        "share": Field((24,)),
+    }
+    began: F64
+    """Since when the condition holds; NaN: it does not."""
+    quiet: F32
+    """Hours since it last held."""
+    top: F32
+    """[blocks of a day, lines]: highest value of each; `highest` of the one that lasts."""
+    highest: F32
+    fired: Bools
+    """Whether it had held for its `for:` in each of the last blocks; `fires` in the one that lasts."""
+    fires: Bools
+    hits: F32
+    """Of so many `origins`, how many were followed by a crossing."""
+    origins: F32
+    share: F32
+    """Of each hour of the day, in how much of it the condition held, fading over days."""
+
+
+@functools.cache
+def _marks(day: int) -> type[Marks]:
+    fields = {**Marks.fields, "top": Field((day,), -np.inf)}
+    return type("Marks", (Marks,), {"fields": fields})
+
+
+class Sight(Columns):
+    """What is known of each line's row now, seen from the limit."""
+
+    fields: ClassVar = {
+        "sigma": Field((H,)),
+        "slope": Field(),
+        "trend": Field(),
+        "known": Field(dtype=np.bool_),
+    }
+    sigma: F32
+    slope: F32
+    """In an hour."""
+    trend: F32
+    known: Bools
+    """For a day at least."""
+
+
+class Crossings:
+    """The limit lines of one engine over time."""
+
+    def __init__(self, step: float) -> None:
+        self.step, self.width = step, max(300.0, step)
+        self.blocks = tuple(max(1, round(h / self.width)) for _, h in HORIZONS)
+        first = np.zeros((H, FEATURES))
+        first[:, ODDS] = 1.0
+        self.model = Logistic(first, PRIOR)
+        self.rate = np.tile([[1.0], [100.0]], (1, H))
+        """Crossings and origins of all lines."""
+        self._keys: dict[tuple[object, ...], int] = {}
+        self._day = max(1, math.floor(86400 / self.width))
+        self.marks = _marks(self._day)(0)
+        self._block = -1
+        self._set(breach.NONE)
+
+    def follow(self, limits: breach.Limits, of: Iterable[object]) -> None:
+        """Take a new limit table; `of` tells each line's series. Lines that were there before keep what they did."""
+        rows = limits.row.tolist(), limits.op.tolist(), limits.value.tolist(), limits.hold.tolist()
+        keys = dict[tuple[object, ...], int]()
+        for i, key in enumerate(zip(of, *rows, strict=True)):
+            keys.setdefault(key, i)
+        marks = _marks(self._day)(len(limits.row))
+        both = [(i, self._keys[key]) for key, i in keys.items() if key in self._keys]
+        if both:
+            to, was = np.array(both).T
+            marks.copy_rows(to, self.marks, was)
+        self._keys, self.marks = keys, marks
+        self._set(limits)
+
+    def _set(self, limits: breach.Limits) -> None:
+        self._limits, n = limits, len(limits.row)
+        self._sign = breach.SIGN[limits.op]
+        whole = n > 0 and bool((np.diff(limits.row) == 1).all())
+        # a slice needs no gathering
+        self._rows = slice(int(limits.row[0]), int(limits.row[-1]) + 1) if whole else limits.row
+        self._fit = np.arange(0, n, max(1, math.ceil(n / FITTED)))
+        self._phi = np.zeros((RING, H, len(self._fit), FEATURES), f4)
+        self._may = np.zeros((RING, n), bool)  # origins in the ring
+        self._past = np.full((2, H, n), -np.inf, f4)
+        self._unit, self._level, self._near = np.zeros(n, f4), np.zeros(n), np.zeros(n, bool)
+        """Of the rows' scales, and the limits there; whether a line is near its limit."""
+        self._strange = True
+        self._lately: tuple[F32, ...] = ()
+        """Highest values lately, and for long."""
+        self._last = np.zeros((H, n), f4)
+        """What was worked out last: for what is far off, when the block began."""
+
+    # ------------------------------------------------------------------ one tick
+
+    def tick(
+        self, at: float, spans: Iterable[tuple[int, int, Block]], observed: F64, forecasts: F64
+    ) -> breach.Odds:
+        """Odds of every line from all rows' values and f64[9, rows] of forecasts; learns what came true."""
+        limits, n = self._limits, len(self._limits.row)
+        x64, ahead = observed[self._rows], forecasts[:, self._rows].reshape(3, H, n)
+        said = breach.odds(limits, x64, *ahead)
+        if not n:
+            return said
+        with np.errstate(all="ignore"):
+            over = breach.true_now(limits.op, limits.value, x64)
+            spans, block = list(spans), math.floor(at / self.width)
+            new = block != self._block
+            if new:
+                self._turn(at, block)
+            every = new or self._strange
+            if every:
+                self._survey(spans)
+            x = self._sign * scales.there(x64, self._unit) - self._level
+            self._note(at, x, over)
+            # between blocks only what may come is worked out anew
+            lines = np.arange(n) if every else np.flatnonzero(self._near | (said.probability[-1] > 0))
+            sight = self._look(spans, lines)
+            now = x[lines].astype(f4)
+            path = np.stack([self._seen(one[lines], lines) - self._level[lines] for one in ahead[0]]).astype(
+                f4
+            )
+            p = self._work_out(at, lines, sight, now, path, said.probability[:, lines], new)
+            if every:
+                top = np.fmax(now, np.fmax.reduce(path, 0))
+                self._near = (top > -f4(NEAR) * sight.sigma[-1]) & (self._sign != 0)
+            if new:
+                may = ~over & (self.marks.quiet >= f4(QUIET)) & sight.known & (self._sign != 0)
+                self._may[block % RING] = may & np.isfinite(x)
+            old = said.probability[:, lines]
+            out = np.where((sight.trend > TOLD) & (old > p), old, p).astype(f4)
+            np.maximum.accumulate(out, 0, out=out)
+            np.minimum(out, f4(breach.AT_MOST), out=out)
+            np.copyto(out, f4(0), where=(out < f4(1 - breach.AT_MOST)) | (limits.hold[lines] >= _ENDS))
+            self._last[:, lines] = out
+            fixed = np.isnan(said.probability) | over
+            # pulled back by what happened before, the forecast need not cross though more often than not it does
+            some = np.isnan(said.eta[lines]) & (out[-1] >= LIKELY) & (sight.slope > 0)
+            on_line = np.clip(-now[some] / sight.slope[some] * f4(3600), 1, _ENDS[-1])
+            said.eta[lines[some]] = on_line
+        return breach.Odds(np.where(fixed, said.probability, self._last), said.eta)
+
+    def _seen(self, value: F64, lines: I64) -> F64:
+        """Values of lines on the scale of their rows, on the limit's side."""
+        return self._sign[lines] * scales.there(value, self._unit[lines])
+
+    def _look(self, spans: list[tuple[int, int, Block]], lines: I64) -> Sight:
+        row, sight = self._limits.row[lines], Sight(len(lines))
+        for lo, hi, block in spans:
+            first, end = np.searchsorted(row, (lo, hi))
+            mine, part = row[first:end] - lo, slice(first, end)
+            sight.sigma[:, part] = block.intervals.sigma[:, mine]
+            sight.slope[part] = self._sign[lines[part]] * block.ahead.recent.slope[mine]
+            sight.trend[part] = block.ahead.told[mine]
+            sight.known[part] = block.life.age[mine] >= 1
+        return sight
+
+    def _note(self, at: float, x: F64, over: Bools) -> None:
+        marks = self.marks
+        np.copyto(marks.began, at, where=over & ~(marks.began <= at))
+        np.copyto(marks.began, np.nan, where=~over & np.isfinite(x))
+        marks.fires |= over & (at - marks.began >= self._limits.hold)
+        np.fmax(marks.highest, x.astype(f4), out=marks.highest)
+        marks.quiet += f4(self.step / 3600)
+        np.copyto(marks.quiet, f4(0), where=over)
+
+    def _turn(self, at: float, block: int) -> None:
+        """A block has ended: learn what came of the origins before it."""
+        marks, last = self.marks, self._block
+        if last >= 0 and block != last + 1:  # nothing is known of what was between
+            self._may[:] = False
+            marks.top[[i % self._day for i in range(last + 1, min(block, last + self._day))]] = -np.inf
+            marks.fired[:] = False
+        self._block = block
+        if last >= 0:
+            marks.top[last % self._day], marks.fired[last % RING] = marks.highest, marks.fires
+            usual = marks.share[self._hour(at - self.width)]
+            usual += f4(0.2 * self.width / 3600) * ((marks.highest > 0) - usual)
+            for h, wait in enumerate(self.blocks):
+                if block == last + 1:
+                    self._learn(h, block - wait, [(block - i) % RING for i in range(1, wait + 1)])
+        marks.highest[:], marks.fires[:] = -np.inf, False
+
+    def _survey(self, spans: list[tuple[int, int, Block]]) -> None:
+        """What stays as it is for a block: where the limits are, what was lately, what earlier days did after now."""
+        self._strange = False
+        marks, block, row, sign = self.marks, self._block, self._limits.row, self._sign
+        for lo, hi, rows in spans:
+            first, end = np.searchsorted(row, (lo, hi))
+            self._unit[first:end] = rows.life.unit[row[first:end] - lo]
+        level = self._level = self._seen(self._limits.value, np.arange(len(row)))
+        self._lately = tuple(
+            marks.top[[(block - i) % self._day for i in range(1, max(1, round(s / self.width)) + 1)]].max(0)
+            for s in (LATELY, LONG)
+        )
+        for h, wait in enumerate(self.blocks):
+            yesterday = [(block - self._day + i) % self._day for i in range(1, wait + 1)]
+            self._past[0, h] = marks.top[yesterday].max(0)
+        self._past[1] = -np.inf
+        for lo, hi, rows in spans:
+            first, end = np.searchsorted(row, (lo, hi))
+            if first == end:
+                continue
+            mine, part = row[first:end] - lo, slice(first, end)
+            top = np.full(end - first, -np.inf, f4)
+            for ahead in range(1, self.blocks[-1] + 1):
+                value = rows.ahead.before(7, ahead)[mine].astype(np.float64) + rows.life.origin[mine]
+                np.fmax(top, (sign[part] * value - level[part]).astype(f4), out=top)
+                for h, wait in enumerate(self.blocks):
+                    if wait == ahead:
+                        self._past[1, h, part] = top
+
+    def _learn(self, h: int, origin: int, since: list[int]) -> None:
+        may: Bools = self._may[origin % RING]
+        hit = np.logical_or.reduce(self.marks.fired[since], axis=0)
+        self.marks.hits[h] += may & hit
+        self.marks.origins[h] += may
+        self.rate[:, h] += (may & hit).sum(), may.sum()
+        fit = may[self._fit]
+        self.model.learn(h, self._phi[origin % RING, h, fit], hit[self._fit[fit]])
+
+    def _work_out(self, at: float, lines: I64, sight: Sight, x: F32, f: F32, odds: F32, origin: bool) -> F64:
+        """Probabilities f64[3, n] of some lines, from how far they are over the limit now f32[n] and ahead f32[3, n];
+        as an `origin` their features are kept until the truth comes."""
+        marks, out = self.marks, np.empty((H, len(lines)))
+        half, long = (np.maximum(top[lines], marks.highest[lines]) for top in self._lately)
+        quiet = np.minimum(marks.quiet[lines], f4(1e3))
+        path = x
+        for h in range(H):
+            path = np.fmax(path, f[h])
+            line = x + sight.slope * f4(HORIZONS[h][1] / 3600)
+            heights = np.stack([path, x, *self._past[:, h, lines], half, long, line])
+            z = -heights / sight.sigma[h]
+            z = np.clip(np.where(np.isfinite(z), z, f4(5)), -3, 40)
+            phi = np.empty((len(lines), FEATURES), f4)
+            phi[:, :DISTANCES], phi[:, DISTANCES : 2 * DISTANCES] = (
+                np.log1p(np.maximum(z, 0)).T,
+                np.minimum(z, 1).T,
+            )
+            rate = self.rate[0, h] / self.rate[1, h]
+            own = (marks.hits[h, lines] + SHARED * rate) / (marks.origins[h, lines] + SHARED)
+            there = marks.share[self._hour(at + HORIZONS[h][1])][lines]
+            p = np.clip(np.nan_to_num(odds[h]), 1 - breach.AT_MOST, breach.AT_MOST)
+            rest = (
+                np.maximum(2 - z[0], 0),
+                np.maximum(4 - np.minimum(z[0], 8), 0),
+                np.exp(-quiet / 3),
+                np.exp(-quiet / 24),
+                np.log(own / (1 - own)) - math.log(rate / (1 - rate)),
+                np.clip(np.log((there + 0.1 * own) / (1.1 * own)), -3, 3),
+                np.minimum(self._limits.hold[lines] / HORIZONS[h][1], 1),
+                np.log(p / (1 - p)),
+                np.ones(len(lines)),
+            )
+            for i, column in enumerate(rest):
+                phi[:, 2 * DISTANCES + i] = column
+            out[h] = self.model.say(h, phi)
+            if origin:
+                self._phi[self._block % RING, h] = phi[self._fit]
+        return out
+
+    def _hour(self, at: float) -> int:
+        return math.floor(local("UTC", at) % 86400 / 3600)
+
+    # ------------------------------------------------------------------ state
+
+    def state(self) -> dict[str, Array]:
+        """What has to be saved, each line's with the row and limit that it is of."""
+        if not len(self._limits.row):
+            return {**self.model.state(), "rate": self.rate}
+        lines = {f"line.{name}": column for name, column in self._limits._asdict().items()}
+        marks = {f"marks.{name}": array for name, array in self.marks.state().items()}
+        return {**self.model.state(), "rate": self.rate, **lines, **marks}
+
+    def restore(self, state: Mapping[str, Array], of: Sequence[object]) -> None:
+        """Take over what `state` gave, with the series of each row; ValueError or KeyError when it does not fit."""
+        self.model.restore(state)
+        self.rate[:] = state["rate"]
+        if "line.row" not in state:  # there were no limits
+            return
+        limits = breach.Limits(*(state[f"line.{name}"].copy() for name in breach.Limits._fields))
+        self.follow(limits, [of[row] for row in limits.row.tolist()])
+        self.marks.restore({name: state[f"marks.{name}"] for name in self.marks.fields})
+
+
+_ENDS = np.array([[h] for _, h in HORIZONS])

@@ -1,0 +1,52 @@
+"""One logistic regression per horizon for all limits of a fleet, fitted online by Newton's steps on what came true."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from sidecar.signals.models import Array
+from sidecar.types import F64, Bools
+
+KEEP = 0.99998  # of the information, per step
+PART = 0.25  # of a row: rows of one instant and neighbouring instants are alike
+FAR = 12.0  # log odds beyond which nothing is told apart
+
+
+class Logistic:
+    """Coefficients f64[models, features] that begin as given, and their information matrices.
+
+    `prior`: information on each coefficient before anything was seen.
+    """
+
+    def __init__(self, first: F64, prior: float = 3.0) -> None:
+        self.theta, self.prior = first.copy(), prior
+        self.information = np.tile(self.prior * np.eye(first.shape[1]), (len(first), 1, 1))
+
+    def say(self, model: int, x: Array) -> F64:
+        """Probability of each row of x[rows, features]."""
+        odds = np.clip(x.astype(np.float64) @ self.theta[model], -FAR, FAR)
+        out: F64 = 1 / (1 + np.exp(-odds))
+        return out
+
+    def learn(self, model: int, x: Array, came: Bools) -> None:
+        """One step towards what came true of these rows."""
+        if not len(x):
+            return
+        rows, p = x.astype(np.float64), self.say(model, x)
+        weight = PART * p * (1 - p)
+        steady = self.prior * (1 - KEEP) * np.eye(rows.shape[1])
+        self.information[model] = KEEP * self.information[model] + (rows * weight[:, None]).T @ rows + steady
+        self.theta[model] += np.linalg.solve(self.information[model], PART * (rows.T @ (came - p)))
+
+    def state(self) -> dict[str, Array]:
+        """All that has to be saved."""
+        return {"theta": self.theta, "information": self.information}
+
+    def restore(self, state: Mapping[str, Array]) -> None:
+        """Take over what `state` gave; ValueError or KeyError when it does not fit."""
+        for name, mine in self.state().items():
+            if state[name].shape != mine.shape:
+                raise ValueError(f"Logistic.{name}: {state[name].shape} does not fit")
+            mine[:] = state[name]

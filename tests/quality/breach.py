@@ -1,0 +1,264 @@
+"""Breach odds against what came true, beside `predict_linear`: limits are quantiles of each series' first half.
+
+Judged are the ends of five-minute blocks of the second half at which the series has been within the limit for an hour.
+A crossing is the first sample beyond the limit after such an hour. An announcement begins when the odds of the hour
+reach a threshold, counts for one crossing at most, that comes ten minutes later or more, and dies after its hour. The
+threshold is the best one of the first half.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from sidecar.signals import backtest
+from sidecar.signals.engine import Engine
+from sidecar.signals.frame import Vector
+from sidecar.signals.watches import Limit, Watch
+from sidecar.types import F32, F64, HORIZONS, Bools, Instant
+from tests.quality.data import File
+
+QUANTILES = ((">", 0.99), (">", 0.999), ("<", 0.01), ("<", 0.001))
+WINDOWS = (900.0, 3600.0, 14400.0)
+HOUR, LEAD, LEAST = 3600.0, 600.0, 100
+THRESHOLDS = np.array(
+    [0.02, 0.04, 0.06, 0.08, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6, 0.7, 0.8, 0.9]
+)
+
+
+class Line(NamedTuple):
+    """One limit of one series, at the origins that are judged: `odds` f32[3, n], `came` bool[3, n], NaN odds count as
+    none; `linear` bool[windows, 3, n] is what predict_linear says."""
+
+    at: F64
+    odds: F32
+    came: Bools
+    linear: Bools
+    eta: F32
+    true_eta: F64
+    """Seconds until the first sample beyond the limit; inf: none."""
+    ends: F64
+    """Times of all origins, also within the hour after a crossing: announcements are made at these."""
+    ends_odds: F32
+    ends_linear: Bools
+    crossings: F64
+    middle: float
+    """Where the second half begins."""
+
+
+def limits(values: F64, clip: float = 0.5) -> list[Limit]:
+    """Limits of a series from its first part; none where they are no limits."""
+    first = values[: int(len(values) * clip)]
+    first = first[np.isfinite(first)]
+    out = list[Limit]()
+    for op, q in QUANTILES if len(first) else ():
+        value = float(np.quantile(first, q))
+        beyond = (first > value) if op == ">" else (first < value)
+        if 0 < beyond.mean() < 0.1 and all((op, value) != (known.op, known.value) for known in out):
+            out.append(Limit(op, value, 0.0, f"{op}{q}"))
+    return out
+
+
+def run(files: list[File], of: list[list[list[Limit]]] | None = None) -> list[Line]:
+    """Every limit of every series of some files of one step; `of` are the limits by file and series."""
+    step = files[0].step
+    of = of or [[limits(file.values[:, j]) for j in range(file.values.shape[1])] for file in files]
+    engine, keys, watches = Engine(step), list[bytes](), dict[str, Watch]()
+    recordings = [backtest.Recording(file.name, file.at, file.values) for file in files]
+    base = math.floor(min(float(r.at[0]) for r in recordings) / backtest.WEEK) * backtest.WEEK
+    ticks = [backtest._ticks(r, base, step, True) for r in recordings]
+    for i, file in enumerate(files):
+        for j in range(file.values.shape[1]):
+            name = f"{i}.{j}"
+            watches[name] = Watch(name, name, "config", step, limits=tuple(of[i][j]))
+            keys.append(b'{"n":"%s"}' % name.encode())
+    engine.watch(watches)
+    names = list(watches)
+    first = np.concatenate([[0], np.cumsum([file.values.shape[1] for file in files])])
+    at_row, n = [0] * len(files), len(names)
+    odds = [np.full((3, len(file.at), file.values.shape[1], 4), np.nan, np.float32) for file in files]
+    etas = [np.full((len(file.at), file.values.shape[1], 4), np.nan, np.float32) for file in files]
+    table: object = None
+    place = np.empty((0, 3), np.int64)
+    for tick in np.unique(np.concatenate(ticks)).tolist():
+        answers = dict[str, Vector]()
+        here = list[tuple[int, int]]()
+        for i, file in enumerate(files):
+            if at_row[i] < len(ticks[i]) and ticks[i][at_row[i]] == tick:
+                row = at_row[i]
+                while at_row[i] < len(ticks[i]) and ticks[i][at_row[i]] == tick:
+                    at_row[i] += 1
+                here.append((i, row))
+                for j in range(file.values.shape[1]):
+                    k = int(first[i]) + j
+                    answers[names[k]] = Vector([keys[k]], file.values[row, j : j + 1])
+        said = engine.tick(Instant(base + tick * step), answers, n)
+        if said.limits.limit is not table:  # which file, series and limit each line is of
+            table = said.limits.limit
+            place = np.array(
+                [
+                    (*map(int, said.watch_of[row].split(".")), of_row.index(limit))
+                    for row, limit in zip(said.limits.row.tolist(), said.limits.limit, strict=True)
+                    for of_row in [
+                        of[int(said.watch_of[row].split(".")[0])][int(said.watch_of[row].split(".")[1])]
+                    ]
+                ]
+            ).reshape(-1, 3)
+        for i, row in here:
+            mine = place[:, 0] == i
+            odds[i][:, row, place[mine, 1], place[mine, 2]] = said.limits.probability[:, mine]
+            etas[i][row, place[mine, 1], place[mine, 2]] = said.limits.eta[mine]
+    return [
+        _line(file, file.values[:, j], limit, odds[i][:, :, j, k], etas[i][:, j, k])
+        for i, file in enumerate(files)
+        for j in range(file.values.shape[1])
+        for k, limit in enumerate(of[i][j])
+    ]
+
+
+def _line(file: File, x: F64, limit: Limit, odds: F32, eta: F32) -> Line:
+    at, step = file.at, file.step
+    sign = 1.0 if limit.op == ">" else -1.0
+    over = np.nan_to_num(sign * x, nan=-np.inf) > sign * limit.value
+    last = np.maximum.accumulate(np.where(over, at, -np.inf))
+    calm = at - last >= min(HOUR, 3600) - 1e-6
+    before = np.concatenate([[False], calm[:-1]])
+    when = np.where(over, at, np.inf)
+    coming = np.concatenate([np.minimum.accumulate(when[::-1])[::-1][1:], [np.inf]]) - at
+    every = max(1, round(300 / step))
+    ends = np.arange(every - 1, len(at), every)
+    ends = ends[(at[ends] - at[0] >= 86400) & np.isfinite(x[ends])]
+    linear = np.stack([_linear(at, x, limit.value, sign, ends, window) for window in WINDOWS])
+    reach = np.array([h for _, h in HORIZONS])[:, None]
+    judged = calm[ends] & ~over[ends] & (at[-1] - at[ends] >= HOUR)
+    some = ends[judged]
+    return Line(
+        at[some], np.nan_to_num(odds[:, some]), coming[some] <= reach + 1e-6, linear[:, :, judged], eta[some],
+        coming[some], at[ends], np.where(over[ends], 0, np.nan_to_num(odds[2, ends])), linear[:, 2] & ~over[ends],
+        at[over & before], float(at[0] + at[-1]) / 2,
+    )  # fmt: skip
+
+
+def _linear(at: F64, x: F64, limit: float, sign: float, ends: np.ndarray, window: float) -> Bools:
+    """Whether predict_linear over a window is beyond the limit at each horizon, bool[3, ends]."""
+    t, v = at - at[0], np.nan_to_num(x)
+    good = np.isfinite(x).astype(float)
+    sums = [np.concatenate([[0], np.cumsum(y)]) for y in (good, good * t, good * t * t, v, v * t)]
+    lo = np.searchsorted(at, at[ends] - window, side="right")
+    n, st, stt, sv, svt = (s[ends + 1] - s[lo] for s in sums)
+    with np.errstate(all="ignore"):
+        slope = (n * svt - st * sv) / (n * stt - st * st)
+        level = (sv - slope * st) / n
+        said = np.stack([sign * (level + slope * (t[ends] + h)) > sign * limit for _, h in HORIZONS])
+    return said & (n >= 2)
+
+
+class Verdict(NamedTuple):
+    """Of one horizon: Brier skill against the base rate, calibration error in all and the largest above a half."""
+
+    rate: float
+    skill: float
+    linear: float
+    error: float
+    worst: float
+
+
+def verdict(lines: list[Line], h: int) -> Verdict:
+    """Over the second halves."""
+    p, y = (
+        np.concatenate([getattr(line, name)[h, line.at >= line.middle] for line in lines])
+        for name in ("odds", "came")
+    )
+    rate = y.mean()
+    base = max(1e-12, rate * (1 - rate))
+    skills = []
+    for w in range(len(WINDOWS)):
+        said = np.concatenate([line.linear[w, h, line.at >= line.middle] for line in lines])
+        told = np.where(said, y[said].mean() if said.any() else 0, y[~said].mean())
+        skills.append(1 - np.mean((told - y) ** 2) / base)
+    bins = np.minimum((p * 10).astype(int), 9)
+    errors = [(np.sum(bins == b), abs(p[bins == b].mean() - y[bins == b].mean())) for b in np.unique(bins)]
+    above = [e for b, (n, e) in zip(np.unique(bins), errors, strict=True) if b >= 5 and n >= LEAST]
+    return Verdict(
+        float(rate), float(1 - np.mean((p - y) ** 2) / base), float(max(skills)),
+        float(sum(n * e for n, e in errors) / len(p)), float(max(above, default=np.nan)),
+    )  # fmt: skip
+
+
+def announced(at: F64, says: Bools, crossings: F64, since: float, until: float) -> tuple[int, int, int]:
+    """Announcements, those that came true, and crossings in a span of time."""
+    made, free = list[float](), -math.inf
+    for t in at[says & (at >= since) & (at < until)].tolist():
+        if t >= free:
+            made.append(t)
+            free = t + HOUR
+    events = crossings[(crossings >= since) & (crossings < until)]
+    true, used = 0, set[float]()
+    for t in made:
+        hit = [e for e in events.tolist() if LEAD <= e - t <= HOUR and e not in used]
+        if hit:
+            used.add(hit[0])
+            true += 1
+    return len(made), true, len(events)
+
+
+def f1(counts: list[tuple[int, int, int]]) -> float:
+    """Of announcements, true ones and crossings."""
+    made, true, events = np.sum(counts, axis=0)
+    return 2 * true / max(1, made + events)
+
+
+def announcements(lines: list[Line]) -> tuple[float, float, float]:
+    """F1 of ours at the threshold of the first half, of predict_linear over its best window, and the threshold."""
+
+    def half(line: Line) -> tuple[tuple[float, float], tuple[float, float]]:
+        return (-math.inf, line.middle), (line.middle, math.inf)
+
+    def at(threshold: float, second: bool) -> float:
+        return f1([
+            announced(line.ends, line.ends_odds >= threshold, line.crossings, *half(line)[second])
+            for line in lines
+        ])  # fmt: skip
+
+    best = max(THRESHOLDS.tolist(), key=lambda t: at(t, False))
+    linear = max(
+        f1(
+            [
+                announced(line.ends, line.ends_linear[w], line.crossings, line.middle, math.inf)
+                for line in lines
+            ]
+        )
+        for w in range(len(WINDOWS))
+    )
+    return at(best, True), linear, best
+
+
+def table(found: dict[str, list[Line]]) -> list[tuple[str, ...]]:
+    """One line per set and horizon."""
+    out = [
+        (
+            "set",
+            "h",
+            "limits",
+            "rate",
+            "Brier skill",
+            "predict_linear",
+            "error",
+            "worst >.5",
+            "F1",
+            "predict_linear",
+            "at",
+        )
+    ]
+    for name, lines in found.items():
+        ours, linear, threshold = announcements(lines)
+        for h, (horizon, _) in enumerate(HORIZONS):
+            v = verdict(lines, h)
+            last = (f"{ours:.2f}", f"{linear:.2f}", f"{threshold:.2f}") if h == 2 else ("", "", "")
+            out.append((
+                name, horizon, str(len(lines)), f"{v.rate:.3f}", f"{v.skill:.3f}", f"{v.linear:.3f}",
+                f"{v.error:.4f}", "-" if math.isnan(v.worst) else f"{v.worst:.2f}", *last,
+            ))  # fmt: skip
+    return out

@@ -1,0 +1,107 @@
+"""Made series with a limit: what fills, saw-teeth, leaks with restarts, pools that follow traffic.
+
+`python -m tests.quality.fills [--series 8] [--days 6]` prints what `breach.table` prints, and how far the time of
+breach is off within the hour (shapes as in research/forecast.md, section 5).
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+
+import numpy as np
+
+from sidecar.signals.watches import Limit
+from sidecar.types import F64
+from tests.quality import breach
+from tests.quality.__main__ import show
+from tests.quality.data import File
+
+MINUTE, DAY = 60.0, 1440
+START = 1_700_006_400.0
+
+
+def disk(rng: np.random.Generator, t: F64) -> F64:
+    """Fills, passes 90 and is cleaned up an hour and a half later."""
+    out, v, rate, over = np.empty(len(t)), rng.uniform(10, 80), rng.uniform(0.008, 0.05), 0
+    for i in range(len(t)):
+        v += rate * rng.gamma(2, 0.5)
+        over = over + 1 if v > 90 else 0
+        if over > 90 or v > 99:
+            v, rate, over = rng.uniform(20, 40), rng.uniform(0.008, 0.05), 0
+        out[i] = v
+    return out + rng.normal(0, 0.05, len(t))
+
+
+def teeth(rng: np.random.Generator, t: F64) -> F64:
+    """Rotates below the limit, save one time in fifty."""
+    out, v, per, turn = np.empty(len(t)), rng.uniform(30, 60), rng.uniform(150, 500), 75 + rng.normal(0, 1)
+    for i in range(len(t)):
+        v += 45 / per
+        if v > turn:
+            v, turn = 30 + rng.normal(0, 1), 75 + rng.normal(0, 1) if rng.random() > 0.02 else 84.0
+        out[i] = v
+    return out + rng.normal(0, 0.15, len(t))
+
+
+def leak(rng: np.random.Generator, t: F64) -> F64:
+    """Leaks until it is restarted, at about 95 or by a daily deployment."""
+    out, v, rate = np.empty(len(t)), rng.uniform(30, 60), rng.uniform(0.03, 0.12)
+    deployed = rng.integers(0, DAY)
+    for i in range(len(t)):
+        v += rate * rng.gamma(1, 1)
+        if v > 95 + rng.normal(0, 0.5) or i % DAY == deployed:
+            v = 30 + rng.normal(0, 2)
+        out[i] = v
+    return out + rng.normal(0, 0.4, len(t))
+
+
+def pool(rng: np.random.Generator, t: F64) -> F64:
+    """Follows the day's traffic, with a limit near its peak."""
+    phase, wander = rng.uniform(0, DAY), np.empty(len(t))
+    size = np.repeat(rng.normal(1, 0.06, len(t) // DAY + 1), DAY)[: len(t)]
+    a = 0.0
+    for i in range(len(t)):
+        a = 0.985 * a + rng.normal(0, 0.5)
+        wander[i] = a
+    return 50 + 30 * size * np.sin((t - phase) / DAY * 2 * np.pi) + wander + rng.normal(0, 0.5, len(t))
+
+
+SHAPES: dict[str, tuple[Callable[[np.random.Generator, F64], F64], float]] = {
+    "disk": (disk, 90.0),
+    "saw-teeth": (teeth, 80.0),
+    "leak": (leak, 90.0),
+    "pool": (pool, 80.0),
+}
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(prog="fills", description=__doc__)
+    parser.add_argument("--series", type=int, default=8)
+    parser.add_argument("--days", type=int, default=6)
+    args = parser.parse_args()
+    rng, t, found = np.random.default_rng(1), np.arange(args.days * DAY, dtype=float), {}
+    for name, (shape, limit) in SHAPES.items():
+        values = np.stack([shape(rng, t) for _ in range(args.series)], 1)
+        none = np.zeros(len(t))
+        file = File(name, name, START + t * MINUTE, values, none, none == 0, np.zeros(values.shape))
+        found[name] = breach.run([file], [[[Limit(">", limit)]] * args.series])
+    show("Made series: Brier skill, calibration error, F1 of announcements", breach.table(found))
+    times = [("shape", "within the hour", "with a time", "median off, minutes", "off by a tenth at most")]
+    for name, lines in found.items():
+        late = [line.at >= line.middle for line in lines]
+        true = np.concatenate([line.true_eta[part] for line, part in zip(lines, late, strict=True)])
+        said = np.concatenate([line.eta[part] for line, part in zip(lines, late, strict=True)])
+        soon = true <= 3600
+        told = soon & ~np.isnan(said)
+        off = np.abs(said[told] - true[told])
+        tenth = (off <= 0.1 * true[told]).mean() if told.any() else np.nan
+        share = told.sum() / max(1, soon.sum())
+        median = np.median(off) / 60 if told.any() else np.nan
+        times.append((name, str(soon.sum()), f"{share:.2f}", f"{median:.1f}", f"{tenth:.2f}"))
+    show("Time of breach, where it came within the hour", times)
+
+
+if __name__ == "__main__":
+    main()
