@@ -51,6 +51,12 @@ class SqliteJournal:
         """Facts with a seq above `since`, in order; a broken chain is said in the log and read nevertheless."""
         return await self._run(lambda: self._facts(since))
 
+    async def newest(self, limit: int, before: int = 0) -> list[Fact]:
+        """The last facts with a seq below `before` (0: all), the newest first."""
+        last = min(before - 1, self._seq) if before else self._seq
+        facts = await self._run(lambda: self._facts(max(last - limit, 0)))
+        return [fact for fact in reversed(facts) if fact.seq <= last]
+
     async def lines(self, since: int = 0) -> list[bytes]:
         """Facts with a seq above `since` as lines for export, with their hashes."""
         return await self._run(lambda: [exported(*row) for row in _rows(self._db, since)])

@@ -166,7 +166,7 @@ class _Pages:
         """The forms of an alert: `do` is real or not_real, or for its case plan, approve or deny."""
         self._sessions.own_page(request)
         fingerprint = request.match_info["fingerprint"]
-        form = await _form(request)
+        form = await form_of(request)
         reader = self._sessions.reader(request)
         do, token = form.get("do", ""), form.get("token", "")
         try:
@@ -202,7 +202,7 @@ class _Pages:
     @needs(None)
     async def log_in(self, request: web.Request) -> web.Response:
         self._sessions.own_page(request)
-        form = await _form(request)
+        form = await form_of(request)
         after = local_path(form.get("next", "/"))
         done = web.HTTPSeeOther(after)
         try:
@@ -245,7 +245,7 @@ class _Pages:
 
     def _page(self, name: str, person: Person | None, **values: Any) -> web.Response:
         """Every page says whether anything may be done now."""
-        return _page(name, person, killed=self._cases.killed, stormy=self._cases.stormy, **values)
+        return page(name, person, killed=self._cases.killed, stormy=self._cases.stormy, **values)
 
     def _listed(self) -> list[JsonObject]:
         """The newest first, labels as a mapping."""
@@ -274,22 +274,24 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {f.__name__: f for f in shown.FILTERS}
+    environment.filters |= shown.FILTERS
     return environment
 
 
 _templates = _environment()
 
 
-def _page(name: str, person: Person | None, *, status: int = 200, **values: Any) -> web.Response:
-    values = {"wrong": ""} | values
+def page(name: str, person: Person | None, *, status: int = 200, **values: Any) -> web.Response:
+    """A template as an answer."""
+    values = {"wrong": "", "killed": False, "stormy": ""} | values
     text = _templates.get_template(name).render(
         person=person, at=time.time(), waiting_stages=WAITING, **values
     )
     return web.Response(text=text, status=status, content_type="text/html", charset="utf-8", headers=HEADERS)
 
 
-async def _form(request: web.Request) -> dict[str, str]:
+async def form_of(request: web.Request) -> dict[str, str]:
+    """The texts of a form; Problem 413 or 415 for what is none of ours."""
     if request.content_type != "application/x-www-form-urlencoded":
         raise Problem(415, "a form is expected", "Content-Type")
     if request.content_length is None or request.content_length > MAX_FORM:
