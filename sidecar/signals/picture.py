@@ -53,15 +53,16 @@ def selector(finding: Finding, more: str = "") -> str:
 async def pictured(source: Source, finding: Finding, now: Instant, span: float) -> Picture:
     """The last `span` seconds of a series; what Prometheus cannot say stays empty."""
     step = max(SHORTEST, round(span / POINTS / SHORTEST) * SHORTEST)
-    end = Instant(now - now % step)
-    start = Instant(end - span)
+    start, end = Instant(now - span), now  # not rounded: a band may be known for seconds only
     names = "|".join(OWN)
     own = selector(finding, f',__name__=~"{names}"')
-    expected = f"promantis_expected{selector(finding)}"
+    lately = (
+        f"last_over_time(promantis_expected{selector(finding)}[1h] @ end())"  # picks the series of the query
+    )
     said = (
         f"promantis_forecast{selector(finding, ',horizon=' + chr(34) + '60m' + chr(34))} offset {AHEAD:.0f}s"
     )
-    value = f"({finding.query}) and ignoring (watch) {expected}"
+    value = f"({finding.query}) and ignoring (watch) {lately}"
     columns: dict[str, F64] = {}
     grid: F64 = start + np.arange(int(span / step + 1e-9) + 1, dtype=np.float64) * step
 

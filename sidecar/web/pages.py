@@ -129,6 +129,7 @@ def routes(signals: Signals, alerts: Alerts, cases: Cases, sessions: Sessions) -
         web.post("/login", pages.log_in),
         web.post("/logout", pages.log_out),
         web.get("/static/style.css", pages.style),
+        web.get("/static/icon.svg", pages.icon),
     ]
 
 
@@ -139,6 +140,7 @@ class _Pages:
         self._cases = cases
         self._sessions = sessions
         self._style = _asset("static/style.css")
+        self._icon = _asset("static/icon.svg")
 
     @needs(None)
     async def now(self, request: web.Request) -> web.Response:
@@ -220,8 +222,11 @@ class _Pages:
 
     @needs(None)
     async def style(self, _: web.Request) -> web.Response:
-        headers = HEADERS | {"Cache-Control": "max-age=3600"}
-        return web.Response(text=self._style, content_type="text/css", charset="utf-8", headers=headers)
+        return _static(self._style, "text/css")
+
+    @needs(None)
+    async def icon(self, _: web.Request) -> web.Response:
+        return _static(self._icon, "image/svg+xml")
 
     def _alert(
         self, fingerprint: str, person: Person | None, wrong: Problem | Rejected | None = None
@@ -260,6 +265,11 @@ class _Pages:
         if any((c["id"], c["fingerprint"]) == (case, fingerprint) for c in self._listed()):
             return case
         raise Problem(404, "this alert has no such case", "case")
+
+
+def _static(text: str, kind: str) -> web.Response:
+    headers = HEADERS | {"Cache-Control": "max-age=3600"}
+    return web.Response(text=text, content_type=kind, charset="utf-8", headers=headers)
 
 
 def _asset(path: str) -> str:

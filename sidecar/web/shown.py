@@ -61,7 +61,7 @@ def percent(value: float) -> str:
     """
     if math.isnan(value):
         return "-"
-    return ">99%" if 0.99 < value < 1 else f"{value:.0%}"
+    return ">99%" if 0.99 < value < 1 else f"{round(value, 2) + 0.0:.0%}"  # -0% is 0%
 
 
 def span(seconds: float) -> str:
