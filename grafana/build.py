@@ -67,7 +67,7 @@ def _overview() -> list[Any]:
         number("Out of the usual", "count(promantis_anomaly_score >= 1) or vector(0)"),
         number("Breaches likely", high),
         number("Cases that wait", waiting, "short", TEXT, ("orange", 1)),
-        number("Series watched", "sum(promantis_series)"),
+        number("Incidents", "sum(promantis_incidents)"),
         number("History learned", "min(promantis_history_progress_ratio)", "percentunit"),
         number("Oldest answer", late, "s", TEXT, ("red", 900)),
         _anomalies(),
@@ -248,6 +248,10 @@ def _itself() -> list[Any]:
             [Target(f"histogram_quantile(0.99, sum by (le) (rate({enriched}{RATE})))", "p99")],
         ).unit("s"),
         graph(
+            "Diagnoses",
+            [Target(f"sum by (outcome) (increase(promantis_diagnoses_total{RATE}))", "{{outcome}}")],
+        ),
+        graph(
             "Failed queries, by watch",
             [Target(f"topk(10, sum by (watch) ({wrong})) or vector(0)", "{{watch}}")],
         ),
@@ -261,12 +265,10 @@ def _itself() -> list[Any]:
                     "sum by (reason) (increase(promantis_series_dropped_total[1h]))", "dropped, {{reason}}"
                 ),
             ],
-            width=12,
         ),
         graph(
             "Requests, by route",
             [Target(f"sum by (route) (rate(promantis_http_requests_total{RATE}))", "{{route}}")],
-            width=12,
         ).unit("reqps"),
     ]
 
@@ -284,6 +286,12 @@ BOARDS: Mapping[str, tuple[str, str, Callable[[], Sequence[Any]]]] = {
 }
 """By uid: title, words, panels."""
 MARKS = (
+    (
+        "Incidents",
+        "purple",
+        "delta(promantis_incidents[1m]) > 0",
+        "an incident begins",
+    ),
     ("Actions", "red", "sum by (policy, action, outcome) (increase(promantis_actions_total[1m])) > 0",
      "{{policy}}: {{action}} {{outcome}}"),
     ("Alerts of Promantis", "orange", 'ALERTS{alertname=~"Promantis(Anomaly|PredictedBreach)", alertstate="firing"}',

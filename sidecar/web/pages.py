@@ -130,6 +130,7 @@ def routes(signals: Signals, alerts: Alerts, cases: Cases, sessions: Sessions) -
         web.post("/logout", pages.log_out),
         web.get("/static/style.css", pages.style),
         web.get("/static/icon.svg", pages.icon),
+        web.get("/static/page.js", pages.script),
     ]
 
 
@@ -141,6 +142,7 @@ class _Pages:
         self._sessions = sessions
         self._style = _asset("static/style.css")
         self._icon = _asset("static/icon.svg")
+        self._script = _asset("static/page.js")
 
     @needs(None)
     async def now(self, request: web.Request) -> web.Response:
@@ -227,6 +229,10 @@ class _Pages:
     @needs(None)
     async def icon(self, _: web.Request) -> web.Response:
         return _static(self._icon, "image/svg+xml")
+
+    @needs(None)
+    async def script(self, _: web.Request) -> web.Response:
+        return _static(self._script, "text/javascript")
 
     def _alert(
         self, fingerprint: str, person: Person | None, wrong: Problem | Rejected | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -143,7 +144,10 @@ class _Views:
     ) -> web.Response:
         hours = hours if hours in HOURS else "6"
         try:
-            found = list(self._known.matching(selector(match), ROWS))
+            wanted = selector(match)
+            found = list(
+                await asyncio.to_thread(self._known.matching, wanted, ROWS)
+            )  # reads every series' labels
         except Problem as bad:
             wrong, found = bad, []
         meant = [f for f in found if exactly(f) == match] or found  # others may have these labels and more

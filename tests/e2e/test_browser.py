@@ -9,8 +9,10 @@ import os
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
 
 import aiohttp
 import pytest
@@ -123,6 +125,16 @@ async def test_every_page_is_whole(world: World, viewport: dict[str, int], schem
             if folder := os.environ.get("SHOTS"):
                 shot = Path(folder) / f"{name}-{viewport['width']}-{scheme}.png"
                 await page.screenshot(path=shot, full_page=True)
+
+
+async def test_times_are_in_the_zone_of_whoever_looks(world: World) -> None:
+    async with world.page(viewport=DESK, timezone_id="Asia/Kolkata") as page:
+        await page.goto("/journal")
+        time = page.locator("tbody time").first
+        said, shown = await time.get_attribute("datetime"), await time.inner_text()
+        assert said is not None
+        there = datetime.fromisoformat(said).astimezone(ZoneInfo("Asia/Kolkata"))
+        assert shown == there.strftime("%Y-%m-%d %H:%M")
 
 
 async def test_the_chart_shows_value_band_and_forecasts(world: World) -> None:
