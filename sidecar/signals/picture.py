@@ -10,12 +10,14 @@ import msgspec
 import numpy as np
 
 from sidecar.signals.ports import Source
-from sidecar.types import F64, Finding, Instant, Unavailable
+from sidecar.types import F64, Finding, Instant, PromantisError
 
 POINTS = 240
 SHORTEST = 15.0
 """Seconds between points."""
-AHEAD = 3600.0
+AHEAD, HOUR = 3600.0, ',horizon="60m"'
+PATIENCE = 10.0
+"""Seconds: while the past is read, others come first."""
 OWN = {
     "promantis_expected": "expected",
     "promantis_lower": "lower",
@@ -54,22 +56,18 @@ async def pictured(source: Source, finding: Finding, now: Instant, span: float) 
     """The last `span` seconds of a series; what Prometheus cannot say stays empty."""
     step = max(SHORTEST, round(span / POINTS / SHORTEST) * SHORTEST)
     start, end = Instant(now - span), now  # not rounded: a band may be known for seconds only
-    names = "|".join(OWN)
-    own = selector(finding, f',__name__=~"{names}"')
-    lately = (
-        f"last_over_time(promantis_expected{selector(finding)}[1h] @ end())"  # picks the series of the query
-    )
-    said = (
-        f"promantis_forecast{selector(finding, ',horizon=' + chr(34) + '60m' + chr(34))} offset {AHEAD:.0f}s"
-    )
-    value = f"({finding.query}) and ignoring (watch) {lately}"
+    own = selector(finding, f',__name__=~"{"|".join(OWN)}"')
+    said = f"promantis_forecast{selector(finding, HOUR)} offset {AHEAD:.0f}s"
+    lately = f"last_over_time(promantis_expected{selector(finding)}[1h] @ end())"
+    value = f"({finding.query}) and ignoring (watch) {lately}"  # of the query's series, this one
     columns: dict[str, F64] = {}
     grid: F64 = start + np.arange(int(span / step + 1e-9) + 1, dtype=np.float64) * step
 
     async def ask(name: str, query: str) -> None:
         try:
-            found = await source.range(query, start, end, step)
-        except Unavailable:
+            async with asyncio.timeout(PATIENCE):
+                found = await source.range(query, start, end, step)
+        except (PromantisError, TimeoutError):
             return
         for i, key in enumerate(found.keys):
             columns.setdefault(OWN.get(_read(key).get("__name__", ""), name), found.values[:, i])

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import msgspec
 from aiohttp import web
+from yarl import URL
 
 from sidecar.signals.feedback import About, Misplaced
 from sidecar.signals.opinions import Opinion, Reliability
@@ -217,7 +218,9 @@ class _Views:
 
     @needs(None)
     async def journal(self, request: web.Request) -> web.Response:
-        person = self._sessions.reader(request)
+        person = self._sessions.person(request)
+        if person is None:  # as /api/v1/journal, it needs somebody on loopback too
+            raise web.HTTPSeeOther(URL("/login").with_query(next=request.path_qs))
         before = request.query.get("before", "0")
         if not before.isdecimal():
             raise Problem(400, f"{before!r} is not a number", "before")

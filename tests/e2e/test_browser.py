@@ -110,6 +110,7 @@ async def paths(world: World) -> dict[str, str]:
 @pytest.mark.parametrize("viewport", [PHONE, DESK], ids=["phone", "desk"])
 async def test_every_page_is_whole(world: World, viewport: dict[str, int], scheme: str) -> None:
     async with world.page(viewport=viewport, color_scheme=scheme) as page:
+        await world.log_in(page)
         for name, path in (await paths(world)).items():
             answer = await page.goto(path)
             assert answer is not None
@@ -129,6 +130,7 @@ async def test_every_page_is_whole(world: World, viewport: dict[str, int], schem
 
 async def test_times_are_in_the_zone_of_whoever_looks(world: World) -> None:
     async with world.page(viewport=DESK, timezone_id="Asia/Kolkata") as page:
+        await world.log_in(page)
         await page.goto("/journal")
         time = page.locator("tbody time").first
         said, shown = await time.get_attribute("datetime"), await time.inner_text()

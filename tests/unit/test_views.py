@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from sidecar.signals.opinions import Opinions
 from sidecar.signals.picture import Picture, pictured
 from sidecar.telemetry import Telemetry
 from sidecar.types import F32, Finding, Instant, Unavailable
-from sidecar.web import server, views
+from sidecar.web import pages, server, views
 from sidecar.web.auth import Auth, Token
 from sidecar.web.chart import Mark, drawn
 from sidecar.web.session import Sessions
@@ -72,7 +73,9 @@ def world() -> World:
 @pytest.fixture
 async def client(world: World) -> AsyncIterator[TestClient[Any, Any]]:
     auth = Auth((Token("fay", TOKEN, "feedback"), Token("victor", WEAK, "view")), True)
-    routes = views.routes(world, world, world, world.pictured, world, Sessions(auth), lambda: NOW)  # type: ignore[arg-type]
+    sessions = Sessions(auth)
+    routes = views.routes(world, world, world, world.pictured, world, sessions, lambda: NOW)  # type: ignore[arg-type]
+    routes += pages.routes(MagicMock(), MagicMock(), MagicMock(), sessions)
 
     async def reload() -> None: ...
 
@@ -85,6 +88,12 @@ async def text_of(client: TestClient[Any, Any], path: str, status: int = 200, **
     answer = await client.get(path, params=query)
     assert answer.status == status
     return await answer.text()
+
+
+async def log_in(client: TestClient[Any, Any]) -> None:
+    form = {"token": WEAK, "next": "/"}
+    answer = await client.post("/login", data=form, headers=origin(client), allow_redirects=False)
+    assert answer.status == 303
 
 
 async def test_one_series_is_drawn_and_explained(client: TestClient[Any, Any], world: World) -> None:
@@ -117,6 +126,7 @@ async def test_a_hostile_series_is_harmless(client: TestClient[Any, Any], world:
     world.findings = [finding()]
     world.facts = [Fact(1, 1, NOW, "feedback", None, HOSTILE, {"verdict": HOSTILE}, "")]
     assert_harmless(await text_of(client, "/series", match="{}"))
+    await log_in(client)
     assert_harmless(await text_of(client, "/journal"))
 
 
@@ -175,6 +185,9 @@ async def test_trust_before_and_after_anybody_judged(client: TestClient[Any, Any
 
 
 async def test_the_journal_goes_back_page_by_page(client: TestClient[Any, Any], world: World) -> None:
+    answer = await client.get("/journal", allow_redirects=False)
+    assert (answer.status, answer.headers["Location"]) == (303, "/login?next=/journal")
+    await log_in(client)
     assert "Nothing has happened yet" in await text_of(client, "/journal")
     world.facts = [
         Fact(1, i, NOW, "config.loaded", None, "system", {"words": f"no {i}"}, "") for i in range(1, 151)
