@@ -39,6 +39,9 @@ class Known(Protocol):
     def matching(self, wanted: Callable[[Mapping[str, str]], bool], limit: int) -> Sequence[Finding]:
         """The series whose labels pass a test."""
 
+    def top(self, limit: int) -> Sequence[Finding]:
+        """The most anomalous series, the highest score first."""
+
     def skills(self) -> Sequence[tuple[str, F32, F32]]:
         """Of each watch, by horizon, skill and coverage of its forecasts."""
 
@@ -145,10 +148,7 @@ class _Views:
     ) -> web.Response:
         hours = hours if hours in HOURS else "6"
         try:
-            wanted = selector(match)
-            found = list(
-                await asyncio.to_thread(self._known.matching, wanted, ROWS)
-            )  # reads every series' labels
+            found = await asyncio.to_thread(self._found, match)  # reads every series' labels
         except Problem as bad:
             wrong, found = bad, []
         meant = [f for f in found if exactly(f) == match] or found  # others may have these labels and more
@@ -173,6 +173,12 @@ class _Views:
             marks=marks,
             may_say=person is not None and person.role >= Role.FEEDBACK,
         )
+
+    def _found(self, match: str) -> list[Finding]:
+        """The series that fit; of all, the oddest first."""
+        found = self._known.matching(selector(match), ROWS)
+        odd = self._known.top(ROWS) if match.strip() in ("", "{}") else ()
+        return list({(f.watch, f.labels): f for f in (*odd, *found)}.values())[:ROWS]
 
     async def _marks(self, since: float) -> list[Mark]:
         facts = await self._journal.newest(FACTS)

@@ -52,6 +52,9 @@ class World:
     def matching(self, wanted: Callable[[Mapping[str, str]], bool], limit: int) -> list[Finding]:
         return [f for f in self.findings if wanted({**dict(f.labels), "watch": f.watch})][:limit]
 
+    def top(self, limit: int) -> list[Finding]:
+        return sorted((f for f in self.findings if f.score > 0), key=lambda f: -f.score)[:limit]
+
     def skills(self) -> Sequence[tuple[str, F32, F32]]:
         return [("latency", np.float32([0.4, math.nan, -0.1]), np.float32([0.9, 0.8, 1.0]))]
 
@@ -120,6 +123,13 @@ async def test_several_are_listed_and_lead_to_one(client: TestClient[Any, Any], 
     assert len(links) == 4  # the one of the header among them
     for link in links[1:]:
         assert "Is this real?" in await text_of(client, link.replace("&amp;", "&"))
+
+
+async def test_of_very_many_the_oddest_are_listed(client: TestClient[Any, Any], world: World) -> None:
+    world.findings = [finding(0.1, service=f"s{i}") for i in range(200)] + [finding(5.0, service="odd")]
+    text = await text_of(client, "/series", match="{}")
+    assert "50 or more series" in text
+    assert text.index("5.0</td>") < text.index("0.1</td>")
 
 
 async def test_a_hostile_series_is_harmless(client: TestClient[Any, Any], world: World) -> None:
