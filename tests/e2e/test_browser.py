@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 import aiohttp
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright
+from playwright.async_api import Browser, ConsoleMessage, Page, Request, async_playwright
 
 from sidecar.demo.peers import Stack
 from sidecar.demo.stage import ALERT, Stage, build
@@ -50,11 +50,15 @@ class World(NamedTuple):
             if message.type in ("error", "warning"):
                 wrong.append(message.text)
 
+        def failed(request: Request) -> None:
+            if request.failure != "net::ERR_ABORTED":  # who goes on to another page asks no longer
+                wrong.append(f"{request.url} failed: {request.failure}")
+
         context = await self.browser.new_context(base_url=self.stage.promantis.url, **options)
         page = await context.new_page()
         page.on("console", heard)
         page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.on("requestfailed", lambda request: wrong.append(f"{request.url} failed"))
+        page.on("requestfailed", failed)
         yield page
         await context.close()
         assert wrong == []
