@@ -47,6 +47,7 @@ quality: .venv/.all ## accuracy against peers; DATA=folder (default ../shared/da
 .PHONY: lock
 lock: ## resolve .requirements/*.lock from pyproject.toml (needs uv); ARGS=--upgrade takes the newest
 	$(call resolve,run,)
+	$(call resolve,image,--extra kubernetes --extra logs)
 	$(call resolve,dev,--group dev --extra kubernetes)
 	$(call resolve,all,--group dev --group peers --extra kubernetes --extra plot)
 

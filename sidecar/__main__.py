@@ -12,6 +12,7 @@ from sidecar.types import ConfigError
 COMMANDS = {
     "run": "start the sidecar",
     "check": "check the config; with --live, print what it would cost",
+    "doctor": "look whether Promantis, Prometheus and Alertmanager fit together",
     "backtest": "replay recorded metrics and show what would have been said",
     "explain": "say what is wrong with a service, and what explains it",
     "cases": "list remediation cases",
@@ -20,24 +21,62 @@ COMMANDS = {
     "kill": "stop every action at once, or allow them again",
     "journal": "prove the journal whole, or export it",
     "feedback": "say whether what was odd was real",
+    "completion": "print what makes a shell complete commands and flags",
     "demo": "run the whole loop on real Prometheus and Alertmanager",
 }
 """Each is a module of `sidecar.commands` with `add(parser)` and `run(args) -> exit code`."""
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run one command; 0 done, 1 failed, 2 wrong use or wrong config."""
+EXAMPLES = {
+    "run": ("--prometheus.url=http://localhost:9090 --alertmanager.url=http://localhost:9093",
+            "--config.file=promantis.yml --web.listen-address=0.0.0.0:9909"),
+    "check": ("--config.file=promantis.yml", "--live --prometheus.url=http://localhost:9090",
+              "--rbac --config.file=promantis.yml"),
+    "doctor": ("--config.file=promantis.yml",),
+    "backtest": ("--csv vm-1.csv vm-2.csv.gz --out tried --plot",
+                 "--query 'rate(http_requests_total[5m])' --prometheus.url=http://localhost:9090 --out tried"),
+    "explain": ("""'{job="shop"}'""", "--fingerprint 6bf75205248afea2", """'{job="shop"}' --at 2026-11-25T12:46:00Z"""),
+    "cases": ("", "c0ffee"),
+    "approve": ("c0ffee",),
+    "deny": ("c0ffee --reason 'a planned test'",),
+    "kill": ("on --reason 'we work by hand'", "off"),
+    "journal": ("verify", "export"),
+    "feedback": ("not_real --fingerprint 6bf75205248afea2",
+                 """planned --match '{job="shop"}' --start 2026-11-27T00:00:00Z --end 2026-11-28T00:00:00Z"""),
+    "completion": ("bash > /etc/bash_completion.d/promantis",),
+    "demo": ("--approve",),
+}  # fmt: skip
+"""What may stand behind each command; shown by its --help, and held to its flags by a test."""
+
+
+def _parser(*loaded: str) -> argparse.ArgumentParser:
+    """The parser; only `loaded` commands have their flags, since to import others may be heavy."""
     parser = argparse.ArgumentParser(
-        prog="promantis", description=(__import__("sidecar").__doc__ or "").strip()
+        prog="promantis",
+        description=(__import__("sidecar").__doc__ or "").strip(),
+        epilog="`promantis COMMAND --help` shows its flags, with examples. Exit codes: 0 done, 1 failed, 2 wrong use.",
     )
     parser.add_argument("--version", action="version", version=f"promantis {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
-    argv = sys.argv[1:] if argv is None else argv
     for name, words in COMMANDS.items():
-        sub = commands.add_parser(name, help=words, description=words)
-        if argv and argv[0] == name:  # import only the command that runs: the others may be heavy
+        shown = [f"  promantis {name} {arguments}".rstrip() for arguments in EXAMPLES[name]]
+        sub = commands.add_parser(
+            name,
+            help=words,
+            description=words,
+            epilog="\n".join(["examples:", *shown]),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        if name in loaded:
             importlib.import_module(f"sidecar.commands.{name}").add(sub)
-    args = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; 0 done, 1 failed, 2 wrong use or wrong config."""
+    argv = sys.argv[1:] if argv is None else argv
+    parser = _parser(*argv[:1])
+    args = parser.parse_args(argv, argparse.Namespace(whole=lambda: _parser(*COMMANDS)))
     try:
         return int(importlib.import_module(f"sidecar.commands.{args.command}").run(args))
     except ConfigError as error:

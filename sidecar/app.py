@@ -39,6 +39,7 @@ from sidecar.signals.expose import Exposition
 from sidecar.signals.feedback import About, Feedback, listed, of_alert
 from sidecar.signals.groups import Joint
 from sidecar.signals.outside import Outside
+from sidecar.signals.picture import Picture, pictured
 from sidecar.signals.presets import chosen
 from sidecar.signals.promql import ITS_OWN
 from sidecar.signals.snapshot import Known, Snapshot
@@ -46,9 +47,9 @@ from sidecar.signals.trainer import Trainer
 from sidecar.signals.watcher import Watcher
 from sidecar.signals.watches import Plan, Skipped, from_config, from_rules, plan
 from sidecar.telemetry import Telemetry
-from sidecar.types import Alert, ConfigError, Instant, JsonObject, Labels, PromantisError, Rejected
+from sidecar.types import Alert, ConfigError, Finding, Instant, JsonObject, Labels, PromantisError, Rejected
 from sidecar.web import alerts as web_alerts
-from sidecar.web import auth, cases, pages, server
+from sidecar.web import auth, cases, pages, server, views
 from sidecar.web import explain as web_explain
 from sidecar.web import feedback as web_feedback
 from sidecar.web import signals as web_signals
@@ -279,7 +280,11 @@ class App:
     def _enrich(self, alert: Alert, now: Instant) -> Mapping[str, str]:
         return self._enricher(alert, now)
 
+    async def _pictured(self, finding: Finding, span: float) -> Picture:
+        return await pictured(self.prometheus, finding, clock(), span)
+
     def _routes(self, doors: auth.Auth) -> list[RouteDef]:
+        sessions = Sessions(doors, self.config.alerts.external_url)
         return [
             *web_signals.routes(
                 self.known, lambda: self._exposition, self.watcher, self._not_watched, self.telemetry, clock
@@ -292,7 +297,10 @@ class App:
             *(cases.routes(self.runner, self.journal, self.telemetry) if "remedies" in self._parts else ()),
             *web_explain.routes(self.causes, clock),
             *web_feedback.routes(self.feedback, self._about, clock),
-            *pages.routes(self.known, self, self.runner, Sessions(doors, self.config.alerts.external_url)),
+            *pages.routes(self.known, self, self.runner, sessions),
+            *views.routes(
+                self.known, self.feedback, self.journal, self._pictured, self.runner, sessions, clock
+            ),
         ]
 
     def missing(self) -> list[str]:

@@ -163,6 +163,8 @@ class Finding(msgspec.Struct, frozen=True):
     """When the score last rose above 1 and stayed there."""
     forecasts: tuple[Forecast, ...] = ()
     breaches: tuple[Breach, ...] = ()
+    why: str = ""
+    """Which evidence makes the score, while it is 1 or more."""
 
 
 # --------------------------------------------------------------------------- what may explain an alert

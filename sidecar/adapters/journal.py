@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import logging
 import sqlite3
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -51,6 +52,11 @@ class SqliteJournal:
         """Facts with a seq above `since`, in order; a broken chain is said in the log and read nevertheless."""
         return await self._run(lambda: self._facts(since))
 
+    async def newest(self, limit: int, before: int = 0) -> list[Fact]:
+        """The last facts with a seq below `before` (0: all), the newest first."""
+        last = min(before - 1, self._seq) if before else self._seq
+        return (await self._run(lambda: self._facts(max(last - limit, 0), last)))[::-1]
+
     async def lines(self, since: int = 0) -> list[bytes]:
         """Facts with a seq above `since` as lines for export, with their hashes."""
         return await self._run(lambda: [exported(*row) for row in _rows(self._db, since)])
@@ -84,10 +90,10 @@ class SqliteJournal:
         self._seq, self._hash = seq, previous
         return facts
 
-    def _facts(self, since: int) -> list[Fact]:
+    def _facts(self, since: int, last: int | None = None) -> list[Fact]:
         facts: list[Fact] = []
         previous: str | None = "" if since == 0 else None
-        for seq, line, digest in _rows(self._db, since):
+        for seq, line, digest in _rows(self._db, since, last):
             try:
                 fact = msgspec.json.decode(line, type=Fact)
             except msgspec.DecodeError as error:
@@ -155,8 +161,9 @@ def verified(lines: Iterable[bytes], head: str | None = None) -> Whole:
     return Whole(seq, previous)
 
 
-def _rows(db: sqlite3.Connection, since: int) -> Iterable[tuple[int, str, str]]:
-    return db.execute("SELECT seq, fact, hash FROM facts WHERE seq > ? ORDER BY seq", (since,))
+def _rows(db: sqlite3.Connection, since: int, last: int | None = None) -> Iterable[tuple[int, str, str]]:
+    asked = "SELECT seq, fact, hash FROM facts WHERE seq > ? AND seq <= ? ORDER BY seq"
+    return db.execute(asked, (since, sys.maxsize if last is None else last))
 
 
 def _hash(line: str) -> str:

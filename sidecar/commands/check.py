@@ -174,7 +174,7 @@ def _table(title: str, costs: Sequence[Cost]) -> list[str]:
     return ["", f"{title}:", *("  " + line.rstrip() for line in lines)]
 
 
-async def _way(config: Config, prometheus: Prometheus) -> Sequence[str]:
+async def way_of(config: Config, prometheus: Prometheus) -> Sequence[str]:
     """Whether Prometheus sends its alerts where `alerts.mode` wants them."""
     fleet = Fleet(config.alertmanagers)
     await fleet.look()
@@ -193,7 +193,7 @@ async def _live(config: Config) -> int:
         labels: Labels = await prometheus.external_labels()
         found = await planned(prometheus, config)
         lines, problems = bill(config, found, await costs(prometheus, telemetry, found.watches))
-        problems += await _way(config, prometheus)
+        problems += await way_of(config, prometheus)
     except PromantisError as error:
         print(f"promantis: {error}", file=sys.stderr)
         return 1

@@ -56,6 +56,10 @@ class Server:
         except ValueError:
             raise Unavailable(f"{self._url} does not answer as Promantis would") from None
 
+    def text(self, path: str) -> str:
+        """An answer that is no JSON."""
+        return self._asked("GET", path, None, needed=False).decode(errors="replace")
+
     def lines(self, path: str) -> list[bytes]:
         """The lines of an answer that needs a token."""
         return self._asked("GET", path, None, needed=True).splitlines()

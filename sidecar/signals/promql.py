@@ -213,7 +213,9 @@ def _selects(selector: pq.VectorSelector, name: str) -> bool:
     names = [("=", selector.name)] if selector.name else []
     names += [(_MATCH[str(m.op)], m.value) for m in selector.matchers.matchers if m.name == "__name__"]
     for op, value in names:
-        if op == "=" and (value == name or (name == _OWN[0] and value.startswith("promantis_"))):
+        if op == "=" and (
+            value == name or (name == _OWN[0] and value.startswith(("promantis_", "promantis:")))
+        ):
             return True
         try:
             if op == "=~" and re.fullmatch(value, name):

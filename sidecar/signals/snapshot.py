@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sidecar.signals import series
+from sidecar.signals import series, why
 from sidecar.signals.alike import Alike, alike
 from sidecar.signals.models import Array
 from sidecar.signals.watches import Limit, Watch
@@ -145,6 +145,7 @@ class Snapshot(NamedTuple):
                 if not math.isnan(c[f])
             ),
             breaches=tuple(self.breach(int(line)) for line in np.flatnonzero(self.limits.row == row)),
+            why=why.words(int(c["why"]), c["observed"] > c["expected"]) if c["score"] >= 1 else "",
         )
 
     def breach(self, line: int) -> Breach:
@@ -277,6 +278,20 @@ class Known:
         return sum(len(s.watches) for s in snapshots), sum(
             len(s.keys) - s.keys.count(None) for s in snapshots
         )
+
+    def skills(self) -> list[tuple[str, F32, F32]]:
+        """Of each watch, by horizon: skill (1 - our error / the best naive one's) and coverage; NaN: not known yet."""
+        found = {
+            name: skill
+            for s in self.snapshots.values()
+            for name, skill in s.skill.items()
+            if name in s.watches
+        }
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return [
+                (name, 1 - skill.loss[:, 0] / skill.loss[:, 1:].min(1), skill.covered)
+                for name, skill in sorted(found.items())
+            ]
 
     def confidence(self, labels: Labels) -> float | None:
         """Of the series that an alert is about; None when none is known."""

@@ -129,6 +129,8 @@ def routes(signals: Signals, alerts: Alerts, cases: Cases, sessions: Sessions) -
         web.post("/login", pages.log_in),
         web.post("/logout", pages.log_out),
         web.get("/static/style.css", pages.style),
+        web.get("/static/icon.svg", pages.icon),
+        web.get("/static/page.js", pages.script),
     ]
 
 
@@ -139,6 +141,8 @@ class _Pages:
         self._cases = cases
         self._sessions = sessions
         self._style = _asset("static/style.css")
+        self._icon = _asset("static/icon.svg")
+        self._script = _asset("static/page.js")
 
     @needs(None)
     async def now(self, request: web.Request) -> web.Response:
@@ -166,7 +170,7 @@ class _Pages:
         """The forms of an alert: `do` is real or not_real, or for its case plan, approve or deny."""
         self._sessions.own_page(request)
         fingerprint = request.match_info["fingerprint"]
-        form = await _form(request)
+        form = await form_of(request)
         reader = self._sessions.reader(request)
         do, token = form.get("do", ""), form.get("token", "")
         try:
@@ -202,7 +206,7 @@ class _Pages:
     @needs(None)
     async def log_in(self, request: web.Request) -> web.Response:
         self._sessions.own_page(request)
-        form = await _form(request)
+        form = await form_of(request)
         after = local_path(form.get("next", "/"))
         done = web.HTTPSeeOther(after)
         try:
@@ -220,8 +224,15 @@ class _Pages:
 
     @needs(None)
     async def style(self, _: web.Request) -> web.Response:
-        headers = HEADERS | {"Cache-Control": "max-age=3600"}
-        return web.Response(text=self._style, content_type="text/css", charset="utf-8", headers=headers)
+        return _static(self._style, "text/css")
+
+    @needs(None)
+    async def icon(self, _: web.Request) -> web.Response:
+        return _static(self._icon, "image/svg+xml")
+
+    @needs(None)
+    async def script(self, _: web.Request) -> web.Response:
+        return _static(self._script, "text/javascript")
 
     def _alert(
         self, fingerprint: str, person: Person | None, wrong: Problem | Rejected | None = None
@@ -245,7 +256,7 @@ class _Pages:
 
     def _page(self, name: str, person: Person | None, **values: Any) -> web.Response:
         """Every page says whether anything may be done now."""
-        return _page(name, person, killed=self._cases.killed, stormy=self._cases.stormy, **values)
+        return page(name, person, killed=self._cases.killed, stormy=self._cases.stormy, **values)
 
     def _listed(self) -> list[JsonObject]:
         """The newest first, labels as a mapping."""
@@ -262,6 +273,11 @@ class _Pages:
         raise Problem(404, "this alert has no such case", "case")
 
 
+def _static(text: str, kind: str) -> web.Response:
+    headers = HEADERS | {"Cache-Control": "max-age=3600"}
+    return web.Response(text=text, content_type=kind, charset="utf-8", headers=headers)
+
+
 def _asset(path: str) -> str:
     return resources.files("sidecar.web").joinpath(path).read_text(encoding="utf-8")
 
@@ -274,22 +290,24 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {f.__name__: f for f in shown.FILTERS}
+    environment.filters |= shown.FILTERS
     return environment
 
 
 _templates = _environment()
 
 
-def _page(name: str, person: Person | None, *, status: int = 200, **values: Any) -> web.Response:
-    values = {"wrong": ""} | values
+def page(name: str, person: Person | None, *, status: int = 200, **values: Any) -> web.Response:
+    """A template as an answer."""
+    values = {"wrong": "", "killed": False, "stormy": ""} | values
     text = _templates.get_template(name).render(
         person=person, at=time.time(), waiting_stages=WAITING, **values
     )
     return web.Response(text=text, status=status, content_type="text/html", charset="utf-8", headers=HEADERS)
 
 
-async def _form(request: web.Request) -> dict[str, str]:
+async def form_of(request: web.Request) -> dict[str, str]:
+    """The texts of a form; Problem 413 or 415 for what is none of ours."""
     if request.content_type != "application/x-www-form-urlencoded":
         raise Problem(415, "a form is expected", "Content-Type")
     if request.content_length is None or request.content_length > MAX_FORM:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+from sidecar.signals.picture import selector as selected
 from sidecar.types import Breach, Duration, Finding, JsonObject, Labels
 
 
@@ -60,7 +61,7 @@ def percent(value: float) -> str:
     """
     if math.isnan(value):
         return "-"
-    return ">99%" if 0.99 < value < 1 else f"{value:.0%}"
+    return ">99%" if 0.99 < value < 1 else f"{round(value, 2) + 0.0:.0%}"  # -0% is 0%
 
 
 def span(seconds: float) -> str:
@@ -143,5 +144,7 @@ def strip(f: Finding) -> Strip | None:
     return Strip(lower, max(upper - lower, 1.0), value)
 
 
-FILTERS = (number, score, percent, span, utc, labelled, crossed, planned, strip)
+FILTERS = {f.__name__: f for f in (number, score, percent, span, utc, labelled, crossed, planned, strip)} | {
+    "selected": selected
+}
 """What the templates may use, by name."""

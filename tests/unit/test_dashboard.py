@@ -1,31 +1,19 @@
-"""The dashboard's file is what its code makes, and its queries parse and name metrics that exist."""
+"""The dashboards' files are what their code makes, and their queries parse and name metrics that exist."""
 
 from __future__ import annotations
 
 import json
 import re
-from importlib.util import module_from_spec, spec_from_file_location
-from pathlib import Path
-from types import ModuleType
+from typing import Any
 
 import promql_parser
 import pytest
+import yaml
 
+from grafana import build, series
 from tests.unit.metric_names import own, signals
 
-FOLDER = Path(__file__).resolve().parents[2] / "grafana"
-
-
-def _module() -> ModuleType:
-    spec = spec_from_file_location("grafana_build", FOLDER / "build.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-build = _module()
+BOARDS: dict[str, dict[str, Any]] = {uid: json.loads(build.render(uid)) for uid in build.BOARDS}
 
 
 def _filled(query: str) -> str:
@@ -39,13 +27,12 @@ def _filled(query: str) -> str:
     return query
 
 
-def test_the_committed_file_is_what_the_code_makes() -> None:
-    assert (FOLDER / "promantis.json").read_text(encoding="utf-8") == build.render(), (
-        "run: python grafana/build.py"
-    )
+def test_the_committed_files_are_what_the_code_makes() -> None:
+    there = {file.stem: file.read_text(encoding="utf-8") for file in build.FOLDER.glob("*.json")}
+    assert there == {uid: build.render(uid) for uid in build.BOARDS}, "run: python -m grafana.build"
 
 
-@pytest.mark.parametrize("query", build.queries())
+@pytest.mark.parametrize("query", [*build.queries(), *(query for _, _, query, _ in build.MARKS)])
 def test_a_query_parses_and_names_only_metrics_that_exist(query: str) -> None:
     filled = _filled(query)
     assert "$" not in filled
@@ -53,15 +40,57 @@ def test_a_query_parses_and_names_only_metrics_that_exist(query: str) -> None:
     assert set(re.findall(r"promantis_\w+", filled)) <= own() | signals()
 
 
+def test_every_metric_about_the_series_is_on_a_dashboard() -> None:
+    shown = " ".join(build.queries())
+    left = {name for name in signals() if name not in shown}
+    assert left == {"promantis_watch_info"}  # in the variables
+
+
+@pytest.mark.parametrize("uid", BOARDS)
+def test_panels_have_numbers_titles_and_words_of_their_own(uid: str) -> None:
+    board = BOARDS[uid]
+    panels = board["panels"]
+    assert board["uid"] == uid
+    assert [panel["id"] for panel in panels] == list(range(1, len(panels) + 1))
+    assert len({panel["title"] for panel in panels}) == len(panels)
+    for panel in panels:
+        assert panel["gridPos"]["x"] + panel["gridPos"]["w"] <= 24
+        assert panel["datasource"]["uid"] == "${datasource}"
+    assert [
+        mark["name"]
+        for mark in board["annotations"]["list"]
+        if mark["name"] in dict(m[:2] for m in build.MARKS)
+    ]
+
+
+def test_links_lead_to_dashboards_that_exist() -> None:
+    found = re.findall(r"/d/([\w-]+)\?", " ".join(build.render(uid) for uid in BOARDS))
+    assert set(found) == {"promantis-series"}
+
+
 def test_variables_ask_only_for_metrics_that_exist() -> None:
-    variables = json.loads(build.render())["templating"]["list"]
+    variables = BOARDS["promantis-series"]["templating"]["list"]
     asked = " ".join(str(v["query"]) for v in variables if v["type"] == "query")
     assert set(re.findall(r"promantis_\w+", asked)) <= own() | signals()
     assert [v["name"] for v in variables] == ["datasource", "watch", "series", "query"]
 
 
 def test_the_look_ahead_opens_the_panel_of_the_series() -> None:
-    panels = {panel["id"]: panel for panel in json.loads(build.render())["panels"]}
-    panel = panels[build.SERIES_PANEL]
+    panels = {panel["id"]: panel for panel in BOARDS["promantis-series"]["panels"]}
+    panel = panels[series.SERIES_PANEL]
     assert panel["title"].startswith("$watch")
-    assert f"viewPanel={build.SERIES_PANEL}" in panel["links"][0]["url"]
+    assert f"viewPanel={series.SERIES_PANEL}" in panel["links"][0]["url"]
+
+
+def test_what_is_provisioned_is_where_compose_puts_it() -> None:
+    folder = build.FOLDER.parent
+    read = lambda name: yaml.safe_load((folder / "provisioning" / name / "promantis.yml").read_text("utf-8"))  # noqa: E731
+    (provider,) = read("dashboards")["providers"]
+    (source,) = read("datasources")["datasources"]
+    compose = yaml.safe_load((folder.parent / "deploy" / "compose.yml").read_text(encoding="utf-8"))[
+        "services"
+    ]
+    mounts = dict(volume.split(":")[:2] for volume in compose["grafana"]["volumes"])
+    assert mounts["../grafana/dashboards"] == provider["options"]["path"]
+    assert mounts["../grafana/provisioning"] == "/etc/grafana/provisioning"
+    assert source["url"].partition("//")[2].split(":")[0] in compose

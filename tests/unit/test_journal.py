@@ -35,6 +35,18 @@ async def test_facts_are_chained_and_come_back(tmp_path: Path) -> None:
     await journal.close()
 
 
+async def test_the_newest_come_page_by_page(tmp_path: Path) -> None:
+    journal = SqliteJournal(tmp_path / "journal.db")
+    assert await journal.newest(2) == []
+    for _ in range(3):
+        await journal.append(NOW, DRAFTS)
+    assert [f.seq for f in await journal.newest(4)] == [6, 5, 4, 3]
+    assert [f.seq for f in await journal.newest(4, before=3)] == [2, 1]
+    assert await journal.newest(4, before=1) == []
+    assert [f.seq for f in await journal.newest(2, before=100)] == [6, 5]
+    await journal.close()
+
+
 async def test_facts_are_append_only_and_a_change_is_noticed(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -130,6 +130,7 @@ def test_comparisons(expr: str, found: list[tuple[str, str, float, bool]]) -> No
         ("x > Inf", "it compares with Inf"),
         ("x > 1 / 0", "it compares with NaN"),
         ("promantis_anomaly_score > 1", "it selects metrics of Promantis itself"),
+        ("promantis:anomalies:count > 5", "it selects metrics of Promantis itself"),
         ("x > 1 unless rate(promantis_x[5m]) > 0", "it selects metrics of Promantis itself"),
         ('{__name__=~"promantis_.*"} > 1', "it selects metrics of Promantis itself"),
         ('{__name__="promantis_x"} > 1', "it selects metrics of Promantis itself"),

@@ -1,0 +1,170 @@
+"""A series as an SVG that needs no script: value, band, forecasts, anomalies and marks; pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+import numpy as np
+
+from sidecar.signals.picture import Picture
+from sidecar.types import F64, Bools, Finding
+from sidecar.web.shown import number
+
+WIDTH, HEIGHT = 720.0, 260.0
+LEFT, RIGHT, TOP, BOTTOM = 56.0, 8.0, 10.0, 24.0
+HORIZONS = {"15m": 900.0, "30m": 1800.0, "60m": 3600.0}
+TIMES = (60, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 172800)
+"""Seconds between two times on the axis, of which the least that leaves room is taken."""
+
+
+class Tick(NamedTuple):
+    """A number or a time at an axis."""
+
+    place: float
+    text: str
+
+
+class Span(NamedTuple):
+    """A time in which the score was 1 or more."""
+
+    x: float
+    width: float
+
+
+class Ahead(NamedTuple):
+    """A forecast that is still to come true."""
+
+    x: float
+    value: float
+    lower: float
+    upper: float
+    text: str
+
+
+class Mark(NamedTuple):
+    """Something that happened."""
+
+    at: float
+    text: str
+
+
+class Placed(NamedTuple):
+    """A mark on the chart."""
+
+    x: float
+    text: str
+
+
+class Chart(NamedTuple):
+    """Everything in the units of the drawing; paths as SVG writes them, empty where there is nothing."""
+
+    value: str
+    expected: str
+    said: str
+    band: str
+    odd: tuple[Span, ...]
+    ahead: tuple[Ahead, ...]
+    marks: tuple[Placed, ...]
+    now: float
+    rows: tuple[Tick, ...]
+    columns: tuple[Tick, ...]
+
+
+def drawn(picture: Picture, finding: Finding, marks: Sequence[Mark] = ()) -> Chart | None:
+    """The chart; None when there is not one value or band to draw."""
+    start, now = float(picture.at[0]), float(picture.at[-1])
+    coming = [c for c in finding.forecasts if c.horizon in HORIZONS]
+    shown = [picture.value, picture.lower, picture.upper, picture.said]
+    known = np.concatenate([*shown, [x for c in coming for x in (c.value, c.lower, c.upper)]])
+    known = known[np.isfinite(known)]
+    if not len(known):
+        return None
+    low, high = float(known.min()), float(known.max())
+    room = (high - low) * 0.05 or abs(high) * 0.05 or 1.0
+    low, high = (0.0 if 0 <= low < 0.3 * high else low - room), high + room
+    end = now + max((HORIZONS[c.horizon] for c in coming), default=0.0)
+
+    def x(at: float) -> float:
+        return round(LEFT + (at - start) / (end - start) * (WIDTH - LEFT - RIGHT), 1)
+
+    def y(value: float) -> float:
+        return round(TOP + (high - value) / (high - low) * (HEIGHT - TOP - BOTTOM), 1)
+
+    xs = [x(float(at)) for at in picture.at]
+    step = float(picture.at[1] - picture.at[0]) if len(picture.at) > 1 else 0.0
+
+    def line(values: F64) -> str:
+        return "".join(
+            f"{'M' if i == 0 or not math.isfinite(values[i - 1]) else 'L'}{xs[i]} {y(float(values[i]))}"
+            for i in np.flatnonzero(np.isfinite(values)).tolist()
+        )
+
+    return Chart(
+        value=line(picture.value),
+        expected=line(picture.expected),
+        said=line(picture.said),
+        band=_band(xs, [(y(a), y(b)) if math.isfinite(a + b) else None for a, b in
+                        zip(picture.lower.tolist(), picture.upper.tolist(), strict=True)]),
+        odd=tuple(
+            Span(x(float(picture.at[a])), max(2.0, round(x(float(picture.at[b]) + step) - x(float(picture.at[a])), 1)))
+            for a, b in _runs(picture.score >= 1)
+        ),
+        ahead=tuple(
+            Ahead(
+                x(now + HORIZONS[c.horizon]), y(c.value), y(c.lower), y(c.upper),
+                f"in {c.horizon}: {number(c.value)} ({number(c.lower)} to {number(c.upper)})",
+            )
+            for c in coming
+        ),
+        marks=tuple(Placed(x(m.at), m.text) for m in marks if start <= m.at <= end),
+        now=x(now),
+        rows=tuple(Tick(y(v), number(v)) for v in _round(low, high)),
+        columns=tuple(Tick(x(t), _clock(t, end - start)) for t in _times(start, end)),
+    )  # fmt: skip
+
+
+def _band(xs: Sequence[float], edges: Sequence[tuple[float, float] | None]) -> str:
+    """A closed shape for each stretch in which both edges are known."""
+    known = np.array([edge is not None for edge in edges])
+    shapes = []
+    for a, b in _runs(known):
+        there = [(xs[i], edge) for i in range(a, b + 1) if (edge := edges[i]) is not None]
+        upper = [f"{x} {top}" for x, (_, top) in there]
+        lower = [f"{x} {bottom}" for x, (bottom, _) in reversed(there)]
+        shapes.append("M" + "L".join(upper + lower) + "Z")
+    return "".join(shapes)
+
+
+def _runs(true: Bools) -> list[tuple[int, int]]:
+    """First and last index of each stretch of truth.
+
+    >>> _runs(np.array([True, True, False, True]))
+    [(0, 1), (3, 3)]
+    """
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], true, [False]]).astype(int)))
+    return [(int(a), int(b) - 1) for a, b in zip(edges[::2], edges[1::2], strict=True)]
+
+
+def _round(low: float, high: float) -> list[float]:
+    """Three to six round numbers between two.
+
+    >>> _round(0.0, 1.05), _round(-3.0, 17.0)
+    ([0.0, 0.2, 0.4, 0.6, 0.8, 1.0], [0.0, 5.0, 10.0, 15.0])
+    """
+    power = 10.0 ** math.floor(math.log10((high - low) / 4))
+    step = next((power * m for m in (1, 2, 5, 10) if (high - low) / (power * m) <= 6), power * 10)
+    first = math.ceil(low / step)
+    return [round(k * step, 12) for k in range(first, math.floor(high / step) + 1)]
+
+
+def _times(start: float, end: float) -> list[float]:
+    """Round times between two, at most seven."""
+    step = next((s for s in TIMES if (end - start) / s <= 7), TIMES[-1])
+    return [k * step for k in range(math.ceil(start / step), math.floor(end / step) + 1)]
+
+
+def _clock(at: float, span: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%H:%M" if span <= 2 * 86400 else "%d %b")

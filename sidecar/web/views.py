@@ -1,0 +1,254 @@
+"""Pages about a series, about how far to trust what is said, and about the journal. A GET never acts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import msgspec
+from aiohttp import web
+from yarl import URL
+
+from sidecar.signals.feedback import About, Misplaced
+from sidecar.signals.opinions import Opinion, Reliability
+from sidecar.signals.picture import Picture
+from sidecar.signals.picture import selector as exactly
+from sidecar.types import F32, HORIZONS, Finding, Instant, JsonObject
+from sidecar.web.answers import Problem
+from sidecar.web.auth import Person, Role, needs
+from sidecar.web.chart import Mark, drawn
+from sidecar.web.pages import form_of, page
+from sidecar.web.session import Sessions
+from sidecar.web.signals import selector
+
+ROWS = 50
+FACTS = 100
+HOURS = {"1": 1, "6": 6, "24": 24, "168": 168}
+"""What may stand for `hours`."""
+SAYS = ("real", "not_real", "expected_from_now", "planned")
+LONGEST = 30 * 24
+"""Hours that something may be planned for."""
+MARKED = ("action.done", "undo.done", "feedback", "incident.ended")
+"""Facts that are marked on a chart."""
+
+
+class Known(Protocol):
+    """What the last tick says."""
+
+    def matching(self, wanted: Callable[[Mapping[str, str]], bool], limit: int) -> Sequence[Finding]:
+        """The series whose labels pass a test."""
+
+    def top(self, limit: int) -> Sequence[Finding]:
+        """The most anomalous series, the highest score first."""
+
+    def skills(self) -> Sequence[tuple[str, F32, F32]]:
+        """Of each watch, by horizon, skill and coverage of its forecasts."""
+
+
+class Opinions(Protocol):
+    """What people said."""
+
+    @property
+    def last(self) -> Sequence[Opinion]: ...
+    def reliability(self) -> Reliability:
+        """How honest confidence was."""
+
+
+class Feedback(Protocol):
+    """Takes in what people say."""
+
+    @property
+    def opinions(self) -> Opinions: ...
+    async def say(
+        self, who: str, now: Instant, about: About, verdict: str, start: Instant | None, end: Instant | None
+    ) -> object:
+        """A verdict; Misplaced when it cannot be meant."""
+
+
+class Fact(Protocol):
+    """A line of the journal."""
+
+    @property
+    def seq(self) -> int: ...
+    @property
+    def at(self) -> Instant: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def case(self) -> str | None: ...
+    @property
+    def who(self) -> str: ...
+    @property
+    def data(self) -> JsonObject: ...
+
+
+class Switch(Protocol):
+    """Whether anything may be done now."""
+
+    @property
+    def killed(self) -> bool: ...
+    @property
+    def stormy(self) -> str: ...
+
+
+class Journal(Protocol):
+    """The facts."""
+
+    async def newest(self, limit: int, before: int = 0) -> Sequence[Fact]:
+        """The last ones below a seq (0: of all), the newest first."""
+
+
+Pictured = Callable[[Finding, float], Awaitable[Picture]]
+
+
+def routes(
+    known: Known,
+    feedback: Feedback,
+    journal: Journal,
+    pictured: Pictured,
+    switch: Switch,
+    sessions: Sessions,
+    clock: Callable[[], Instant],
+) -> list[web.RouteDef]:
+    """Every route; `pictured(finding, seconds)` is what the chart of a series shows."""
+    views = _Views(known, feedback, journal, pictured, switch, sessions, clock)
+    return [
+        web.get("/series", views.series),
+        web.post("/series", views.say),
+        web.get("/trust", views.trust),
+        web.get("/journal", views.journal),
+    ]
+
+
+class _Views:
+    def __init__(
+        self,
+        known: Known,
+        feedback: Feedback,
+        journal: Journal,
+        pictured: Pictured,
+        switch: Switch,
+        sessions: Sessions,
+        clock: Callable[[], Instant],
+    ) -> None:
+        self._known, self._feedback, self._journal = known, feedback, journal
+        self._pictured, self._switch, self._sessions, self._clock = pictured, switch, sessions, clock
+
+    def _page(self, name: str, person: Person | None, **values: Any) -> web.Response:
+        return page(name, person, killed=self._switch.killed, stormy=self._switch.stormy, **values)
+
+    @needs(None)
+    async def series(self, request: web.Request) -> web.Response:
+        person = self._sessions.reader(request)
+        return await self._series(person, request.query.get("match", ""), request.query.get("hours", "6"))
+
+    async def _series(
+        self, person: Person | None, match: str, hours: str, wrong: Problem | Misplaced | None = None
+    ) -> web.Response:
+        hours = hours if hours in HOURS else "6"
+        try:
+            found = await asyncio.to_thread(self._found, match)  # reads every series' labels
+        except Problem as bad:
+            wrong, found = bad, []
+        meant = [f for f in found if exactly(f) == match] or found  # others may have these labels and more
+        one = meant[0] if len(meant) == 1 else None
+        chart, marks = None, []
+        if one is not None:
+            picture = await self._pictured(one, HOURS[hours] * 3600.0)
+            marks = await self._marks(float(picture.at[0]))
+            chart = drawn(picture, one, marks)
+        return self._page(
+            "series.html",
+            person,
+            status=wrong.status if wrong else 200,
+            wrong=str(wrong or ""),
+            match=match,
+            hours=hours,
+            spans=list(HOURS),
+            found=sorted(found, key=lambda f: -f.score if f.score == f.score else 1.0),
+            most=ROWS,
+            one=one,
+            chart=chart,
+            marks=marks,
+            may_say=person is not None and person.role >= Role.FEEDBACK,
+        )
+
+    def _found(self, match: str) -> list[Finding]:
+        """The series that fit; of all, the oddest first."""
+        found = self._known.matching(selector(match), ROWS)
+        odd = self._known.top(ROWS) if match.strip() in ("", "{}") else ()
+        return list({(f.watch, f.labels): f for f in (*odd, *found)}.values())[:ROWS]
+
+    async def _marks(self, since: float) -> list[Mark]:
+        facts = await self._journal.newest(FACTS)
+        return [Mark(f.at, _words(f)) for f in facts if f.kind in MARKED and f.at >= since]
+
+    @needs(None)
+    async def say(self, request: web.Request) -> web.Response:
+        """The form of a series: a verdict on what it shows now, or that it is planned for so many hours."""
+        self._sessions.own_page(request)
+        form = await form_of(request)
+        reader = self._sessions.reader(request)
+        match, verdict, hours = form.get("match", ""), form.get("do", ""), form.get("hours", "6")
+        try:
+            person = self._sessions.actor(request, form.get("token", ""), Role.FEEDBACK)
+            if verdict not in SAYS:
+                raise Problem(400, f"do must be {', '.join(SAYS)}, not {verdict!r}", "do")
+            if match.strip() in ("", "{}"):
+                raise Problem(400, "names no series", "match")
+            now = self._clock()
+            end = Instant(now + 3600 * _planned(form.get("for", ""))) if verdict == "planned" else None
+            about = About(selector(match), match=match)
+            await self._feedback.say(person.name, now, about, verdict, None, end)
+        except (Problem, Misplaced) as wrong:
+            return await self._series(reader, match, hours, wrong)
+        raise web.HTTPSeeOther(request.url.with_query(match=match, hours=hours).raw_path_qs)
+
+    @needs(None)
+    async def trust(self, request: web.Request) -> web.Response:
+        person = self._sessions.reader(request)
+        opinions = self._feedback.opinions
+        said = list(opinions.last)
+        return self._page(
+            "trust.html",
+            person,
+            skills=[
+                (name, skill.tolist(), covered.tolist()) for name, skill, covered in self._known.skills()
+            ],
+            horizons=[name for name, _ in HORIZONS],
+            reliability=opinions.reliability(),
+            verdicts={verdict: sum(o.said.verdict == verdict for o in said) for verdict in SAYS},
+            said=said[::-1][:ROWS],
+        )
+
+    @needs(None)
+    async def journal(self, request: web.Request) -> web.Response:
+        person = self._sessions.person(request)
+        if person is None:  # as /api/v1/journal, it needs somebody on loopback too
+            raise web.HTTPSeeOther(URL("/login").with_query(next=request.path_qs))
+        before = request.query.get("before", "0")
+        if not before.isdecimal():
+            raise Problem(400, f"{before!r} is not a number", "before")
+        facts = await self._journal.newest(FACTS, int(before))
+        rows: list[dict[str, Any]] = [
+            {"seq": f.seq, "at": f.at, "kind": f.kind, "who": f.who, "case": f.case, "words": _words(f),
+             "data": msgspec.json.format(msgspec.json.encode(f.data), indent=1).decode()}
+            for f in facts
+        ]  # fmt: skip
+        return self._page(
+            "journal.html", person, facts=rows, older=facts[-1].seq if len(facts) == FACTS else None
+        )
+
+
+def _planned(text: str) -> float:
+    if not text.isdecimal() or not 1 <= int(text) <= LONGEST:
+        raise Problem(400, f"{text!r} is not a number of hours from 1 to {LONGEST}", "for")
+    return float(text)
+
+
+def _words(fact: Fact) -> str:
+    """What a fact says, in a line."""
+    data = fact.data
+    told = [str(data[key]) for key in ("verdict", "policy", "words", "reason") if data.get(key)]
+    return " ".join([fact.kind, *told])[:200]

@@ -1,0 +1,69 @@
+"""The command line as a whole: examples that hold, and scripts that complete it."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sidecar.__main__ import COMMANDS, EXAMPLES, _parser, main
+
+FULL = _parser(*COMMANDS)
+
+
+@pytest.mark.parametrize(
+    "example", [f"{name} {arguments}" for name, several in EXAMPLES.items() for arguments in several]
+)
+def test_an_example_of_the_help_is_taken(example: str) -> None:
+    words = shlex.split(example.partition(" > ")[0])
+    assert FULL.parse_args(words).command == words[0]
+
+
+def test_every_command_shows_examples(capsys: pytest.CaptureFixture[str]) -> None:
+    assert EXAMPLES.keys() == COMMANDS.keys()
+    with pytest.raises(SystemExit):
+        main(["kill", "--help"])
+    assert "examples:\n  promantis kill on --reason 'we work by hand'\n" in capsys.readouterr().out
+
+
+def test_other_commands_are_not_imported() -> None:
+    code = "import sys; from sidecar.__main__ import main; main(['completion', 'bash'][:1] + ['--help'])"
+    code = f"try:\n {code}\nexcept SystemExit:\n print([m for m in sys.modules if m.startswith('sidecar.commands.')])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "['sidecar.commands.completion']"
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_script_knows_commands_and_flags(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["completion", shell]) == 0
+    script = capsys.readouterr().out
+    for word in ("backtest", "feedback", "prometheus.url", "token-file"):
+        assert word in script
+
+
+def complete(script: Path, line: str) -> set[str]:
+    """What bash offers for the last word of a line."""
+    words = line.split(" ")
+    code = f"""
+    source {script}
+    COMP_WORDS=({shlex.join(words[:-1])} "{words[-1]}"); COMP_CWORD={len(words) - 1}; COMP_LINE={shlex.quote(line)}
+    COMP_POINT={len(line)}
+    $(complete -p promantis | sed 's/.*-F \\([^ ]*\\).*/\\1/') promantis "{words[-1]}" "{words[-2]}"
+    printf '%s\\n' "${{COMPREPLY[@]}}"
+    """
+    done = subprocess.run(["bash", "-c", code], capture_output=True, text=True, check=True)
+    return {word.strip() for word in done.stdout.splitlines()}
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")
+def test_bash_completes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["completion", "bash"])
+    script = tmp_path / "promantis.bash"
+    script.write_text(capsys.readouterr().out, encoding="utf-8")
+    assert complete(script, "promantis ch") == {"check"}
+    assert complete(script, "promantis kill o") == {"on", "off"}
+    assert complete(script, "promantis run --prom") == {"--prometheus.url"}

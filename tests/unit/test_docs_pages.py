@@ -1,0 +1,84 @@
+"""docs/: links lead somewhere, configs and commands are taken, and each alert about Promantis has its runbook."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import yaml
+
+from sidecar.__main__ import COMMANDS, _parser
+from sidecar.config import parse
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = sorted((ROOT / "docs").glob("*.md"))
+TEXT = {page: page.read_text(encoding="utf-8") for page in PAGES}
+FULL = _parser(*COMMANDS)
+pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+
+
+def anchors(page: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), flags=re.M)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pages
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)]+)\)", TEXT[page]):
+        if target.startswith("http"):
+            continue
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        assert file.exists(), target
+        assert not anchor or anchor in anchors(file), target
+
+
+def test_the_index_knows_every_page() -> None:
+    index = ROOT / "docs" / "README.md"
+    named = set(re.findall(r"\]\(([\w-]+\.md)\)", TEXT[index]))
+    assert named == {page.name for page in PAGES} - {index.name}
+    assert "](docs/README.md)" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+CONFIGS = [
+    text
+    for page in PAGES
+    for text in re.findall(r"```yaml\n\s*# promantis.yml\n(.*?)```", TEXT[page], flags=re.S)
+]
+
+
+@pytest.mark.parametrize("text", CONFIGS)
+def test_a_config_is_right(text: str) -> None:
+    parse(text)
+
+
+def test_there_are_configs() -> None:
+    assert len(CONFIGS) == 3
+
+
+SAID = sorted({
+    " ".join(found.split())
+    for text in TEXT.values()
+    for found in re.findall(r"(?:`|\$ |; )promantis ([a-z]+ [^`\n#]*|[a-z]+(?:\n[^`]*)?)(?=`|\n|$)", text)
+})  # fmt: skip
+
+
+@pytest.mark.parametrize("command", SAID)
+def test_a_command_is_taken(command: str) -> None:
+    words = [word for word in shlex.split(command.partition(" > ")[0]) if word]
+    if len(words) == 1 and words[0] in ("approve",):
+        return
+    assert FULL.parse_args(words).command == words[0]
+
+
+def test_there_are_commands() -> None:
+    assert len(SAID) > 10
+
+
+def test_each_alert_about_promantis_has_its_runbook() -> None:
+    groups = yaml.safe_load((ROOT / "rules" / "promantis.rules.yml").read_text(encoding="utf-8"))["groups"]
+    meta = [r["alert"] for group in groups for r in group["rules"] if r["labels"]["promantis_kind"] == "meta"]
+    runbook = TEXT[ROOT / "docs" / "operations.md"].partition("## Runbook")[2]
+    assert re.findall(r"^### (\w+)$", runbook, flags=re.M) == meta

@@ -1,0 +1,274 @@
+"""The pages about a series, about trust and about the journal; and the chart that stands on the first."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import Any
+from unittest.mock import MagicMock
+
+import numpy as np
+import pytest
+from aiohttp.test_utils import TestClient, TestServer
+
+from sidecar.remedy.case import Fact
+from sidecar.signals.frame import Matrix
+from sidecar.signals.opinions import Opinions
+from sidecar.signals.picture import Picture, pictured
+from sidecar.telemetry import Telemetry
+from sidecar.types import F32, Finding, Instant, Unavailable
+from sidecar.web import pages, server, views
+from sidecar.web.auth import Auth, Token
+from sidecar.web.chart import Mark, drawn
+from sidecar.web.session import Sessions
+from tests.unit.test_pages import HOSTILE, UNKNOWN, assert_harmless, finding, origin
+
+TOKEN, WEAK = "f" * 20, "v" * 20
+NOW = Instant(1_764_000_000)
+MATCH = '{watch="latency",service="shop"}'
+
+
+def picture(points: int = 40) -> Picture:
+    at = NOW - 900.0 * np.arange(points)[::-1]
+    value = np.full(points, 0.1)
+    value[10:12] = math.nan
+    score = np.zeros(points)
+    score[-3:] = 2
+    return Picture(at, value, value, value - 0.02, value + 0.04, score, value)
+
+
+class World:
+    """What the pages read; and what was said through them."""
+
+    killed, stormy = True, ""
+
+    def __init__(self) -> None:
+        self.findings: list[Finding] = []
+        self.facts: list[Fact] = []
+        self.opinions = Opinions()
+        self.done: list[tuple[Any, ...]] = []
+
+    def matching(self, wanted: Callable[[Mapping[str, str]], bool], limit: int) -> list[Finding]:
+        return [f for f in self.findings if wanted({**dict(f.labels), "watch": f.watch})][:limit]
+
+    def top(self, limit: int) -> list[Finding]:
+        return sorted((f for f in self.findings if f.score > 0), key=lambda f: -f.score)[:limit]
+
+    def skills(self) -> Sequence[tuple[str, F32, F32]]:
+        return [("latency", np.float32([0.4, math.nan, -0.1]), np.float32([0.9, 0.8, 1.0]))]
+
+    async def say(self, who: str, now: Instant, about: Any, verdict: str, start: Any, end: Any) -> None:
+        self.done.append((who, about.match, verdict, end))
+
+    async def newest(self, limit: int, before: int = 0) -> list[Fact]:
+        return [fact for fact in reversed(self.facts) if not before or fact.seq < before][:limit]
+
+    async def pictured(self, one: Finding, span: float) -> Picture:
+        return picture()
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+@pytest.fixture
+async def client(world: World) -> AsyncIterator[TestClient[Any, Any]]:
+    auth = Auth((Token("fay", TOKEN, "feedback"), Token("victor", WEAK, "view")), True)
+    sessions = Sessions(auth)
+    routes = views.routes(world, world, world, world.pictured, world, sessions, lambda: NOW)  # type: ignore[arg-type]
+    routes += pages.routes(MagicMock(), MagicMock(), MagicMock(), sessions)
+
+    async def reload() -> None: ...
+
+    app = server.build(routes, auth, Telemetry(), lambda: (), reload)
+    async with TestClient(TestServer(app)) as client:
+        yield client
+
+
+async def text_of(client: TestClient[Any, Any], path: str, status: int = 200, **query: str) -> str:
+    answer = await client.get(path, params=query)
+    assert answer.status == status
+    return await answer.text()
+
+
+async def log_in(client: TestClient[Any, Any]) -> None:
+    form = {"token": WEAK, "next": "/"}
+    answer = await client.post("/login", data=form, headers=origin(client), allow_redirects=False)
+    assert answer.status == 303
+
+
+async def test_one_series_is_drawn_and_explained(client: TestClient[Any, Any], world: World) -> None:
+    world.findings = [finding(service="shop"), finding()]
+    text = await text_of(client, "/series", match=MATCH)
+    for words in (
+        "Now 0.42, usual 0.08 to 0.15",
+        "Score 3.2",
+        "87% within 60m",
+        '<path class="value" d="M',
+        "in 23m",
+    ):
+        assert words in text
+    assert "The kill switch is on" in text
+    assert 'value="{watch=&#34;latency&#34;,service=&#34;shop&#34;}"' in text
+
+
+async def test_several_are_listed_and_lead_to_one(client: TestClient[Any, Any], world: World) -> None:
+    world.findings = [UNKNOWN, finding(), finding(0.1, service="shop")]
+    text = await text_of(client, "/series", match="{}")
+    assert_harmless(text)
+    assert "3 series" in text
+    links = re.findall(r'href="(/series\?match=[^"]+)"', text)
+    assert len(links) == 4  # the one of the header among them
+    for link in links[1:]:
+        assert "Is this real?" in await text_of(client, link.replace("&amp;", "&"))
+
+
+async def test_of_very_many_the_oddest_are_listed(client: TestClient[Any, Any], world: World) -> None:
+    world.findings = [finding(0.1, service=f"s{i}") for i in range(200)] + [finding(5.0, service="odd")]
+    text = await text_of(client, "/series", match="{}")
+    assert "50 or more series" in text
+    assert text.index("5.0</td>") < text.index("0.1</td>")
+
+
+async def test_a_hostile_series_is_harmless(client: TestClient[Any, Any], world: World) -> None:
+    world.findings = [finding()]
+    world.facts = [Fact(1, 1, NOW, "feedback", None, HOSTILE, {"verdict": HOSTILE}, "")]
+    assert_harmless(await text_of(client, "/series", match="{}"))
+    await log_in(client)
+    assert_harmless(await text_of(client, "/journal"))
+
+
+@pytest.mark.parametrize(
+    ("match", "status", "words"), [("{a=", 400, "not a selector"), ('{a="b"}', 200, "No series fits")]
+)
+async def test_no_series(client: TestClient[Any, Any], match: str, status: int, words: str) -> None:
+    assert words in await text_of(client, "/series", status, match=match)
+
+
+@pytest.mark.parametrize(
+    ("form", "status", "done"),
+    [
+        ({"do": "real", "token": TOKEN}, 303, ("fay", MATCH, "real", None)),
+        ({"do": "planned", "for": "2", "token": TOKEN}, 303, ("fay", MATCH, "planned", NOW + 7200)),
+        ({"do": "planned", "for": "0", "token": TOKEN}, 400, None),
+        ({"do": "explode", "token": TOKEN}, 400, None),
+        ({"do": "real", "token": WEAK}, 403, None),
+        ({"do": "real"}, 401, None),
+        ({"do": "real", "token": TOKEN, "match": "{}"}, 400, None),
+        ({"do": "real", "token": TOKEN, "match": "{a="}, 400, None),
+    ],
+)
+async def test_feedback_in_one_click(
+    client: TestClient[Any, Any],
+    world: World,
+    form: dict[str, str],
+    status: int,
+    done: tuple[Any, ...] | None,
+) -> None:
+    world.findings = [finding(service="shop")]
+    answer = await client.post(
+        "/series", data={"match": MATCH} | form, headers=origin(client), allow_redirects=False
+    )
+    assert answer.status == status
+    assert world.done == ([done] if done else [])
+    if status == 303:
+        assert (await client.get(answer.headers["Location"])).status == 200
+
+
+async def test_a_form_of_another_site_says_nothing(client: TestClient[Any, Any], world: World) -> None:
+    form = {"match": MATCH, "do": "real", "token": TOKEN}
+    answer = await client.post("/series", data=form, headers={"Origin": "https://evil.example"})
+    assert (answer.status, world.done) == (403, [])
+
+
+async def test_trust_before_and_after_anybody_judged(client: TestClient[Any, Any], world: World) -> None:
+    text = await text_of(client, "/trust")
+    for words in ("Nobody has judged anything yet", "40%", "-10%", "Nothing yet."):
+        assert words in text
+    said = {"verdict": "real", "match": "{}", "comment": HOSTILE, "runs": []}
+    world.opinions.add(NOW, "fay", said)
+    text = await text_of(client, "/trust")
+    assert_harmless(text)
+    assert "1 real" in text
+
+
+async def test_the_journal_goes_back_page_by_page(client: TestClient[Any, Any], world: World) -> None:
+    answer = await client.get("/journal", allow_redirects=False)
+    assert (answer.status, answer.headers["Location"]) == (303, "/login?next=/journal")
+    await log_in(client)
+    assert "Nothing has happened yet" in await text_of(client, "/journal")
+    world.facts = [
+        Fact(1, i, NOW, "config.loaded", None, "system", {"words": f"no {i}"}, "") for i in range(1, 151)
+    ]
+    text = await text_of(client, "/journal")
+    assert "no 150" in text
+    assert "no 50<" not in text
+    assert '<a href="?before=51">Older</a>' in text
+    text = await text_of(client, "/journal", before="51")
+    assert "no 50<" in text
+    assert "Older" not in text
+
+
+# --------------------------------------------------------------------------- the chart
+
+
+def test_gaps_are_gaps_and_the_future_has_room() -> None:
+    chart = drawn(picture(), finding(), [Mark(NOW - 60, "a deed"), Mark(NOW - 1e6, "long ago")])
+    assert chart is not None
+    assert chart.value.count("M") == 2
+    assert chart.band.count("Z") == 2
+    assert [m.text for m in chart.marks] == ["a deed"]
+    assert len(chart.odd) == 1
+    assert chart.now < chart.ahead[0].x <= 712
+    assert "NaN" not in str(chart)
+    assert "nan" not in str(chart)
+
+
+def test_nothing_to_draw() -> None:
+    blank = np.full(3, math.nan)
+    empty = Picture(np.array([0.0, 15.0, 30.0]), blank, blank, blank, blank, blank, blank)
+    assert drawn(empty, UNKNOWN) is None
+
+
+@pytest.mark.parametrize("value", [0.0, 5.0, -3.0, 1e12, 1e-9])
+def test_a_constant_is_drawn(value: float) -> None:
+    same = np.full(3, value)
+    chart = drawn(Picture(np.array([0.0, 15.0, 30.0]), same, same, same, same, same * 0, same), UNKNOWN)
+    assert chart is not None
+    assert 2 <= len(chart.rows) <= 8
+
+
+# --------------------------------------------------------------------------- where it comes from
+
+
+class Source:
+    """Answers by what the query begins with."""
+
+    def __init__(self, *down: str) -> None:
+        self.down, self.asked = down, list[str]()
+
+    async def range(self, query: str, start: Instant, end: Instant, step: float) -> Matrix:
+        self.asked.append(query)
+        if query.startswith(self.down or "\0"):
+            raise Unavailable("down")
+        at = np.arange(start, end + 1, step)
+        keys = (
+            [b'{"__name__":"promantis_upper"}', b'{"__name__":"promantis_lower"}']
+            if "__name__=~" in query
+            else [b"{}"]
+        )
+        return Matrix(keys, at, np.arange(len(keys)) + np.zeros((len(at), 1)))
+
+
+async def test_a_picture_is_on_one_grid_and_takes_what_it_can_get() -> None:
+    source = Source("(q)")
+    made = await pictured(source, finding(service="shop"), NOW, 21600.0)  # type: ignore[arg-type]
+    assert len(made.at) == len(made.value) == len(made.upper) == 241
+    assert made.at[-1] <= NOW
+    assert np.isnan(made.value).all()
+    assert (made.upper == 0).all()
+    assert (made.lower == 1).all()
+    assert (made.said == 0).all()
+    assert '{watch="latency",service="shop",__name__=~"' in source.asked[0]
