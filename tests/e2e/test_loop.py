@@ -142,7 +142,12 @@ async def test_the_alert_is_explained_and_stays_the_same_alert(world: World) -> 
 async def test_a_verdict_on_the_alert_is_kept_and_moves_confidence(world: World) -> None:
     alert = await world.alert("QueueDeep")
     assert alert is not None
-    before = of(await world.series(), "QueueDeep", pod="a")["confidence"]
+
+    async def odds() -> float:
+        sure = float(of(await world.series(), "QueueDeep", pod="a")["confidence"])
+        return sure / (1 - sure)
+
+    before = await odds()
     about = ("--fingerprint", alert["fingerprint"], "--comment", "a drill")
     code, out = await world.promantis_says("feedback", "not_real", *about)
     assert (code, out.splitlines()[0]) == (0, "not_real: 1 run"), out
@@ -154,8 +159,7 @@ async def test_a_verdict_on_the_alert_is_kept_and_moves_confidence(world: World)
     assert (said["who"], said["comment"], said["runs"][0]["start"]) == ("admin", "a drill", mine["start"])
 
     async def moved() -> bool:
-        now = of(await world.series(), "QueueDeep", pod="a")["confidence"]
-        return bool(now < 0.8 * before)
+        return await odds() < 0.8 * before
 
     await until(moved)
 
