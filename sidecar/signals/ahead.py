@@ -171,7 +171,6 @@ class Ahead:
         """Judge, with the truth of this block, what was known one horizon ago."""
         unit: F32 = np.reciprocal(np.maximum(self.ensemble.scale, f4(1e-9) * np.maximum(np.abs(y), f4(1e-3))))
         weights = dict[int, F32]()
-        target = y - season
         f = np.empty((mixture.FEATURES, self.rows), f4)
         f[YESTERDAY], f[WEEK] = (_known(past[0] - season) for past in self._past)
         for h, wait in enumerate(self.blocks):
@@ -180,9 +179,12 @@ class Ahead:
                 continue
             then = self.recent.ring[slot]
             good = on & ~np.isnan(then[S])
+            # where no season is known the mean of then was what was said from, and not that of now
+            base = np.where(self.recent.seasonal, season, then[S])
+            target = y - base
             f[:STORED] = then[:STORED]
             f[YESTERDAY_NOW] = _known(self.profile.get(int(self.clock[1]) - wait - self._day) - then[S])
-            np.subtract(then[S], season, out=f[AHEAD])
+            np.subtract(then[S], base, out=f[AHEAD])
             f[DAY_AHEAD] = self.recent.days[slot, h] * self.ensemble.scale + then[DAY_NOW] + f[AHEAD]
             own, shared = self.ridge.own[h], self.pool.theta[h]
             said = mixture.experts(h, f, shared, own)

@@ -284,9 +284,9 @@ class Block:
                     np.copyto(said, np.nan, where=stale)
 
     def _days(self, at: float, now: F32, step: float) -> F32:
-        """What the day profile says of now, and of each horizon."""
+        """What the day profile says of now, and of each horizon: the same as now where nothing is known."""
         hours = [local(self.tz, at + h) for _, h in HORIZONS]
-        return np.stack([now, *(self.season.day_at(hour, self.ensemble.means[2], step) for hour in hours)])
+        return np.stack([now, *(self.season.day_at(hour, now, step) for hour in hours)])
 
     def bound(self, out: Mapping[str, Array]) -> None:
         """Hold forecasts below what the value cannot pass (or has passed); after the odds, since the way to a limit is

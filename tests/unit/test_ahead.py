@@ -230,3 +230,13 @@ def test_the_state_of_a_row_is_small() -> None:
     size = {name: sum(a.nbytes for a in m.state().values()) / 64 for name, m in ahead.models.items()}
     assert size.pop("profile") <= 4096
     assert sum(size.values()) <= 3072
+
+
+def test_a_ramp_is_forecast_along_its_slope_before_any_season_is_known() -> None:
+    """What was learned in the first day is what was known then: not where the mean has gone since."""
+    at = days(0.4)
+    hours = (at - at[0])[:, None] / 3600
+    x = 60 * hours + np.random.default_rng(2).normal(0, 0.02, (len(at), 3))
+    said = run(Ahead(3, 300.0, "UTC"), at, x)[-1]
+    for value, ahead in zip(said.value, (0.25, 0.5, 1.0), strict=True):
+        np.testing.assert_allclose(value - x[-1], 60 * ahead, rtol=0.05)
