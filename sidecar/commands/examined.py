@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
-from sidecar.types import Duration, Labels
+from sidecar.types import Labels
 
 State = Literal["ok", "bad", "unknown"]
 DRIFT = 5.0
@@ -196,5 +196,6 @@ def span(seconds: float) -> str:
     >>> span(3.4), span(7300), span(30 * 86400)
     ('3s', '2h', '30d')
     """
-    unit = 86400 if seconds >= 2 * 86400 else 3600 if seconds >= 7200 else 60 if seconds >= 120 else 1
-    return str(Duration(round(seconds / unit) * unit))
+    units = ((86400, "d"), (3600, "h"), (60, "m"), (1, "s"))
+    unit, letter = next((u for u in units if seconds >= 2 * u[0]), units[-1])
+    return f"{round(seconds / unit)}{letter}"
