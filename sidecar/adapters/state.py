@@ -18,7 +18,7 @@ from sidecar.types import ConfigError
 
 log = logging.getLogger(__name__)
 MAGIC = b"promantis state 1\n"
-_KINDS = (np.float16, np.float32, np.float64, np.int16, np.int64, np.uint8, np.bool_)
+_KINDS = (np.float16, np.float32, np.float64, np.int8, np.int16, np.int64, np.uint8, np.bool_)
 TYPES = {np.dtype(kind).str[1:]: kind for kind in _KINDS}
 
 

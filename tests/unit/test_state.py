@@ -15,14 +15,19 @@ import pytest
 
 from sidecar.adapters.state import MAGIC, StateFiles
 from sidecar.signals.engine import Engine
+from sidecar.signals.watches import Limit
 from sidecar.types import ConfigError
 from tests.unit.made import engine, key, noisy, ticked, vector, watch
 
 A, B = key(i="a"), key(i="b")
 
 
+LIMITED = watch(limits=(Limit(">", 20.0, alertname="High"),))
+"""The odds of its limit are state too."""
+
+
 def an_engine() -> Engine:
-    e = engine(watch())
+    e = engine(LIMITED)
     answer = noisy([A, B])
     ticked(e, lambda i: {"w": answer(i)}, 40)
     return e
@@ -44,7 +49,8 @@ def aside(folder: Path, caplog: pytest.LogCaptureFixture) -> list[str]:
 def test_every_type_and_shape_comes_back(tmp_path: Path) -> None:
     arrays = {
         "f4": np.arange(6, dtype=np.float32).reshape(2, 3), "f8": np.array([1e300, np.nan, -np.inf]),
-        "i8": np.array([[-1], [2**62]]), "u1": np.array([0, 255], np.uint8), "b1": np.array([True, False]),
+        "i8": np.array([[-1], [2**62]]), "u1": np.array([0, 255], np.uint8), "i1": np.array([-1, 5], np.int8),
+        "f2": np.array([0.5, np.nan], np.float16), "i2": np.array([-300, 300], np.int16), "b1": np.array([True, False]),
         "none": np.empty((3, 0), np.float32), "turned": np.arange(6.0).reshape(2, 3).T,
     }  # fmt: skip
     StateFiles(tmp_path).save(7.5, iter([("engine", {"step": 7.5, "words": "é"}), *arrays.items()]))
@@ -60,7 +66,7 @@ def test_an_engine_comes_back(tmp_path: Path) -> None:
     e = an_engine()
     StateFiles(tmp_path).save(15.0, e.dump())
     ((header, arrays),) = StateFiles(tmp_path).load()
-    again = Engine.load(header, arrays, {"w": watch()})
+    again = Engine.load(header, arrays, {"w": LIMITED})
     answers = {"w": vector({A: 11.0, B: 30.0})}
     at = e.at + 15
     one, two = ticked(e, lambda _: answers, 1, at), ticked(again, lambda _: answers, 1, at)
