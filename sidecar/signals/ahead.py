@@ -156,6 +156,7 @@ class Ahead:
 
     def _say(self, now: F32, season: F32, at: float, step: float, days: F32) -> F32:
         value: F32 = np.einsum("hfr,fr->hr", self.recent.coefficient[:, :NOW], now)
+        young = np.flatnonzero(~self.recent.seasonal)
         for h, row in enumerate(value):
             c, ahead = self.recent.coefficient[h], self._season_ahead(h, season, at, step)
             row += c[AHEAD] * (season - ahead)
@@ -165,6 +166,11 @@ class Ahead:
             row += ahead
             rows, which = self.mixture.resting(h)
             row[rows] = season[rows] + now[RESTS[which], rows]
+            # little is known of the first day: no farther than half as fast again as now
+            x = season[young] + now[R, young]
+            most = f4(1.5 * HORIZONS[h][1] / 3600) * np.abs(self.recent.slope[young])
+            most += f4(1) * np.minimum(self.ensemble.scale[young], np.abs(row[young] - x))
+            row[young] = np.minimum(np.maximum(row[young], x - most), x + most)
         return value
 
     def _learn(self, block: int, y: F32, season: F32, on: Bools) -> None:

@@ -162,14 +162,14 @@ def test_large_numbers(play: Play) -> None:
 def test_counter(play: Play) -> None:
     """A raw counter is forecast along its slope, and its reset is no anomaly."""
     ahead = play.get("f60", "counter") - play.get("observed", "counter")
-    assert ahead == pytest.approx(50 * 3600, rel=0.05)
+    assert ahead == pytest.approx(50 * 3600, rel=0.1)
     play.ticks(15)
     began = play.at
     after = play.ticks(20, counter=lambda t: (t - began) * 50)
     assert max(play.get("score", "counter", said) for said in after) < 1
     assert play.get("lower", "counter") <= play.get("observed", "counter") <= play.get("upper", "counter")
     ahead = play.get("f60", "counter") - play.get("observed", "counter")
-    assert ahead == pytest.approx(50 * 3600, rel=0.05)
+    assert ahead == pytest.approx(50 * 3600, rel=0.1)
 
 
 def test_sparse(play: Play) -> None:
