@@ -24,7 +24,7 @@ from sidecar.signals.models.season import Season
 from sidecar.signals.models.spikes import Spikes
 from sidecar.signals.models.spread import FLOOR, Spread, SpreadTail, evidence
 from sidecar.signals.models.still import Still
-from sidecar.signals.models.tail import GRADED, HOURLY, Tail, start
+from sidecar.signals.models.tail import CHANNELS, GRADED, HOURLY, Tail, start
 from sidecar.signals.scales import BOUND
 from sidecar.signals.snapshot import FORECASTS
 from sidecar.types import F32, F64, HORIZONS, I64, Bools
@@ -54,6 +54,8 @@ class Scored(NamedTuple):
     upper: F32
     e: F32
     """-log10(expected pages per day) f32[rows]; NaN: no verdict."""
+    kinds: F32
+    """The same of each kind of evidence (why.py) f32[kinds, rows], before caution and what was held before."""
     day: F32
     week: F32
     residuals: Residuals
@@ -156,11 +158,12 @@ class Block:
         wide = self.spread_tail.score(
             np.maximum(ratio, f4(0)), np.full(1, FLOOR, f4), np.full(1, self._start, f4)
         )
-        verdict = np.maximum(e.max(0), evidence(wide[0], life.age))
-        np.copyto(verdict, f4(-1), where=np.abs(x - expected) < slack)
         same = fresh & (x == self.ensemble.last) & (self.ensemble.count > 0)
-        np.maximum(verdict, self.still.score(same, life.age, step), out=verdict)
-        np.copyto(verdict, f4(-np.inf), where=~fresh)
+        kinds = np.empty((why.KINDS, self.rows), f4)
+        kinds[:CHANNELS], kinds[why.SPREAD] = e, evidence(wide[0], life.age)
+        np.copyto(kinds[: why.STILL], f4(-1), where=np.abs(x - expected) < slack)
+        kinds[why.STILL] = self.still.score(same, life.age, step)
+        np.copyto(kinds[: why.ZERO], f4(-np.inf), where=~fresh)
         # whichever way is harm: a dead exporter and lost traffic look like zero on every kind of metric
         zero = fresh & (x64 == 0) & life.missed & (life.origin + self.level.level != 0)
         states = np.empty((STATES, self.rows), bool)
@@ -169,8 +172,8 @@ class Block:
         states[ZERO], states[ABSENT] = zero, asked & ~fresh & (life.age > 0)
         inside = states.copy()
         inside[ABSENT] &= self.rare.lasted[ABSENT] > 0  # one missed answer is not yet an absence
-        verdict = np.maximum(verdict, self.rare.score(inside, life.age).max(0))
-        verdict -= caution
+        kinds[why.ZERO :] = self.rare.score(inside, life.age)
+        verdict = kinds.max(0) - caution
         stand = self.lasting.stand(x, week, fresh)
         rows, back = stand.rows, np.zeros(len(stand.rows), bool)
         if len(rows):
@@ -192,6 +195,7 @@ class Block:
             lower,
             upper,
             verdict,
+            kinds,
             day,
             week,
             res,
@@ -309,10 +313,8 @@ class Block:
         confidence = out["confidence"]
         np.copyto(confidence, np.where(s.asked & (life.seen > 0), f4(0), f4(np.nan)))
         odd = np.flatnonzero((score > 0) & ~np.isnan(confidence))  # of what is ordinary nothing is believed
-        t, tail = s.t[:, odd], self.tail
-        channels = (t - tail.threshold[:, odd]) * tail.slope[:, odd] - (THRESHOLDS - f4(THRESHOLD))
         out["why"][:] = why.NONE
-        out["why"][odd] = why.winning(channels, s.e[odd], s.states[ZERO, odd], s.states[ABSENT, odd])
+        out["why"][odd] = s.kinds[:, odd].argmax(0)
         prior = calibrate.confidence(score[odd], life.age[odd], life.presence[odd])
         confidence[odd] = belief.moved(prior, life.belief[odd])
         part = changes.share(life.changed, at)

@@ -10,6 +10,7 @@ from sidecar.signals.engine import replay
 from sidecar.signals.models.level import DIFF, SLOW
 from sidecar.signals.models.spread import CAP, FLOOR, Spread, evidence
 from sidecar.signals.models.still import Still
+from sidecar.signals.why import words
 from tests.unit.test_models import run, signal
 
 DAY = 86400.0
@@ -66,6 +67,14 @@ def test_spread_is_bounded_by_what_one_move_can_do() -> None:
         model.learn(np.float32([1, 1]), np.float32([i, i]), on, 60.0)
     model.learn(np.float32([1e6, 1]), np.float32([2000, 2000]), on, 60.0)
     assert 0 < model.ratio()[0, 0] < 0.06
+
+
+def test_a_flat_line_is_told_as_such() -> None:
+    at, x = signal(3 * 288, rows=2, step=300.0)
+    x[-40:, 1] = x[-40, 1]
+    said = run(Block(2, 300.0), at, x)
+    assert said["raw"][-1, 1] >= 1 > said["raw"][-1, 0]
+    assert words(int(said["why"][-1, 1]), up=True) == "it stands still, which is rare here"
 
 
 def test_what_creeps_away_within_hours_is_seen_against_the_last_days() -> None:
