@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sidecar.signals import calibrate
-from sidecar.signals.calendar import local
+from sidecar.signals.calendar import hour_of, local
 from sidecar.signals.ensemble import BLOCK, GAP, Ensemble
 from sidecar.signals.models import Array, Columns, f4, mixture, profile
 from sidecar.signals.models.mixture import (
@@ -211,13 +211,10 @@ class Ahead:
                 continue
             slot = self.intervals.slot(h, block, wait)
             if self.judged[slot] == block - wait:
-                hour, ahead = self._hour(at), self._hour(at + HORIZONS[h][1])
+                hour, ahead = hour_of(self.tz, at), hour_of(self.tz, at + HORIZONS[h][1])
                 self.intervals.learn(h, slot, x, on, hour, ahead)
             self.intervals.said[slot] = np.where(on, value[h], np.nan), self.intervals.sigma[h]
             self.judged[slot] = block
-
-    def _hour(self, at: float) -> int:
-        return math.floor(local(self.tz, at) % DAY / 3600)
 
     # ------------------------------------------------------------------ the season
 
@@ -243,7 +240,7 @@ class Ahead:
             np.stack([self.profile.get(place - week + k) for k in ks]),
         )
         x = np.where(np.isnan(x), self.ensemble.last, x)
-        self.intervals.turn(x, [self._hour(at + h) for _, h in HORIZONS])
+        self.intervals.turn(x, [hour_of(self.tz, at + h) for _, h in HORIZONS])
 
     def _store(self) -> None:
         """The block that lasted is done; the one before it goes into the profile. Without samples it was as usual."""
@@ -362,7 +359,9 @@ class Ahead:
         self._window = None
 
     def forget(self, rows: I64) -> None:
-        """Make rows fresh; the models' own state the block has forgotten already."""
+        """Make rows fresh."""
+        for model in self.models.values():
+            model.forget(rows)
         self.recent.coefficient[..., rows] = mixture.first(self.pool.theta)
         self.ridge.own[..., rows] = self.pool.theta[..., None]
         if self._window is not None:

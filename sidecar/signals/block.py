@@ -6,6 +6,7 @@ rows apart in a block of its own (a nursery) before they are moved to their plac
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -38,6 +39,7 @@ WARM = 30  # live ticks before a verdict
 QUANTUM, FIRST = 0.2, 0.05
 GROWN, CAUTION = 4.0, 1.0  # days until the threshold is no longer raised, and by how much E it starts raised
 CARRIED = 1.0  # days of scales at the live step that those of coarse history count for
+FINER = 0.5  # added to u of moves between two samples for each factor of e in samples a day
 KNOWN = 0.5  # days until a level is known well enough to miss it
 THRESHOLDS = np.array([THRESHOLD] * SLOW + [THRESHOLD + SLOWER], f4).reshape(-1, 1)
 """Of each channel."""
@@ -87,8 +89,8 @@ class Block:
         self._coarse = 0.0  # the step of the history that taught it, until it is carried to the live one
 
     @property
-    def models(self) -> dict[str, Columns]:
-        """All state, by name."""
+    def detector(self) -> dict[str, Columns]:
+        """State of what scores, by name."""
         return {
             "life": self.life,
             "season": self.season,
@@ -100,8 +102,12 @@ class Block:
             "still": self.still,
             "spread": self.spread,
             "spread_tail": self.spread_tail,
-            **self.ahead.models,
         }
+
+    @property
+    def models(self) -> dict[str, Columns]:
+        """All state of rows, by name."""
+        return self.detector | self.ahead.models
 
     # ------------------------------------------------------------------ one tick
 
@@ -262,8 +268,11 @@ class Block:
         np.minimum(self.life.seen * f4(ticks), f4(CARRIED * per_day), out=self.life.seen)
         self.level.missed[:] = MISSED + 1
         self.lasting.forget(np.arange(self.rows))
-        self.tail.carry(ticks, per_day, slice(DIFF, DIFF + 1))
-        self.spread_tail.carry(ticks, per_day, slice(0))
+        self.tail.carry(ticks, per_day)
+        self.spread_tail.carry(ticks, per_day)
+        self.tail.threshold[DIFF] += f4(
+            FINER * math.log(ticks)
+        )  # what moves between two of more samples is seldomer
 
     # ------------------------------------------------------------------ forecasts
 
@@ -341,16 +350,15 @@ class Block:
 
     def forget(self, rows: I64) -> None:
         """Make rows fresh."""
-        for model in self.models.values():
+        for model in self.detector.values():
             model.forget(rows)
         self.ahead.forget(rows)
 
     def copy_rows(self, to: I64, nursery: Block, rows: I64) -> None:
         """Move learned rows in."""
         nursery._carry()
-        for name, model in self.models.items():
-            if name not in self.ahead.models:
-                model.copy_rows(to, nursery.models[name], rows)
+        for name, model in self.detector.items():
+            model.copy_rows(to, nursery.detector[name], rows)
         self.ahead.copy_rows(to, nursery.ahead, rows)
 
     def state(self) -> dict[str, Array]:

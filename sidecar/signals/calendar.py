@@ -26,6 +26,15 @@ def local(tz: str, at: float) -> float:
     return at if tz == UTC else at + offset(tz, at)
 
 
+def hour_of(tz: str, at: float) -> int:
+    """The hour of the day on the wall clock.
+
+    >>> hour_of("UTC", 7200.0), hour_of("Europe/Berlin", 86400 - 1.0)
+    (2, 0)
+    """
+    return int(local(tz, at) % 86400 // 3600)
+
+
 def offset(tz: str, at: float) -> float:
     """Seconds by which the zone's clocks are ahead of UTC at an instant, at any time of the year."""
     return _offset(tz, at // QUARTER)

@@ -17,7 +17,7 @@ import numpy as np
 
 from sidecar.signals import breach, scales
 from sidecar.signals.block import Block
-from sidecar.signals.calendar import local
+from sidecar.signals.calendar import UTC, hour_of
 from sidecar.signals.models import Array, Columns, Field, f4
 from sidecar.signals.models.logistic import Logistic
 from sidecar.types import F32, F64, HORIZONS, I64, Bools
@@ -222,7 +222,7 @@ class Crossings:
         self._block = block
         if last >= 0:
             marks.top[last % self._day], marks.fired[last % RING] = marks.highest, marks.fires
-            usual = marks.share[self._hour(at - self.width)]
+            usual = marks.share[hour_of(UTC, at - self.width)]
             usual += f4(0.2 * self.width / 3600) * ((marks.highest > 0) - usual)
             for h, wait in enumerate(self.blocks):
                 if block == last + 1:
@@ -287,7 +287,7 @@ class Crossings:
             )
             rate = self.rate[0, h] / self.rate[1, h]
             own = (marks.hits[h, lines] + SHARED * rate) / (marks.origins[h, lines] + SHARED)
-            there = marks.share[self._hour(at + HORIZONS[h][1])][lines]
+            there = marks.share[hour_of(UTC, at + HORIZONS[h][1])][lines]
             p = np.clip(np.nan_to_num(odds[h]), 1 - breach.AT_MOST, breach.AT_MOST)
             rest = (
                 np.maximum(2 - z[0], 0),
@@ -306,9 +306,6 @@ class Crossings:
             if origin:
                 self._phi[self._block % RING, h] = phi[self._fit]
         return out
-
-    def _hour(self, at: float) -> int:
-        return math.floor(local("UTC", at) % 86400 / 3600)
 
     # ------------------------------------------------------------------ state
 

@@ -77,7 +77,7 @@ def _count_rises(rises: np.typing.NDArray[np.uint8], x: F64, last: F64, move: F3
 
 def _begin(block: Block, rows: I64, x: F64) -> None:
     """Forget the few samples of rows and count from here."""
-    for name, model in block.models.items():
+    for name, model in block.detector.items():
         if name != "life":
             model.forget(rows)
     block.ahead.forget(rows)

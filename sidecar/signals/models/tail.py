@@ -27,7 +27,6 @@ GAIN, GAP = 0.03, 2
 START, START_PER_DAY = 3.0, 288.0  # exp(u) at first, with so many samples a day or more
 FEWER = 0.1  # its power of how many fewer there are
 CARRIED = 3.0  # days that coarse history counts for
-FINER = 0.5  # added to u of moves between two samples for each factor of e in samples a day
 GRADED = 10  # ticks for the heavy scale before the tail counts
 QUIET = 255
 
@@ -117,14 +116,10 @@ class Tail(Columns):
         )
         self.scale += move
 
-    def carry(self, ticks: float, per_day: float, moves: slice) -> None:
-        """From coarse history to a live step, of which each coarse one has so many `ticks`.
-
-        What moves between two samples (the channels `moves`) is seldomer among more of them. How heavy and how rare
-        residuals are is still learned fast for some days.
-        """
+    def carry(self, ticks: float, per_day: float) -> None:
+        """From coarse history to a live step, of which each coarse one has so many `ticks`: how heavy and how rare
+        residuals are is still learned fast for some days."""
         np.minimum(self.graded * f4(ticks), f4(CARRIED * per_day), out=self.graded)
-        self.threshold[moves] += f4(FINER * math.log(ticks))
         self.below[:] = QUIET
 
     def _learn_tail(self, t: F32, warm: Bools, per_day: float) -> None:
