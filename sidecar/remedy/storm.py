@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-import promql_parser
-
+from sidecar.remedy.policy import not_promql
 from sidecar.types import Duration, Instant, Section
 
 
@@ -22,10 +21,7 @@ class StormConfig(Section, frozen=True, kw_only=True):
         for name in ("alerts", "targets"):
             if getattr(self, name) < 1:
                 yield name, "must be at least 1"
-        try:
-            promql_parser.parse(self.unhealthy)
-        except ValueError as error:
-            yield "unhealthy", f"not PromQL: {error}"
+        yield from not_promql("unhealthy", self.unhealthy)
 
 
 class Storm(NamedTuple):
