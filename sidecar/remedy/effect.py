@@ -14,6 +14,8 @@ from typing import NamedTuple
 from sidecar.remedy.past import Odds
 from sidecar.types import Instant
 
+CONFIDENCE = 1.959964
+"""Standard normal quantile of a two-sided interval at 95 %."""
 CRITICAL = "critical"
 """Alerts of this severity are never held back."""
 
@@ -58,7 +60,7 @@ class Effect(NamedTuple):
         a, b = _share(self.treated), _share(self.control)
         if a is None or b is None:
             return None
-        (low_a, high_a), (low_b, high_b) = _wilson(self.treated), _wilson(self.control)
+        (low_a, high_a), (low_b, high_b) = self.treated.wilson(CONFIDENCE), self.control.wilson(CONFIDENCE)
         return (
             a - b - math.hypot(a - low_a, high_b - b),
             a - b + math.hypot(high_a - a, b - low_b),
@@ -92,12 +94,3 @@ def effect(trials: Iterable[Trial], now: Instant) -> Effect:
 def _share(odds: Odds) -> float | None:
     n = odds.good + odds.bad
     return odds.good / n if n else None
-
-
-def _wilson(odds: Odds) -> tuple[float, float]:
-    """Wilson's two-sided interval at 95 %."""
-    z, n = 1.959964, odds.good + odds.bad
-    p = odds.good / n
-    middle = p + z * z / (2 * n)
-    spread = z * math.sqrt((p * (1 - p) + z * z / (4 * n)) / n)
-    return (middle - spread) / (1 + z * z / n), (middle + spread) / (1 + z * z / n)

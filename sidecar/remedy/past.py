@@ -83,13 +83,15 @@ class Odds(NamedTuple):
         >>> round(Odds(10, 0).lower, 3), Odds(0, 0).lower
         (0.787, 0.0)
         """
+        return max(0.0, self.wilson(CONFIDENCE)[0]) if self.good + self.bad else 0.0
+
+    def wilson(self, z: float) -> tuple[float, float]:
+        """Where the success rate lies: Wilson's interval at this normal quantile; needs an outcome."""
         n = self.good + self.bad
-        if n == 0:
-            return 0.0
-        z, p = CONFIDENCE, self.good / n
+        p = self.good / n
         middle = p + z * z / (2 * n)
         spread = z * math.sqrt((p * (1 - p) + z * z / (4 * n)) / n)
-        return max(0.0, (middle - spread) / (1 + z * z / n))
+        return (middle - spread) / (1 + z * z / n), (middle + spread) / (1 + z * z / n)
 
 
 def odds(ended: Iterable[Ended]) -> Odds:
