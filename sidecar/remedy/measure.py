@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
+from typing import Any
 
 import promql_parser
 
@@ -71,6 +72,6 @@ def kept(values: Values) -> list[list[object]]:
     return [[dict(labels), value] for labels, value in values if math.isfinite(value)]
 
 
-def read(values: Sequence[Sequence[object]]) -> Values:
+def read(values: Sequence[Sequence[Any]]) -> Values:
     """Values out of the journal."""
-    return [(labels_of(labels), float(value)) for labels, value in values]  # type: ignore[arg-type]
+    return [(labels_of(labels), float(value)) for labels, value in values]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
+from sidecar.adapters.targets import Targets
 from sidecar.remedy import flow
 from sidecar.remedy.actions.http import HttpAction, HttpCall
 from sidecar.remedy.actions.words import Outcome, World
@@ -46,7 +49,7 @@ FINE = Look(alert="active", killed=False)
 
 def planned(policy: RemedyConfig, version: int = 0) -> Planned:
     """The plan of a policy whose action asks nobody; `version` is that of a target that others change."""
-    coroutine = policy.action.plan(ALERT, World(None))  # type: ignore[arg-type]
+    coroutine = policy.action.plan(ALERT, World(Targets(list)))
     try:
         coroutine.send(None)
     except StopIteration as done:
@@ -57,8 +60,10 @@ def planned(policy: RemedyConfig, version: int = 0) -> Planned:
 
 def answered(status: int | None, undo: bool = False) -> Answered:
     """What an HTTP target's status means."""
-    state = "unclear" if status is None or status >= 500 else "done" if status // 100 == 2 else "failed"
-    return Answered(Outcome(state, f"the target answered {status}"), undo)  # type: ignore[arg-type]
+    state: Literal["done", "failed", "unclear"] = (
+        "unclear" if status is None or status >= 500 else "done" if status // 100 == 2 else "failed"
+    )
+    return Answered(Outcome(state, f"the target answered {status}"), undo)
 
 
 class Desk:
