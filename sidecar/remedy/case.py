@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from sidecar.remedy.effect import Trial
-from sidecar.remedy.past import Busy, Ended, Intent, Past
+from sidecar.remedy.effect import Effect, Trial, effect
+from sidecar.remedy.past import Busy, Ended, Intent, Odds, Past, odds
 from sidecar.types import Alert, Instant, JsonObject, Labels, labels_of
 
 STAGES = (
@@ -315,6 +315,14 @@ class Book:
     def past(self, storm: str = "") -> Past:
         """What the guard counts."""
         return Past(self.intents, tuple(self.ended.values()), self.undone, tuple(self._busy.values()), storm)
+
+    def odds(self, policy: str) -> Odds:
+        """How often a policy helped so far."""
+        return odds(one for one in self.ended.values() if one.policy == policy)
+
+    def effect(self, policy: str, now: Instant) -> Effect:
+        """How often alerts end in time with a policy, and without it."""
+        return effect((one for one in self.trials.values() if one.policy == policy), now)
 
     def put(self, case: Case) -> None:
         """Keep what is known of a case, journalled or only seen."""

@@ -7,9 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from sidecar.remedy import breaker
 from sidecar.remedy.breaker import BreakerConfig
 from sidecar.remedy.case import STAGES, Book, Case, Draft, Fact
-from sidecar.remedy.effect import effect
 from sidecar.remedy.guard import family
-from sidecar.remedy.past import odds
 from sidecar.remedy.policy import REASONS, Policies
 from sidecar.telemetry import Telemetry
 from sidecar.types import Instant
@@ -32,10 +30,9 @@ def publish(telemetry: Telemetry, policies: Policies, book: Book, rules: Breaker
         telemetry.exhausted.labels(family(name))
         opened = breaker.state(name, past, rules, now) != "closed"
         telemetry.breaker_open.labels(name).set(opened)
-        found = odds(past.of(name))
+        found, trials = book.odds(name), book.effect(name, now)
         telemetry.odds.labels(name, "mean").set(found.mean)
         telemetry.odds.labels(name, "lower").set(found.lower)
-        trials = effect((t for t in book.trials.values() if t.policy == name), now)
         for group, value in (("treated", trials.treated), ("control", trials.control)):
             telemetry.trials.labels(name, group, "true").set(value.good)
             telemetry.trials.labels(name, group, "false").set(value.bad)

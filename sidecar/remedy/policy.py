@@ -11,7 +11,7 @@ import promql_parser
 from sidecar.remedy import matchers
 from sidecar.remedy.actions import Action
 from sidecar.remedy.actions.words import Plan, digest
-from sidecar.remedy.past import Ended, Odds, in_a_row, odds
+from sidecar.remedy.past import Ended, in_a_row, odds
 from sidecar.remedy.templates import Unfit
 from sidecar.types import Alert, Duration, Section
 
@@ -91,9 +91,9 @@ class RemedyConfig(Section, frozen=True, kw_only=True):
                 matchers.parse(text)
             except ValueError as error:
                 yield f"match[{i}]", str(error)
-        for name in ("min_confidence", "min_probability", "experiment"):
-            if not 0 <= getattr(self, name) <= (0.5 if name == "experiment" else 1):
-                yield name, f"must lie between 0 and {'0.5' if name == 'experiment' else '1'}"
+        for name, most in (("min_confidence", 1), ("min_probability", 1), ("experiment", 0.5)):
+            if not 0 <= getattr(self, name) <= most:
+                yield name, f"must lie between 0 and {most}"
         if self.approval not in APPROVALS:
             yield "approval", f"unknown approval {self.approval!r} (one of {', '.join(APPROVALS)})"
         if self.order not in ORDERS:
@@ -200,12 +200,7 @@ def acts_alone(policy: RemedyConfig, ended: Sequence[Ended]) -> bool:
     if not ended or not ended[-1].good:
         return False
     enough = in_a_row(ended, person=True) >= policy.earned.in_a_row
-    return enough and record(policy, ended).lower > policy.earned.floor
-
-
-def record(policy: RemedyConfig, ended: Sequence[Ended]) -> Odds:
-    """How often this policy helped so far."""
-    return odds(one for one in ended if one.policy == policy.name)
+    return enough and odds(ended).lower > policy.earned.floor
 
 
 def propose(

@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterable, Sequence
 from sidecar.remedy import events, flow, hands, numbers, order, storm
 from sidecar.remedy.actions.words import World
 from sidecar.remedy.case import Book, Case, Draft, Episode, Fact, Notice, case_id, ended, heard
-from sidecar.remedy.effect import Effect, effect
+from sidecar.remedy.effect import Effect
 from sidecar.remedy.eyes import Eyes
 from sidecar.remedy.flow import Journal
 from sidecar.remedy.guard import AlertState, GuardConfig, family
-from sidecar.remedy.past import Odds, odds
+from sidecar.remedy.past import Odds
 from sidecar.remedy.policy import Policies, propose
 from sidecar.remedy.storm import Storm
 from sidecar.telemetry import Telemetry
@@ -195,11 +195,11 @@ class Runner:
 
     def odds(self, policy: str) -> Odds:
         """How often a policy helped so far."""
-        return odds(one for one in self._book.ended.values() if one.policy == policy)
+        return self._book.odds(policy)
 
     def effect(self, policy: str) -> Effect:
         """How often alerts end in time with a policy, and without it."""
-        return effect((t for t in self._book.trials.values() if t.policy == policy), self._clock())
+        return self._book.effect(policy, self._clock())
 
     def preview(self, alert: Alert) -> str:
         """What a policy would do, or that none is left; for the promantis_remedy annotation."""
