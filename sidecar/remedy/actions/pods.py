@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import ClassVar
 
 from sidecar.remedy.actions.edits import persist
 from sidecar.remedy.actions.objects import KINDS, Named, annotated, around_pod, controller, word
@@ -16,6 +17,8 @@ GONE = "a pod that is gone does not come back as it was"
 
 class _OnPod(Named, frozen=True, kw_only=True):
     """What both have in common."""
+
+    verb: ClassVar[str]
 
     @property
     def no_undo(self) -> str:
@@ -39,22 +42,28 @@ class _OnPod(Named, frozen=True, kw_only=True):
             return Outcome("done", "found gone")
         return Outcome("failed", "the pod is there: it was not done")
 
-    async def _planned(self, alert: Alert, world: World, verb: str) -> tuple[Plan, JsonObject]:
+    def target(self, alert: Alert) -> str:
+        """The action and its object."""
+        return f"{self.verb} {word(self.ref_of(alert, 'Pod'))}"
+
+    async def _planned(self, alert: Alert, world: World) -> tuple[Plan, Ref, str]:
+        """The plan for the very pod that is there now; its place and uid."""
         cluster, ref = world.cluster, self.ref_of(alert, "Pod")
         pod = await cluster.get(ref)
         if why := kept(pod):
             raise Unfit(f"{word(ref)} {why}")
+        target, uid = self.target(alert), str(pod["metadata"]["uid"])
         plan = Plan(
-            target=f"{verb} {word(ref)}",
+            target=target,
             object=word(ref),
             namespace=ref.namespace,
-            do={"words": f"{verb} {word(ref)} (uid {pod['metadata']['uid']})"},
+            do={"words": f"{target} (uid {uid})"},
             undo=None,
             no_undo=GONE,
-            saved={"ref": [*ref], "uid": pod["metadata"]["uid"]},
+            saved={"ref": [*ref], "uid": uid},
             around=await around_pod(cluster, pod, ref),
         )
-        return plan, pod
+        return plan, ref, uid
 
     def _around_rights(self) -> tuple[Right, ...]:
         kinds = ("ReplicaSet", "Deployment", "StatefulSet")
@@ -64,14 +73,12 @@ class _OnPod(Named, frozen=True, kw_only=True):
 class DeletePod(_OnPod, frozen=True, kw_only=True, tag_field="type", tag="delete-pod"):
     """Delete it; its controller makes another."""
 
-    def target(self, alert: Alert) -> str:
-        """The action and its object."""
-        return f"delete {word(self.ref_of(alert, 'Pod'))}"
+    verb = "delete"
 
     async def plan(self, alert: Alert, world: World) -> Plan:
         """The very pod that is there now."""
-        plan, pod = await self._planned(alert, world, "delete")
-        await world.cluster.delete(Ref(*plan.saved["ref"]), pod["metadata"]["uid"], dry_run=True)
+        plan, ref, uid = await self._planned(alert, world)
+        await world.cluster.delete(ref, uid, dry_run=True)
         return plan
 
     async def apply(self, job: Job, world: World) -> Outcome:
@@ -101,17 +108,15 @@ class DeletePod(_OnPod, frozen=True, kw_only=True, tag_field="type", tag="delete
 class EvictPod(_OnPod, frozen=True, kw_only=True, tag_field="type", tag="evict-pod"):
     """Evict it when its disruption budgets allow; give up after `wait`, with nothing done."""
 
-    wait: Duration = Duration(300)
+    verb = "evict"
 
-    def target(self, alert: Alert) -> str:
-        """The action and its object."""
-        return f"evict {word(self.ref_of(alert, 'Pod'))}"
+    wait: Duration = Duration(300)
 
     async def plan(self, alert: Alert, world: World) -> Plan:
         """The very pod; a budget that forbids it now may allow it later."""
-        plan, pod = await self._planned(alert, world, "evict")
+        plan, ref, uid = await self._planned(alert, world)
         try:
-            await world.cluster.evict(Ref(*plan.saved["ref"]), pod["metadata"]["uid"], dry_run=True)
+            await world.cluster.evict(ref, uid, dry_run=True)
         except TooMany as error:
             plan.do["words"] += f"; a budget forbids it now, waits up to {self.wait} ({error})"
         plan.saved["wait"] = float(self.wait)
