@@ -21,7 +21,9 @@ class Editing(Named, frozen=True, kw_only=True):
         return await edits.apply(job, world, "Remedied")
 
     async def take_back(self, job: Job, world: World) -> Outcome:
-        """Put the fields back."""
+        """Put the fields back, unless that takes nothing back."""
+        if self.no_undo:
+            return Outcome("failed", self.no_undo)
         return await edits.take_back(job, world)
 
     async def look(self, job: Job, world: World, undo: bool) -> Outcome:

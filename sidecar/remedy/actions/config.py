@@ -8,7 +8,7 @@ from sidecar.remedy import templates
 from sidecar.remedy.actions import edits, restart
 from sidecar.remedy.actions.base import Editing
 from sidecar.remedy.actions.edits import Edit, field
-from sidecar.remedy.actions.objects import Named, around
+from sidecar.remedy.actions.objects import Named, around, word
 from sidecar.remedy.actions.words import Plan, Right, World
 from sidecar.remedy.templates import Unfit
 from sidecar.types import Alert
@@ -60,7 +60,7 @@ class Config(Editing, frozen=True, kw_only=True, tag_field="type", tag="config")
         value = templates.render(self.value, alert, str)
         seen = around(obj, ref)
         changes = [await edits.dry_run(cluster, obj, ref, [Edit(path, before, value)])]
-        words = f"set {self.key} of {self.about(alert, 'ConfigMap')}"
+        words = self.target(alert)
         if self.restart:
             reader = Named(name=self.restart.name, namespace=self.namespace)
             about = reader.ref_of(alert, self.restart.kind)
@@ -69,7 +69,7 @@ class Config(Editing, frozen=True, kw_only=True, tag_field="type", tag="config")
             other = around(there, about)
             if other.protected or (other.changed_at or 0) > (seen.changed_at or 0):
                 seen = other
-            words += f", then restart {self.restart.kind.lower()} {about.namespace}/{about.name}"
+            words += f", then restart {word(about)}"
         return edits.plan(self.target(alert), words, changes, seen)
 
     def rights(self) -> tuple[Right, ...]:

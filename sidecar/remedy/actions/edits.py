@@ -156,7 +156,7 @@ def versioned(body: JsonObject, obj: JsonObject) -> JsonObject:
     return {**body, "metadata": {**body.get("metadata", {}), **version}}
 
 
-def plan(target: str, words: str, changes: Sequence[Change], around: Around) -> Plan:
+def plan(target: str, words: str, changes: Sequence[Change], around: Around, no_undo: str = "") -> Plan:
     """The plan of some changes, the first of which is on the target."""
     about = changes[0].ref
     back = "puts back " + ", ".join(f"{'.'.join(e.path)} of {word(c.ref)}" for c in changes for e in c.edits)
@@ -165,16 +165,17 @@ def plan(target: str, words: str, changes: Sequence[Change], around: Around) -> 
         object=word(about),
         namespace=about.namespace,
         do={"words": words},
-        undo={"words": back},
+        undo=None if no_undo else {"words": back},
+        no_undo=no_undo,
         diff=tuple(line for change in changes for line in diff(change.edits)),
         saved={"changes": [[*c] for c in changes]},
         around=around,
     )
 
 
-def simple(target: str, words: str, change: Change, obj: JsonObject, **more: Any) -> Plan:
+def simple(target: str, words: str, change: Change, obj: JsonObject) -> Plan:
     """The plan of one change whose surroundings the object itself tells."""
-    return plan(target, words, [change], around(obj, change.ref, **more))
+    return plan(target, words, [change], around(obj, change.ref))
 
 
 def changes_of(saved: JsonObject) -> list[Change]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
+from typing import ClassVar
 
 import msgspec
 
 from sidecar.remedy.actions import edits
 from sidecar.remedy.actions.base import Editing
 from sidecar.remedy.actions.edits import Edit, field
-from sidecar.remedy.actions.objects import around, around_node, protection, word
+from sidecar.remedy.actions.objects import around_node, protection, word
 from sidecar.remedy.actions.pods import POD, kept
 from sidecar.remedy.actions.words import Job, Kubernetes, Outcome, Plan, Right, TooMany, World
 from sidecar.remedy.templates import Unfit
@@ -23,8 +24,14 @@ _CLOSED = ("spec", "unschedulable")
 class _OnNode(Editing, frozen=True, kw_only=True):
     """What they have in common."""
 
+    verb: ClassVar[str]
+
     def problems(self) -> Iterator[tuple[str, str]]:
         yield from self.problems_of("Node")
+
+    def target(self, alert: Alert) -> str:
+        """The action and its object."""
+        return f"{self.verb} {self.about(alert, 'Node')}"
 
     def rights(self) -> tuple[Right, ...]:
         """The node, among all nodes."""
@@ -34,9 +41,7 @@ class _OnNode(Editing, frozen=True, kw_only=True):
 class Cordon(_OnNode, frozen=True, kw_only=True, tag_field="type", tag="cordon"):
     """No new pods."""
 
-    def target(self, alert: Alert) -> str:
-        """The action and its object."""
-        return f"cordon {self.about(alert, 'Node')}"
+    verb = "cordon"
 
     async def plan(self, alert: Alert, world: World) -> Plan:
         """Counted among the nodes that are down or cordoned."""
@@ -51,9 +56,7 @@ class Cordon(_OnNode, frozen=True, kw_only=True, tag_field="type", tag="cordon")
 class Uncordon(_OnNode, frozen=True, kw_only=True, tag_field="type", tag="uncordon"):
     """New pods again."""
 
-    def target(self, alert: Alert) -> str:
-        """The action and its object."""
-        return f"uncordon {self.about(alert, 'Node')}"
+    verb = "uncordon"
 
     async def plan(self, alert: Alert, world: World) -> Plan:
         """Only of a node that is cordoned."""
@@ -62,11 +65,13 @@ class Uncordon(_OnNode, frozen=True, kw_only=True, tag_field="type", tag="uncord
         if not field(node, _CLOSED):
             raise Unfit(f"{word(ref)} is not cordoned")
         change = await edits.dry_run(cluster, node, ref, [Edit(_CLOSED, True, None)])
-        return edits.plan(self.target(alert), self.target(alert), [change], around(node, ref))
+        return edits.simple(self.target(alert), self.target(alert), change, node)
 
 
 class Drain(_OnNode, frozen=True, kw_only=True, tag_field="type", tag="drain"):
     """Cordon it and evict its pods; after `deadline` give up by uncordoning it."""
+
+    verb = "drain"
 
     deadline: Duration = Duration(600)
 
@@ -79,10 +84,6 @@ class Drain(_OnNode, frozen=True, kw_only=True, tag_field="type", tag="drain"):
         yield from super().problems()
         if self.deadline <= 0:
             yield "deadline", "must be longer than 0s"
-
-    def target(self, alert: Alert) -> str:
-        """The action and its object."""
-        return f"drain {self.about(alert, 'Node')}"
 
     async def plan(self, alert: Alert, world: World) -> Plan:
         """Refused where a pod has no controller: nobody would make it anew."""
@@ -105,12 +106,10 @@ class Drain(_OnNode, frozen=True, kw_only=True, tag_field="type", tag="drain"):
             protected=seen.protected or next(filter(None, marked), ""),
             namespaces=tuple(sorted({pod["metadata"]["namespace"] for pod in going})),
         )
-        plan = edits.plan(self.target(alert), self.target(alert), [change], seen)
+        plan = edits.plan(self.target(alert), self.target(alert), [change], seen, self.no_undo)
         evicts = tuple(f"evicts pod {_name(pod)}" for pod in going)
         saved = {**plan.saved, "node": ref.name, "deadline": float(self.deadline)}
-        return msgspec.structs.replace(
-            plan, undo=None, no_undo=self.no_undo, diff=plan.diff + evicts, saved=saved
-        )
+        return msgspec.structs.replace(plan, diff=plan.diff + evicts, saved=saved)
 
     async def apply(self, job: Job, world: World) -> Outcome:
         """Cordon, then evict until nothing is left, the deadline has come or somebody stops it."""
@@ -121,7 +120,7 @@ class Drain(_OnNode, frozen=True, kw_only=True, tag_field="type", tag="drain"):
         blocked = "its pods did not go"
         while time.monotonic() < ends and not world.stopped():
             try:
-                left = [pod for pod in await _pods(world.cluster, job.saved["node"]) if not kept(pod)]
+                left = await _left(job, world)
                 if not left:
                     return Outcome("done", f"drained node {job.saved['node']}")
                 blocked = await _evict(world.cluster, left) or blocked
@@ -132,16 +131,12 @@ class Drain(_OnNode, frozen=True, kw_only=True, tag_field="type", tag="drain"):
             await asyncio.sleep(world.pause)
         return await self._give_up(job, world, "stopped" if world.stopped() else blocked)
 
-    async def take_back(self, job: Job, world: World) -> Outcome:
-        """Never by itself."""
-        return Outcome("failed", self.no_undo)
-
     async def look(self, job: Job, world: World, undo: bool) -> Outcome:
         """Drained is done; half drained is given up, as at the deadline."""
         found = await edits.look(job, world, False)
         if found.state != "done":
             return found
-        if not [pod for pod in await _pods(world.cluster, job.saved["node"]) if not kept(pod)]:
+        if not await _left(job, world):
             return Outcome("done", "found drained")
         return await self._give_up(job, world, "it was interrupted")
 
@@ -164,6 +159,11 @@ async def _pods(cluster: Kubernetes, node: str) -> list[JsonObject]:
     """Pods on a node that are not over."""
     found = await cluster.list(POD.ref("", ""), fields=f"spec.nodeName={node}")
     return [pod for pod in found if pod.get("status", {}).get("phase") not in ("Succeeded", "Failed")]
+
+
+async def _left(job: Job, world: World) -> list[JsonObject]:
+    """Pods that are still to go."""
+    return [pod for pod in await _pods(world.cluster, job.saved["node"]) if not kept(pod)]
 
 
 async def _evict(cluster: Kubernetes, pods: list[JsonObject]) -> str:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import msgspec
-
 from sidecar.remedy.actions import edits
 from sidecar.remedy.actions.base import Editing
 from sidecar.remedy.actions.edits import Change, Edit, field
-from sidecar.remedy.actions.objects import around
-from sidecar.remedy.actions.words import Job, Kubernetes, Outcome, Plan, Ref, Right, World, digest
+from sidecar.remedy.actions.objects import around, word
+from sidecar.remedy.actions.words import Kubernetes, Plan, Ref, Right, World, digest
 from sidecar.types import Alert, JsonObject
 
 MARK = ("spec", "template", "metadata", "annotations", "promantis.io/restart")
@@ -45,17 +43,13 @@ class Restart(Editing, frozen=True, kw_only=True, tag_field="type", tag="restart
         seen = around(
             obj,
             ref,
-            group=f"pods of {self.about(alert, self.kind)}",
+            group=f"pods of {word(ref)}",
             members=replicas,
             down=down,
             takes=replicas - down if at_once else 0,
         )
-        plan = edits.plan(self.target(alert), f"restart {self.about(alert, self.kind)}", [change], seen)
-        return msgspec.structs.replace(plan, undo=None, no_undo=self.no_undo)
-
-    async def take_back(self, job: Job, world: World) -> Outcome:
-        """Never."""
-        return Outcome("failed", self.no_undo)
+        target = self.target(alert)
+        return edits.plan(target, target, [change], seen, self.no_undo)
 
     def rights(self) -> tuple[Right, ...]:
         """The object."""
