@@ -187,6 +187,21 @@ async def test_eviction_once_the_budget_allows_it(lab: Lab) -> None:
     assert [path.endswith("/eviction") for _, path in lab.proxy.writes if "/pods/" in path] == [True]
 
 
+@pytest.mark.parametrize(("action", "method"), [(DeletePod, "DELETE"), (EvictPod, "POST")])
+async def test_a_pod_is_taken_once_through_limits_and_lost_answers(
+    lab: Lab, action: type[DeletePod | EvictPod], method: str
+) -> None:
+    await lab.deployment()
+    name = await some_pod(lab)
+    one = action(namespace=lab.namespace, name=name)
+    _, job = await lab.plan(one)
+    path = lab.path("Pod", name)
+    lab.proxy.faults += [Fault(method, path, 429), Fault(method, path, 503), Fault(method, path, after=True)]
+    assert (await one.apply(job, lab.world)).state == "done"
+    assert not lab.proxy.faults
+    assert [how for how, where in lab.proxy.writes if f"/{name}" in where] == [method]
+
+
 async def test_pods_that_would_be_back_at_once_or_never_are_left(lab: Lab) -> None:
     if not lab.fake:
         pytest.skip("made by hand in the fake")

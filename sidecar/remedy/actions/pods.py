@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import ClassVar
 
 from sidecar.remedy.actions.edits import persist
@@ -65,6 +65,34 @@ class _OnPod(Named, frozen=True, kw_only=True):
         )
         return plan, ref, uid
 
+    async def _take(
+        self,
+        job: Job,
+        world: World,
+        send: Callable[[Ref, str], Awaitable[None]],
+        verb: str,
+        patience: float | None = None,
+    ) -> Outcome:
+        """Send it for the very pod; after a lost answer only if the pod is still there."""
+        ref, lost = Ref(*job.saved["ref"]), False
+
+        async def attempt() -> Outcome:
+            nonlocal lost
+            if lost and (found := await self.look(job, world, False)).state == "done":
+                return found
+            try:
+                await send(ref, job.saved["uid"])
+            except TooMany:
+                raise
+            except Rejected as error:
+                return gone(error, ref, lost)
+            except Unavailable:
+                lost = True
+                raise
+            return await _told(world, job, f"{verb} {word(ref)}")
+
+        return await persist(attempt, world, word(ref), lambda: lost, patience)
+
     def _around_rights(self) -> tuple[Right, ...]:
         kinds = ("ReplicaSet", "Deployment", "StatefulSet")
         return (self.right("Pod", "list"), *(self.right(kind, "get") for kind in kinds))
@@ -83,22 +111,7 @@ class DeletePod(_OnPod, frozen=True, kw_only=True, tag_field="type", tag="delete
 
     async def apply(self, job: Job, world: World) -> Outcome:
         """Delete it by its uid, so that a second time does nothing."""
-        ref, lost = Ref(*job.saved["ref"]), False
-
-        async def attempt() -> Outcome:
-            nonlocal lost
-            if lost and (found := await self.look(job, world, False)).state == "done":
-                return found
-            try:
-                await world.cluster.delete(ref, job.saved["uid"])
-            except Rejected as error:
-                return gone(error, ref, lost)
-            except Unavailable:
-                lost = True
-                raise
-            return await _told(world, job, f"deleted {word(ref)}")
-
-        return await persist(attempt, world, word(ref), lambda: lost)
+        return await self._take(job, world, world.cluster.delete, "deleted")
 
     def rights(self) -> tuple[Right, ...]:
         """The pod, and to see its workload."""
@@ -124,22 +137,7 @@ class EvictPod(_OnPod, frozen=True, kw_only=True, tag_field="type", tag="evict-p
 
     async def apply(self, job: Job, world: World) -> Outcome:
         """Ask until the budget allows it."""
-        ref, lost = Ref(*job.saved["ref"]), False
-
-        async def attempt() -> Outcome:
-            nonlocal lost
-            try:
-                await world.cluster.evict(ref, job.saved["uid"])
-            except TooMany:
-                raise
-            except Rejected as error:
-                return gone(error, ref, lost)
-            except Unavailable:
-                lost = True
-                raise
-            return await _told(world, job, f"evicted {word(ref)}")
-
-        return await persist(attempt, world, word(ref), lambda: lost, job.saved["wait"])
+        return await self._take(job, world, world.cluster.evict, "evicted", job.saved["wait"])
 
     def rights(self) -> tuple[Right, ...]:
         """The pod's eviction, and to see its workload."""
