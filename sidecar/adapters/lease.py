@@ -83,7 +83,7 @@ class Lease:
                 found = await self._cluster.get(self._ref)
                 if found["spec"].get("holderIdentity") == self._identity:
                     spec = {k: v for k, v in found["spec"].items() if k != "holderIdentity"}
-                    await self._put({**found, "spec": spec})
+                    await self._cluster.ask("PUT", self._ref.path, {}, {**found, "spec": spec})
             except PromantisError as error:
                 log.warning("lease %s was not given back reason=%s", self._ref, error)
 
@@ -113,14 +113,7 @@ class Lease:
         new["leaseDurationSeconds"] = max(1, round(self._duration))
         if not ours:
             new |= {"acquireTime": now, "leaseTransitions": int(spec.get("leaseTransitions") or 0) + 1}
-        try:
-            await self._put({**found, "spec": new})
-        except Rejected as error:
-            if error.status != 409:
-                raise
-            return False  # somebody was faster; who, the next look says
-        self.holder = self._identity
-        return True
+        return await self._claim("PUT", self._ref.path, {**found, "spec": new})
 
     async def _create(self) -> bool:
         now = _now()
@@ -137,17 +130,18 @@ class Lease:
             "metadata": {"name": self._ref.name, "namespace": self._ref.namespace},
             "spec": spec,
         }
+        return await self._claim("POST", self._ref._replace(name="").path, body)
+
+    async def _claim(self, method: str, path: str, body: JsonObject) -> bool:
+        """Write that we hold it; not if somebody was faster: who, the next look says."""
         try:
-            await self._cluster.ask("POST", self._ref._replace(name="").path, {}, body)
+            await self._cluster.ask(method, path, {}, body)
         except Rejected as error:
             if error.status != 409:
                 raise
             return False
         self.holder = self._identity
         return True
-
-    async def _put(self, body: JsonObject) -> None:
-        await self._cluster.ask("PUT", self._ref.path, {}, body)
 
 
 def _now() -> str:
