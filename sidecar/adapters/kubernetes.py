@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import msgspec
 
-from sidecar.remedy.actions.objects import KINDS, MANAGER
+from sidecar.remedy.actions.objects import MANAGER, known
 from sidecar.remedy.actions.words import Ref, Right, TooMany
 from sidecar.types import ConfigError, Duration, JsonObject, Rejected, Section, Unavailable
 
@@ -113,10 +113,10 @@ class Cluster:
 
     async def event(self, ref: Ref, obj: JsonObject, reason: str, words: str) -> None:
         """Leave an Event on the object; a log line when that fails, never more."""
-        known = (k.word for k in KINDS.values() if (k.group, k.plural) == (ref.group, ref.plural))
+        kind = known(ref)
         about = {
             "apiVersion": f"{ref.group}/{ref.version}".lstrip("/"),
-            "kind": next(known, obj.get("kind", ref.plural)),
+            "kind": kind.word if kind else obj.get("kind", ref.plural),
             "name": ref.name,
             "namespace": ref.namespace or None,
             "uid": obj["metadata"].get("uid"),

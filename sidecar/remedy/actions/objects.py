@@ -70,6 +70,11 @@ def kind_of(text: str, namespaced: bool = True) -> Kind | None:
     return Kind(custom[1], custom[3], custom[2], custom[1], namespaced) if custom else None
 
 
+def known(ref: Ref) -> Kind | None:
+    """The kind of an object; None for a custom one."""
+    return next((k for k in KINDS.values() if (k.group, k.plural) == (ref.group, ref.plural)), None)
+
+
 class Named(Section, frozen=True, kw_only=True):
     """An object, by namespace and name; both may be templates."""
 
@@ -119,11 +124,9 @@ def word(ref: Ref) -> str:
     >>> word(Ref("apps", "v1", "deployments", "shop", "api", "scale")), word(Ref("", "v1", "nodes", "", "n1"))
     ('deployment shop/api', 'node n1')
     """
-    known = next(
-        (k.word.lower() for k in KINDS.values() if (k.group, k.plural) == (ref.group, ref.plural)), None
-    )
+    kind = known(ref)
     where = f"{ref.namespace}/{ref.name}" if ref.namespace else ref.name
-    return f"{known or f'{ref.plural}.{ref.group}'} {where}"
+    return f"{kind.word.lower() if kind else f'{ref.plural}.{ref.group}'} {where}"
 
 
 # --------------------------------------------------------------------------- what surrounds it
