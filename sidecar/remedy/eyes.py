@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from sidecar.remedy.actions.words import TooMany, World
+from sidecar.remedy.actions.words import SHAPELESS, UNFORESEEN, TooMany, World
 from sidecar.remedy.guard import AlertState, GuardConfig, Look, Planned
 from sidecar.remedy.measure import MOST, Values, measured
 from sidecar.remedy.policy import Refusal, RemedyConfig, plan_hash, unfit
@@ -114,16 +114,9 @@ class Eyes:
         except TooMany as error:
             log.warning("target is busy policy=%s reason=%s", policy.name, error)
             return None
-        except (
-            LookupError,
-            TypeError,
-            ValueError,
-            AttributeError,
-        ):  # an object of a shape that nobody foresaw
+        except UNFORESEEN:
             log.exception("no plan can be made policy=%s", policy.name)
-            return Refusal(
-                "target", "the target is not of the shape that was expected; the log has the details"
-            )
+            return Refusal("target", SHAPELESS)
         except Rejected as error:
             if error.status == 409:  # somebody writes it just now
                 return None
@@ -159,12 +152,8 @@ class Eyes:
 
     async def active(self) -> int | None:
         """How many alerts fire at the Alertmanager that knows of most; None when one cannot say."""
-        try:
-            found = await asyncio.gather(*(one.firing('alertname=~".+"') for one in self._alertmanagers))
-        except (Unavailable, Rejected) as error:
-            log.warning("Alertmanager cannot say what fires reason=%s", error)
-            return None
-        return max(map(len, found), default=None)
+        found = await self._firing('alertname=~".+"')
+        return max(map(len, found), default=None) if found is not None else None
 
     async def _asked(self, query: str) -> list[tuple[Labels, float]] | None:
         try:
@@ -183,12 +172,18 @@ class Eyes:
 
     async def _blocking(self, block_while: Sequence[str]) -> str | None:
         """The first alert that blocks; one Alertmanager that cannot say leaves it open."""
+        for matcher in block_while:
+            found = await self._firing(matcher)
+            if found is None:
+                return None
+            if names := next(filter(None, found), None):
+                return names[0]
+        return ""
+
+    async def _firing(self, matcher: str) -> list[Sequence[str]] | None:
+        """What fires, by Alertmanager; None when one of them cannot say."""
         try:
-            for matcher in block_while:
-                for names in await asyncio.gather(*(one.firing(matcher) for one in self._alertmanagers)):
-                    if names:
-                        return names[0]
+            return await asyncio.gather(*(one.firing(matcher) for one in self._alertmanagers))
         except (Unavailable, Rejected) as error:
             log.warning("Alertmanager cannot say what fires reason=%s", error)
             return None
-        return ""

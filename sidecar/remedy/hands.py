@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Coroutine
 
-from sidecar.remedy.actions.words import Outcome, World
+from sidecar.remedy.actions.words import SHAPELESS, UNFORESEEN, Outcome, World
 from sidecar.remedy.events import Answered, Apply, ReadBack, TakeBack
 from sidecar.remedy.templates import Unfit
 from sidecar.types import PromantisError, Rejected, Unavailable
@@ -26,7 +26,7 @@ async def act(effect: Apply | TakeBack | ReadBack, world: World) -> Answered | N
             except Unavailable as error:
                 log.warning("target does not answer case=%s reason=%s", job.case, error)
                 return None
-            except (PromantisError, LookupError, TypeError, ValueError, AttributeError) as error:
+            except (PromantisError, *UNFORESEEN) as error:
                 return Answered(Outcome("unclear", str(error)), undo)
 
 
@@ -38,6 +38,6 @@ async def _done(work: Coroutine[None, None, Outcome]) -> Outcome:
         return Outcome("failed", str(error))
     except PromantisError as error:
         return Outcome("unclear", str(error))
-    except (LookupError, TypeError, ValueError, AttributeError):  # an object of a shape that nobody foresaw
+    except UNFORESEEN:
         log.exception("an action failed")
-        return Outcome("unclear", "the target is not of the shape that was expected; the log has the details")
+        return Outcome("unclear", SHAPELESS)

@@ -11,6 +11,10 @@ import msgspec
 from sidecar.remedy.templates import Unfit
 from sidecar.types import Alert, Instant, JsonObject, Rejected
 
+UNFORESEEN = (LookupError, TypeError, ValueError, AttributeError)
+"""What an action raises on an object of a shape that nobody foresaw."""
+SHAPELESS = "the target is not of the shape that was expected; the log has the details"
+
 
 class Ref(NamedTuple):
     """One object of Kubernetes, or with an empty name all of them; `sub` is a subresource such as scale."""
