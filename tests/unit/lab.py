@@ -26,6 +26,8 @@ from tests.unit.fakekube import FakeKube
 REAL = os.environ.get("PROMANTIS_TEST_KUBECONFIG", "")
 HOLD = -1
 WAIT = 30.0 if REAL else 2.0
+WHERE: dict[str, Any] = {"namespace": "{{ labels.namespace }}", "name": "{{ labels.deployment }}"}
+"""Names the Deployment of the lab's alert."""
 
 
 class Fault(NamedTuple):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -19,19 +17,11 @@ from sidecar.remedy.guard import Planned
 from sidecar.remedy.policy import Refusal
 from sidecar.remedy.templates import Unfit
 from sidecar.types import Instant, Rejected, Unavailable
-from tests.unit import lab as labs
 from tests.unit.desk import POLICY
-from tests.unit.lab import REAL, Fault, Lab
+from tests.unit.lab import REAL, WHERE, Fault, Lab
 from tests.unit.test_webhook import Down
 
 pytestmark = pytest.mark.timeout(120 if REAL else 30)
-WHERE: dict[str, Any] = {"namespace": "{{ labels.namespace }}", "name": "{{ labels.deployment }}"}
-
-
-@pytest.fixture
-async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
-    async with labs.lab(tmp_path) as lab:
-        yield lab
 
 
 async def replicas(lab: Lab) -> int:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,17 +17,9 @@ from sidecar.remedy.actions.restart import Restart
 from sidecar.remedy.actions.rollback import Rollback
 from sidecar.remedy.templates import Unfit
 from sidecar.types import Duration, Rejected
-from tests.unit import lab as labs
-from tests.unit.lab import REAL, Fault, Lab
+from tests.unit.lab import REAL, WHERE, Fault, Lab
 
 pytestmark = pytest.mark.timeout(120 if REAL else 30)
-WHERE: dict[str, Any] = {"namespace": "{{ labels.namespace }}", "name": "{{ labels.deployment }}"}
-
-
-@pytest.fixture
-async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
-    async with labs.lab(tmp_path) as lab:
-        yield lab
 
 
 async def test_restart(lab: Lab) -> None:

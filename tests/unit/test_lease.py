@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 
 from sidecar.adapters.lease import Lease
-from tests.unit import lab as labs
 from tests.unit.lab import REAL, Fault, Lab
 
 pytestmark = pytest.mark.timeout(60 if REAL else 30)
@@ -20,12 +16,6 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
-
-
-@pytest.fixture
-async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
-    async with labs.lab(tmp_path) as lab:
-        yield lab
 
 
 def candidates(lab: Lab, clock: Clock) -> tuple[Lease, Lease]:

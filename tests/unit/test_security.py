@@ -16,21 +16,15 @@ import prometheus_client as prom
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-from sidecar.adapters.journal import SqliteJournal
-from sidecar.adapters.targets import KillSwitch, Targets
-from sidecar.remedy.actions.words import World
-from sidecar.remedy.eyes import Eyes
-from sidecar.remedy.guard import GuardConfig
-from sidecar.remedy.policy import Policies
-from sidecar.remedy.runner import Runner
 from sidecar.telemetry import Telemetry
-from sidecar.types import ConfigError, Instant
+from sidecar.types import ConfigError
 from sidecar.web import auth, server
 from sidecar.web.auth import Auth, ProxyConfig, Token
 from sidecar.web.cases import routes
 from tests.e2e.alerting import until
 from tests.unit.desk import POLICY
-from tests.unit.test_webhook import Down, alert, payload
+from tests.unit.test_webhook import Site as Served
+from tests.unit.test_webhook import alert, payload, served
 
 PAST, FUTURE = (datetime.now(UTC) + timedelta(days=days) for days in (-1, 1))
 TOKENS = (
@@ -53,12 +47,7 @@ MUTATING = [
 READING = ["/api/v1/cases", "/api/v1/cases/x", "/api/v1/killswitch", "/api/v1/journal"]
 
 
-class Site:
-    def __init__(
-        self, client: TestClient[Any, Any], journal: SqliteJournal, runner: Runner, telemetry: Telemetry
-    ):
-        self.client, self.journal, self.runner, self.telemetry = client, journal, runner, telemetry
-
+class Site(Served):
     async def ask(self, method: str, path: str, token: str = "", body: object = None, **headers: str) -> Any:
         headers |= {"Authorization": f"Bearer {token}"} if token else {}
         headers.setdefault("Content-Type", "application/json")
@@ -70,35 +59,9 @@ class Site:
 @pytest.fixture
 async def site(tmp_path: Path) -> AsyncIterator[Site]:
     """As if it listened beyond loopback, behind a proxy at 127.0.0.1."""
-    journal, telemetry, targets = SqliteJournal(tmp_path / "journal.db"), Telemetry(), Targets(list)
-    down, switch = Down(), KillSwitch(tmp_path)
-    world = World(targets, stopped=switch)
-
-    def clock() -> Instant:
-        return Instant(1000.0)
-
-    runner = Runner(
-        Policies([POLICY]),
-        GuardConfig(),
-        journal=journal,
-        eyes=Eyes(down, [down], world, switch, lambda labels, now: "", clock),
-        world=world,
-        kill=switch.set,
-        confidence=lambda labels: None,
-        telemetry=telemetry,
-        clock=clock,
-        tick=0.05,
-    )
-    await runner.start()
-
-    async def reload() -> None: ...
-
     doors = Auth(TOKENS, False, ProxyConfig(header="X-User", trusted=("127.0.0.0/8",), role="approve"))
-    app = server.build(routes(runner, journal, telemetry), doors, telemetry, list, reload)
-    async with TestClient(TestServer(app)) as client:
-        yield Site(client, journal, runner, telemetry)
-    await journal.close()
-    await targets.close()
+    async with served(tmp_path, doors) as site:
+        yield Site(*site)
 
 
 @pytest.mark.parametrize(("path", "role"), MUTATING)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -55,34 +56,43 @@ class Site(NamedTuple):
             return answer.status, await answer.json()
 
 
-@pytest.fixture
-async def site(tmp_path: Path) -> AsyncIterator[Site]:
-    journal, telemetry, targets = SqliteJournal(tmp_path / "journal.db"), Telemetry(), Targets(list)
-    down, switch = Down(), KillSwitch(tmp_path)
+@asynccontextmanager
+async def served(folder: Path, doors: auth.Auth) -> AsyncIterator[Site]:
+    """The routes of a runner whose peers are down."""
+    journal, telemetry, targets = SqliteJournal(folder / "journal.db"), Telemetry(), Targets(list)
+    down, switch = Down(), KillSwitch(folder)
     world = World(targets, stopped=switch)
+
+    def clock() -> Instant:
+        return Instant(1000.0)
+
     runner = Runner(
         Policies([POLICY]),
         GuardConfig(),
         journal=journal,
-        eyes=Eyes(down, [down], world, switch, lambda labels, now: "", lambda: Instant(1000.0)),
+        eyes=Eyes(down, [down], world, switch, lambda labels, now: "", clock),
         world=world,
         kill=switch.set,
         confidence=lambda labels: None,
         telemetry=telemetry,
-        clock=lambda: Instant(1000.0),
+        clock=clock,
         tick=0.05,
     )
     await runner.start()
 
     async def reload() -> None: ...
 
-    app = server.build(
-        routes(runner, journal, telemetry), auth.load(None, tmp_path, "127.0.0.1:1"), telemetry, list, reload
-    )
+    app = server.build(routes(runner, journal, telemetry), doors, telemetry, list, reload)
     async with TestClient(TestServer(app)) as client:
         yield Site(client, journal, runner, telemetry)
     await journal.close()
     await targets.close()
+
+
+@pytest.fixture
+async def site(tmp_path: Path) -> AsyncIterator[Site]:
+    async with served(tmp_path, auth.load(None, tmp_path, "127.0.0.1:1")) as site:
+        yield site
 
 
 def alert(**changes: object) -> dict[str, object]:
