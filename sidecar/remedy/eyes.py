@@ -182,8 +182,13 @@ class Eyes:
 
     async def _firing(self, matcher: str) -> list[Sequence[str]] | None:
         """What fires, by Alertmanager; None when one of them cannot say."""
+
+        async def at(alertmanager: AlertStates) -> Sequence[str]:
+            async with self._turns:
+                return await alertmanager.firing(matcher)
+
         try:
-            return await asyncio.gather(*(one.firing(matcher) for one in self._alertmanagers))
+            return await asyncio.gather(*map(at, self._alertmanagers))
         except (Unavailable, Rejected) as error:
             log.warning("Alertmanager cannot say what fires reason=%s", error)
             return None
