@@ -57,6 +57,8 @@ def test_what_is_not_known_is_no_success_and_is_undone_once(observed: Observed) 
     assert call.action.undo is not None
     assert call.action.undo.render(call.job.alert).body == '{"size": 20}'
     assert desk.step(id, desk.look()) == []
+    desk.step(id, answered(200))
+    assert desk.stage(id) == "acting", "a late answer of the action is none of its undo"
     desk.step(id, answered(204, undo=True))
     assert desk.stage(id) == "undone"
 

@@ -73,6 +73,15 @@ def test_a_cool_down_counts_whoever_acted_on_the_object() -> None:
     assert refused(plan(), Past([acted(90)])) == {}
 
 
+@pytest.mark.parametrize(
+    ("policy", "ok"), [(POLICY.name, False), ("another", False), (f"{POLICY.name}/2", True)]
+)
+def test_once_is_once_for_the_policy_itself_too(policy: str, ok: bool) -> None:
+    before = acted(10_000, policy=policy, episode=1)._replace(fingerprint="a")
+    words = "delete pod shop/api-1 was already done for this episode"
+    assert refused(plan(), Past([before])) == ({} if ok else {"once": words})
+
+
 def test_the_next_alternative_need_not_wait_for_the_one_before() -> None:
     second = msgspec.structs.replace(POLICY, name="bigger-pool/2")
     own = Intent(Instant(NOW - 5), "bigger-pool", "first", "pod shop/api-1", "shop", "a", 1)

@@ -11,12 +11,12 @@ import pytest
 from sidecar.remedy.actions.objects import KINDS
 from sidecar.remedy.actions.patch import Patch
 from sidecar.remedy.actions.scale import Scale
-from sidecar.remedy.actions.words import Right
+from sidecar.remedy.actions.words import Ref, Right
 from sidecar.remedy.eyes import Eyes
 from sidecar.remedy.guard import Planned
 from sidecar.remedy.policy import Refusal
 from sidecar.remedy.templates import Unfit
-from sidecar.types import Instant, Rejected, Unavailable
+from sidecar.types import Instant, JsonObject, Rejected, Unavailable
 from tests.unit.desk import POLICY
 from tests.unit.lab import REAL, WHERE, Fault, Lab
 from tests.unit.test_webhook import Down
@@ -89,6 +89,25 @@ async def test_a_conflict_is_planned_around_but_not_a_change(lab: Lab) -> None:
     await lab.edit("Deployment", "api", {"spec": {"replicas": 4}})
     outcome = await action.apply(job, lab.world)
     assert outcome == ("failed", f"deployment {lab.namespace}/api was changed by somebody else since")
+    assert await replicas(lab) == 4
+
+
+async def test_a_change_between_the_look_and_the_patch_is_not_overwritten(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await lab.deployment()
+    action = Scale(**WHERE, to=5, max=9)
+    _, job = await lab.plan(action)
+    get, changes = lab.cluster.get, iter([4])
+
+    async def overtaken(ref: Ref) -> JsonObject:
+        found = await get(ref)
+        for replicas in changes:
+            await lab.edit("Deployment", "api", {"spec": {"replicas": replicas}})
+        return found
+
+    monkeypatch.setattr(lab.cluster, "get", overtaken)
+    assert (await action.apply(job, lab.world)).state == "failed"
     assert await replicas(lab) == 4
 
 

@@ -39,6 +39,8 @@ async def test_restart(lab: Lab) -> None:
 
     await lab.until(replaced)
     assert (await action.look(job, lab.world, False)).state == "done"
+    assert await action.take_back(job, lab.world) == ("failed", plan.no_undo)
+    assert len(lab.proxy.writes) == 1, "taking back the mark would restart it again"
     later, _ = await lab.plan(action)
     assert later.saved != plan.saved, "the next restart is another one"
 
@@ -125,6 +127,19 @@ async def test_delete_pod_is_for_one_very_pod(lab: Lab) -> None:
 
     await lab.until(gone)
     assert (await action.apply(job, lab.world)).state == "failed"
+
+
+@pytest.mark.parametrize("type", [DeletePod, EvictPod])
+async def test_a_successor_of_the_same_name_is_another_pod(
+    lab: Lab, type: type[DeletePod | EvictPod]
+) -> None:
+    await lab.deployment()
+    action = type(namespace=lab.namespace, name=await some_pod(lab))
+    _, job = await lab.plan(action)
+    job = job._replace(saved={**job.saved, "uid": "11111111-2222-3333-4444-555555555555"})
+    assert await action.look(job, lab.world, False) == ("done", "found gone")
+    assert (await action.apply(job, lab.world)).state == "failed"
+    assert lab.proxy.writes == []
 
 
 async def test_protection_reaches_from_the_workload_to_its_pods(lab: Lab) -> None:
@@ -240,8 +255,9 @@ async def test_drain(lab: Lab) -> None:
     )
     plan, _ = await lab.plan(action)
     assert plan.around.protected.endswith("has the annotation promantis.io/protect")
-    _, outcome = await lab.do(action)
+    job, outcome = await lab.do(action)
     assert outcome == ("done", "drained node node-1")
+    assert await action.take_back(job, lab.world) == ("failed", plan.no_undo)
     await lab.until(lambda: lab.ready("api", 6))
     assert not [pod for pod in await lab.pods() if pod["spec"]["nodeName"] == "node-1"]
     assert (await lab.get("Node", "node-1"))["spec"]["unschedulable"]

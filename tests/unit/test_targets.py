@@ -43,6 +43,7 @@ async def test_what_is_sent_and_a_redirect_is_not_followed(targets: Targets) -> 
     (request,) = seen
     assert request.startswith(b"PUT /pool HTTP/1.1\r\n")
     assert b"X-A: b\r\n" in request
+    assert b"Connection: close\r\n" in request, "a kept connection may be dead when it is needed"
     assert request.endswith("\r\n\r\né".encode())
 
 

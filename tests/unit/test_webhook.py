@@ -19,6 +19,7 @@ from sidecar.adapters.targets import KillSwitch, Targets
 from sidecar.alerts.identity import fingerprint
 from sidecar.commands import cases as cases_command
 from sidecar.remedy.actions.words import World
+from sidecar.remedy.case import Draft
 from sidecar.remedy.eyes import Eyes
 from sidecar.remedy.guard import GuardConfig
 from sidecar.remedy.policy import Policies
@@ -202,6 +203,28 @@ async def test_a_case_over_http_and_from_the_command_line(
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+async def test_a_case_says_what_came_of_its_policy(site: Site) -> None:
+    about = {"fingerprint": "f", "episode": 1, "policy": POLICY.name, "labels": {"a": "b"}, "annotations": {}}
+    for id, policy, good in [("a", POLICY.name, True), ("b", POLICY.name, True), ("c", "other", False)]:
+        proposed = {**about, "policy": policy, "target": id, "why": [], "expires_at": 9e9}
+        outcome = Draft("verify.passed" if good else "verify.failed", id, "system", {})
+        facts = [
+            Draft("case.proposed", id, "system", proposed),
+            Draft("intent", id, "system", {"within": 60.0}),
+        ]
+        await site.journal.append(Instant(100.0), [*facts, outcome])
+    await site.runner.start()
+    async with site.client.get("/api/v1/cases") as answer:
+        listed = {case["id"]: case for case in await answer.json()}
+    assert listed["a"]["odds"] == {"helped": 2, "did_not": 0, "mean": 0.75, "lower": 0.425}
+    assert listed["c"]["odds"] | {"lower": 0} == {"helped": 0, "did_not": 1, "mean": 0.333, "lower": 0}
+    assert listed["b"]["trials"] == {"with": [0, 2], "without": [0, 0], "difference": None, "interval": None}
+    async with site.client.get("/api/v1/cases/a") as answer:
+        one = await answer.json()
+    assert one.pop("facts")
+    assert one == listed["a"]
 
 
 async def test_the_kill_switch_from_the_command_line(
