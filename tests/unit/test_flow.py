@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from sidecar.remedy.actions.http import HttpAction
 from sidecar.remedy.effect import effect
 from sidecar.remedy.events import (
     Apply,
@@ -158,6 +159,17 @@ def test_a_removed_policy_does_nothing() -> None:
     desk.policy = None
     assert desk.step(id, Looked(FINE)) == []
     assert desk.book.cases[id].reason == "policy_gone"
+
+
+def test_what_a_changed_policy_did_before_a_restart_stays_unclear() -> None:
+    desk = Desk()
+    id = desk.approved()
+    desk.step(id, desk.look())
+    desk.policy = msgspec.structs.replace(POLICY, action=HttpAction(url="http://shop/another"))
+    desk.restart()
+    assert desk.step(id, Tick()) == [], "another action cannot say what the one before did"
+    assert desk.stage(id) == "verifying"
+    assert desk.book.cases[id].unclear
 
 
 def test_harm_that_was_there_before_counts_once_it_ended() -> None:
