@@ -284,6 +284,17 @@ def test_the_kill_switch_stops_an_undo() -> None:
     assert (desk.stage(id), desk.book.cases[id].words) == ("failed", "not undone: the kill switch is on")
 
 
+def test_what_a_changed_policy_did_is_not_undone_by_the_new_one() -> None:
+    desk = Desk()
+    id = desk.acted()
+    desk.step(id, Observed(True, True))
+    assert desk.book.cases[id].to_undo
+    desk.policy = msgspec.structs.replace(POLICY, action=HttpAction(url="http://shop/another"))
+    assert desk.step(id, desk.look()) == []
+    assert desk.stage(id) == "failed"
+    assert desk.book.cases[id].words == "not undone: the policy was changed after the plan was made"
+
+
 def test_a_verification_found_late_still_gets_its_chance() -> None:
     desk = Desk()
     id = desk.acted()

@@ -8,10 +8,12 @@ from typing import Any
 import msgspec
 import pytest
 
+from sidecar.remedy import hands
 from sidecar.remedy.actions.objects import KINDS
 from sidecar.remedy.actions.patch import Patch
 from sidecar.remedy.actions.scale import Scale
-from sidecar.remedy.actions.words import Ref, Right
+from sidecar.remedy.actions.words import SHAPELESS, Job, Outcome, Ref, Right
+from sidecar.remedy.events import Answered, Apply, ReadBack, TakeBack
 from sidecar.remedy.eyes import Eyes
 from sidecar.remedy.guard import Planned
 from sidecar.remedy.policy import Refusal
@@ -72,6 +74,25 @@ async def test_nothing_to_do_is_no_plan(lab: Lab) -> None:
         await lab.plan(Scale(**WHERE, to=3, max=9))
     with pytest.raises(Rejected, match="not found"):
         await lab.plan(Scale(namespace=lab.namespace, name="nobody", to=3, max=9))
+
+
+async def test_a_shape_that_nobody_foresaw_is_an_answer_and_ends_no_task(lab: Lab) -> None:
+    if not lab.fake:
+        pytest.skip("a real API server would not take it")
+    await lab.deployment()
+    await lab.create("HorizontalPodAutoscaler", "odd", {"minReplicas": 1})
+    lab.proxy.writes.clear()
+    action = Scale(**WHERE, by=1, max=9)
+    policy = msgspec.structs.replace(POLICY, action=action)
+    eyes = Eyes(Down(), [], lab.world, bool, lambda labels, now: "", lambda: Instant(0))
+    assert await eyes.planned(policy, lab.alert) == Refusal("target", SHAPELESS)
+    job = Job("c0ffee", lab.alert, {"changes": [[["apps"], "uid"]]})
+    assert await hands.act(Apply(action, job), lab.world) == Answered(Outcome("unclear", SHAPELESS), False)
+    assert await hands.act(TakeBack(action, job), lab.world) == Answered(Outcome("unclear", SHAPELESS), True)
+    found = await hands.act(ReadBack(action, job, False), lab.world)
+    assert found is not None
+    assert found.outcome.state == "unclear"
+    assert lab.proxy.writes == []
 
 
 # --------------------------------------------------------------------------- the API at its worst
