@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import msgspec
 import pytest
 
@@ -23,6 +25,7 @@ from sidecar.remedy.events import (
     Tick,
 )
 from sidecar.remedy.guard import GuardConfig, Look, Rate, Rates
+from sidecar.remedy.measure import difference
 from sidecar.remedy.policy import Proposal, VerifyConfig, propose
 from sidecar.types import Duration, Instant, Rejected, labels_of
 from tests.unit.desk import ALERT, AUTO, FINE, POLICY, Desk, answered
@@ -365,6 +368,15 @@ def test_what_it_moved_is_measured_against_siblings(ok: bool) -> None:
         assert isinstance(desk.step(id, Tick())[0], LookAround), "and then undone"
     desk.restart()
     assert desk.book.cases[id].effect == case.effect
+
+
+def test_what_is_no_number_moved_nothing() -> None:
+    a, b = (("pod", "a"),), (("pod", "b"),)
+    before = [(a, 9.0), (b, 5.0)]
+    found = difference(before, [(a, 2.0), (b, math.nan)], a)
+    assert found is not None
+    assert (found["target"], found["untouched"]) == (-7.0, 0)
+    assert difference(before, [(a, math.inf), (b, 4.0)], a) is None
 
 
 def test_harm_is_undone_before_anything_is_measured() -> None:

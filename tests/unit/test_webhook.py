@@ -205,6 +205,14 @@ async def test_a_case_over_http_and_from_the_command_line(
         await task
 
 
+async def test_the_kill_switch_waits_for_no_journal(site: Site, tmp_path: Path) -> None:
+    await site.journal._run(site.journal._db.close)
+    with pytest.raises(Unavailable):
+        await site.runner.kill(True, "ada", "")
+    assert (tmp_path / "killswitch").exists()
+    assert site.runner.killed
+
+
 async def test_a_case_says_what_came_of_its_policy(site: Site) -> None:
     about = {"fingerprint": "f", "episode": 1, "policy": POLICY.name, "labels": {"a": "b"}, "annotations": {}}
     for id, policy, good in [("a", POLICY.name, True), ("b", POLICY.name, True), ("c", "other", False)]:
