@@ -11,7 +11,7 @@ from sidecar.alerts import because, narrate
 from sidecar.alerts.diagnose import LOAD, Diagnosis
 from sidecar.alerts.evidence import Evidence
 from sidecar.alerts.knowledge import Pattern, Seen, filled, recognised
-from sidecar.types import Candidates, Finding, Instant
+from sidecar.types import STOCKS, Candidates, Finding, Instant
 
 RECENT = 3600.0
 """Seconds for which a deployment may be what changed."""
@@ -138,7 +138,7 @@ def explain(
 
 
 def _outlook(series: Finding, metric: str, kind: str, slope: float) -> str:
-    end = because.exhaustion(series, slope) if kind in because.STOCKS else ""
+    end = because.exhaustion(series, slope) if kind in STOCKS else ""
     if end:
         return f"If nobody acts: {metric} is at {because.amount(kind, series.observed)}, {end}."
     return narrate.outlook(series, "")

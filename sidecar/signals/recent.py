@@ -24,7 +24,7 @@ from sidecar.signals.snapshot import Snapshot
 from sidecar.signals.topology import Map, Place, Places, place
 from sidecar.signals.usual import Usual, usual
 from sidecar.signals.watches import Watch
-from sidecar.types import F64, I64, Candidates, Instant, PromantisError
+from sidecar.types import F64, I64, STOCKS, Candidates, Instant, PromantisError
 
 log = logging.getLogger(__name__)
 
@@ -39,8 +39,6 @@ TURN, ROUNDS = 1000, 8
 MOST = 10_000  # series of one engine that are kept: 20 MB
 SHORT = 60  # characters of a query that fit into a sentence
 ODD = 1.0  # a sample that scores as much teaches nothing
-STOCKS = ("saturation", "memory", "disk")
-"""Kinds of what fills up slowly."""
 Id = tuple[str, bytes]
 """Watch and key of a series."""
 
