@@ -14,6 +14,7 @@ import msgspec
 from sidecar.adapters.loki import Loki
 from sidecar.adapters.prometheus import Prometheus
 from sidecar.alerts import logs
+from sidecar.alerts.aside import going_on
 from sidecar.alerts.diagnose import diagnose
 from sidecar.alerts.evidence import evidence
 from sidecar.alerts.explain import RECENT, Changed, Explanation, Metric, Whose, explain
@@ -217,8 +218,6 @@ class Causes:
 async def _again_and_again(work: Callable[[], Awaitable[None]]) -> None:
     """Whatever fails in a diagnosis, alerts and scores go on: it is begun again a little later."""
     while True:
-        try:
+        with going_on("what explains alerts failed, it begins again in %g s", RETRY):
             await work()
-        except Exception:  # a mistake of ours must not end the process
-            log.exception("what explains alerts failed, it begins again in %g s", RETRY)
         await asyncio.sleep(RETRY)
