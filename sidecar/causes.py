@@ -14,8 +14,10 @@ import msgspec
 from sidecar.adapters.loki import Loki
 from sidecar.adapters.prometheus import Prometheus
 from sidecar.alerts import logs
+from sidecar.alerts.aside import going_on
 from sidecar.alerts.diagnose import diagnose
-from sidecar.alerts.explain import RECENT, Changed, Explanation, Metric, explain
+from sidecar.alerts.evidence import evidence
+from sidecar.alerts.explain import RECENT, Changed, Explanation, Metric, Whose, explain
 from sidecar.alerts.explainer import KEPT, LEAST, QUIET, Explainer, recalled
 from sidecar.alerts.knowledge import Pattern
 from sidecar.alerts.relay import Relay
@@ -27,7 +29,7 @@ from sidecar.signals.snapshot import Known
 from sidecar.signals.topology import NODE, CausesConfig, Topology, whose
 from sidecar.signals.watches import Watch
 from sidecar.telemetry import Telemetry
-from sidecar.types import Finding, Instant, JsonObject, Labels, PromantisError
+from sidecar.types import Candidates, Finding, Instant, JsonObject, Labels, PromantisError
 
 log = logging.getLogger(__name__)
 
@@ -142,14 +144,18 @@ class Causes:
         sizes = {name: len(s.rows_of(name)) for s in self._known.snapshots.values() for name in s.rows}
         return await parts_of(self._prometheus, watches, sizes, entity, at, look)
 
-    async def _then(self, about: tuple[str, str], at: Instant) -> Explanation:
+    async def _then(self, about: Whose, at: Instant) -> Explanation:
         watches, look = self._watching.watches, self.explainer.look
         c = await then(self._prometheus, watches, at, look, self.topology.map)
-        found = await asyncio.to_thread(diagnose, c, about, LEAST)
-        said = explain(c, about, at, found, patterns=self.explainer.patterns, what=about[0])
+        said = await asyncio.to_thread(self._explained_then, c, about, at)
         return await self._in_full(said, about[0], at)
 
-    def _whose(self, labels: Labels, of: Finding | None) -> tuple[str, str] | None:
+    def _explained_then(self, c: Candidates, about: Whose, at: Instant) -> Explanation:
+        ev = evidence(c)
+        found = diagnose(c, about, LEAST, ev=ev)
+        return explain(c, ev, about, at, found, patterns=self.explainer.patterns, what=about[0])
+
+    def _whose(self, labels: Labels, of: Finding | None) -> Whose | None:
         return whose(self._watching.watches, labels, of.watch if of else None, of.labels if of else ())
 
     # ------------------------------------------------------------------ done again and again
@@ -212,8 +218,6 @@ class Causes:
 async def _again_and_again(work: Callable[[], Awaitable[None]]) -> None:
     """Whatever fails in a diagnosis, alerts and scores go on: it is begun again a little later."""
     while True:
-        try:
+        with going_on("what explains alerts failed, it begins again in %g s", RETRY):
             await work()
-        except Exception:  # a mistake of ours must not end the process
-            log.exception("what explains alerts failed, it begins again in %g s", RETRY)
         await asyncio.sleep(RETRY)

@@ -178,6 +178,9 @@ HARM: Mapping[str, int] = {
 """Which way a kind of series does harm: up, down, or (0) both. Kinds of call edges: what the client waits, what the
 server works, the gap between the two, and calls per request of the caller."""
 
+STOCKS = ("saturation", "memory", "disk")
+"""Kinds that fill up slowly; up to 1 they are shares of a whole, while processors are counted in cores."""
+
 
 class Candidates(msgspec.Struct, frozen=True):
     """Series that may explain an alert, columns of n; latencies in seconds, errors as a ratio, traffic per second."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, overload
 import msgspec
 
 from sidecar.adapters.alertmanager import Alertmanager, AlertmanagerConfig
-from sidecar.adapters.found import in_dns, in_files
+from sidecar.adapters.found import DnsSd, FileSd, in_dns, in_files
 from sidecar.types import PromantisError, Unavailable
 
 if TYPE_CHECKING:
@@ -28,12 +28,13 @@ class Fleet(Sequence[Alertmanager]):
         self._known: dict[str, Alertmanager] = {}
         self._of: dict[int, dict[str, AlertmanagerConfig]] = {}
         """By number of the entry: what it stands for, by url."""
-        self._searched = [(i, config) for i, config in enumerate(configs) if config.url is None]
+        self._searched = [(i, c, way) for i, c in enumerate(configs) if (way := c.file_sd or c.dns)]
         self._said: dict[int, str] = {}
+        of = {}
         for i, config in enumerate(configs):
             targets = in_files(config.file_sd) if config.file_sd else set[str]()
-            self._of[i] = {config.url: config} if config.url is not None else _at(config, targets)
-        self._swap()
+            of[i] = {config.url: config} if config.url is not None else _at(config, targets)
+        self._swap(of)
 
     def __len__(self) -> int:
         return len(self._known)
@@ -73,36 +74,37 @@ class Fleet(Sequence[Alertmanager]):
     async def run(self, changed: Callable[[], None]) -> None:
         """Look again and again; `changed` is told when there are others."""
         async with asyncio.TaskGroup() as group:
-            for i, config in self._searched:
-                group.create_task(self._search(i, config, changed))
+            for i, config, way in self._searched:
+                group.create_task(self._search(i, config, way, changed))
 
     async def look(self) -> None:
         """Look once everywhere; what cannot be found out now is for `run()`."""
-        await asyncio.gather(*(self._look(i, config) for i, config in self._searched))
+        await asyncio.gather(*(self._look(*one) for one in self._searched))
 
-    async def _search(self, i: int, config: AlertmanagerConfig, changed: Callable[[], None]) -> None:
-        every = (config.file_sd or config.dns).refresh_interval  # type: ignore[union-attr]
+    async def _search(
+        self, i: int, config: AlertmanagerConfig, way: FileSd | DnsSd, changed: Callable[[], None]
+    ) -> None:
         while True:
-            await asyncio.sleep(every)
-            gone = await self._look(i, config)
+            await asyncio.sleep(way.refresh_interval)
+            gone = await self._look(i, config, way)
             if gone is not None:
                 changed()
                 for alertmanager in gone:
                     await alertmanager.close()
 
-    async def _look(self, i: int, config: AlertmanagerConfig) -> list[Alertmanager] | None:
+    async def _look(
+        self, i: int, config: AlertmanagerConfig, way: FileSd | DnsSd
+    ) -> list[Alertmanager] | None:
         """Who is gone; None when nothing changed, or when nobody can tell: then all stays as it was."""
         try:
-            if config.dns is not None:
-                targets = await in_dns(config.dns, self._resolver)
+            if isinstance(way, DnsSd):
+                targets = await in_dns(way, self._resolver)
             else:
-                assert config.file_sd is not None
-                targets = await asyncio.to_thread(in_files, config.file_sd)
+                targets = await asyncio.to_thread(in_files, way)
             found = _at(config, targets)
             if found.keys() == self._of[i].keys():
                 return None
-            self._of[i] = found
-            gone = self._swap()
+            gone = self._swap({**self._of, i: found})
         except PromantisError as error:
             if self._said.get(i) != str(error):
                 log.warning("alertmanagers[%d]: cannot be looked up, all stays as it was: %s", i, error)
@@ -112,13 +114,14 @@ class Fleet(Sequence[Alertmanager]):
         log.info("alertmanagers[%d]: %s", i, ", ".join(sorted(found)) or "none is there")
         return gone
 
-    def _swap(self) -> list[Alertmanager]:
-        """Keep who stays, make who is new; who is gone."""
-        wanted = {url: config for found in self._of.values() for url, config in found.items()}
+    def _swap(self, of: dict[int, dict[str, AlertmanagerConfig]]) -> list[Alertmanager]:
+        """Keep who stays, make who is new; who is gone. ConfigError, and all stays, when one cannot be made."""
+        wanted = {url: config for found in of.values() for url, config in found.items()}
         kept = {url: one for url, one in self._known.items() if url in wanted}
         gone = [one for url, one in self._known.items() if url not in wanted]
         made = {url: Alertmanager(config) for url, config in wanted.items() if url not in kept}
         self._known = {url: (kept.get(url) or made[url]) for url in wanted}
+        self._of = of
         return gone
 
 

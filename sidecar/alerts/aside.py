@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from threading import Event
 
 from sidecar.telemetry import Telemetry
@@ -56,7 +57,14 @@ class Aside:
         for alert, now in batch:
             if late.is_set():
                 return
-            try:
+            with going_on("enrichment failed, the alert goes on as it is labels=%s", dict(alert.labels)):
                 found[alert.labels] = self._enrich(alert, now)
-            except Exception:  # whatever fails in there, the alert must go on without it
-                log.exception("enrichment failed, the alert goes on as it is labels=%s", dict(alert.labels))
+
+
+@contextmanager
+def going_on(words: str, *about: object) -> Iterator[None]:
+    """The boundary of whatever alerts can do without: what fails inside is logged, and who is outside goes on."""
+    try:
+        yield
+    except Exception:
+        log.exception(words, *about)

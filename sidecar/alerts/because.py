@@ -10,11 +10,9 @@ import numpy as np
 from sidecar.alerts.diagnose import FLOWS, LOAD, RESOURCES, Cause, Diagnosis, Reason
 from sidecar.alerts.evidence import Evidence
 from sidecar.alerts.narrate import age, clock, number
-from sidecar.types import HORIZONS, Candidates, Finding, Instant
+from sidecar.types import HORIZONS, STOCKS, Candidates, Finding, Instant
 
 _SECONDS = dict(HORIZONS)
-STOCKS = ("saturation", "memory", "disk")
-"""Kinds that fill up; up to 1 they are shares of a whole, while processors are counted in cores."""
 FULL = 0.99
 """Share of a whole at which it counts as used up."""
 SOME = 0.5

@@ -96,13 +96,15 @@ def diagnose(
     least: float = 0.0,
     none: float = NONE,
     odd: bool = False,
+    ev: Evidence | None = None,
 ) -> Diagnosis:
     """Rank what may explain an alert on `target` (entity and kind; None: on none of these).
 
     Latency and errors of a service with fewer than `least` requests per second count for nothing. `none` is the score
     that chance alone gives the best of ten services. `odd` says that the alert's own series is known to be out.
+    `ev` is the evidence, where it was weighed already.
     """
-    return _Case(c, evidence(c), target, least, odd).ranked(none)
+    return _Case(c, evidence(c) if ev is None else ev, target, least, odd).ranked(none)
 
 
 class _Case:

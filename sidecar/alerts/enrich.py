@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Protocol
 
 from sidecar.alerts import narrate
+from sidecar.alerts.aside import going_on
 from sidecar.alerts.explain import Explanation, Steps
 from sidecar.alerts.identity import fingerprint
 from sidecar.alerts.relay import AlertsConfig
 from sidecar.alerts.times import ends, resolved
 from sidecar.types import Alert, Finding, Instant, Labels
-
-log = logging.getLogger(__name__)
 
 PREFIX = "promantis_"
 EXPLAINED = ("causes", "next_steps", "changes", "incident", "outlook")
@@ -63,11 +61,9 @@ class Enricher:
         return words
 
     def _explained(self, alert: Alert, now: Instant, near: Sequence[Finding]) -> Explanation | None:
-        try:
+        with going_on("no diagnosis, the alert goes on without causes labels=%s", dict(alert.labels)):
             return self._explain(alert, now, near)
-        except Exception:  # whatever fails in there, the rest is said without it
-            log.exception("no diagnosis, the alert goes on without causes labels=%s", dict(alert.labels))
-            return None
+        return None
 
     def _words(
         self, name: str, alert: Alert, finding: Finding | None, said: Explanation | None, now: Instant

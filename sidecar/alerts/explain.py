@@ -9,9 +9,9 @@ import msgspec
 
 from sidecar.alerts import because, narrate
 from sidecar.alerts.diagnose import LOAD, Diagnosis
-from sidecar.alerts.evidence import evidence
+from sidecar.alerts.evidence import Evidence
 from sidecar.alerts.knowledge import Pattern, Seen, filled, recognised
-from sidecar.types import Candidates, Finding, Instant
+from sidecar.types import STOCKS, Candidates, Finding, Instant
 
 RECENT = 3600.0
 """Seconds for which a deployment may be what changed."""
@@ -76,6 +76,7 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
 
 def explain(
     c: Candidates,
+    ev: Evidence,
     target: Whose | None,
     now: Instant,
     found: Diagnosis,
@@ -85,8 +86,7 @@ def explain(
     finding: Callable[[str, bytes], Finding | None] = lambda watch, key: None,
     what: str = "",
 ) -> Explanation:
-    """Put into words what was `found` to explain what is wrong with `target`, from these candidates."""
-    ev = evidence(c)
+    """Put into words what was `found` to explain what is wrong with `target`, from candidates and their evidence."""
     listed = [cause for cause in found.causes if cause.probability >= 0.01][:5]
     sentences = [because.told(cause, c, ev, now) for cause in listed]
     causes = tuple(
@@ -138,7 +138,7 @@ def explain(
 
 
 def _outlook(series: Finding, metric: str, kind: str, slope: float) -> str:
-    end = because.exhaustion(series, slope) if kind in because.STOCKS else ""
+    end = because.exhaustion(series, slope) if kind in STOCKS else ""
     if end:
         return f"If nobody acts: {metric} is at {because.amount(kind, series.observed)}, {end}."
     return narrate.outlook(series, "")

@@ -13,10 +13,11 @@ import numpy as np
 
 from sidecar.alerts import narrate
 from sidecar.alerts.diagnose import LOAD, NONE, Diagnosis, by_chance, diagnose
+from sidecar.alerts.evidence import Evidence, evidence
 from sidecar.alerts.explain import RECENT, Changed, Explanation, Whose, explain
 from sidecar.alerts.incidents import Incident, Incidents
 from sidecar.alerts.knowledge import Pattern
-from sidecar.alerts.times import ends
+from sidecar.alerts.times import resolved
 from sidecar.telemetry import Telemetry
 from sidecar.types import Alert, Candidates, Finding, Instant, JsonObject, Labels
 
@@ -68,10 +69,11 @@ def _look(least: float, hold: float) -> float:
 
 
 class _Kept(NamedTuple):
-    """Candidates, and what was said of them."""
+    """Candidates, the evidence in them, and what was said of them."""
 
     at: Instant
     c: Candidates
+    ev: Evidence
     done: dict[tuple[Whose | None, bool], tuple[Diagnosis, Explanation]]
 
 
@@ -118,8 +120,7 @@ class Explainer:
         """
         found = self._knows.near(alert.labels, 1) if near is None else near
         finding = found[0] if found else None
-        end = ends(alert)
-        if end is not None and end <= now:
+        if resolved(alert, now):
             with self._lock:
                 self.incidents.resolved(alert.labels, now)
                 self._looks.pop(alert.labels, None)
@@ -237,16 +238,18 @@ class Explainer:
         kept = self._kept.get(look)
         if kept is None or not 0 <= now - kept.at < FRESH:
             c = self._evidences.candidates(now - look)
-            kept = self._kept[look] = _Kept(now, c, {})
+            kept = self._kept[look] = _Kept(now, c, evidence(c), {})
             self._kept = {one: of for one, of in self._kept.items() if 0 <= now - of.at < FRESH}
             self._neighbours = neighbours(c)
         many = len(kept.done) >= AT_ONCE and (target, odd) not in kept.done
         key: tuple[Whose | None, bool] = (None, False) if many else (target, odd)
         if key not in kept.done:
             with self._telemetry.diagnosis_duration.time():
-                found = diagnose(kept.c, key[0], LEAST, NONE if self.none is None else self.none, odd)
+                none = NONE if self.none is None else self.none
+                found = diagnose(kept.c, key[0], LEAST, none, odd, kept.ev)
                 said = explain(
                     kept.c,
+                    kept.ev,
                     key[0],
                     now,
                     found,

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import random
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import NamedTuple, Protocol
 
 from sidecar.telemetry import Telemetry
@@ -151,7 +152,7 @@ class Lane:
         while True:
             await self._work.wait()
             self._expire(clock())
-            batch = list(self._items.items())[:SLICE]
+            batch = list(islice(self._items.items(), SLICE))
             if not batch:
                 continue
             self._urgent.clear()

@@ -9,6 +9,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from sidecar.alerts.wire import whole
+
 NOW, BEFORE = 300.0, 3600.0
 """Seconds until an alert that are looked at, and before those, that are normal."""
 SURGE, LEAST = 4.0, 5
@@ -93,7 +95,7 @@ def message(line: str) -> str:
         )
     elif match := _LOGFMT.search(text):
         text = match[1]
-    return _SECRET.sub("<*>", text.partition("\n")[0][:LONGEST])
+    return _SECRET.sub("<*>", whole(text.partition("\n")[0][:LONGEST]))
 
 
 def _miner() -> Any:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -283,7 +284,8 @@ class Relay:
                 await asyncio.sleep(until - clock())
                 if not self._inline and clock() > until + STOOD_STILL:
                     await asyncio.sleep(TEE_DELAY)
-            due = [p for p in self._pending.values() if p.due <= clock() or self._stop.is_set()][:SLICE]
+            now, stopping = clock(), self._stop.is_set()
+            due = list(islice((p for p in self._pending.values() if p.due <= now or stopping), SLICE))
             for pending in due:
                 del self._pending[pending.alert.labels]
             if due:
@@ -312,7 +314,7 @@ class Relay:
 
     def _send(self, batch: Sequence[_Pending], found: Mapping[Labels, Mapping[str, str]], now: float) -> None:
         """Hand over what is still the newest and not over. An alert that got no words goes on as it is."""
-        messages = []
+        messages, enriched = [], 0
         for pending in batch:
             labels = pending.alert.labels
             known = self._generations.known(labels)
@@ -322,13 +324,14 @@ class Relay:
             if words:
                 if labels in found:
                     self._generations.enriched(labels, pending.generation, words, now)
-                self._telemetry.alerts_enriched.inc()
+                enriched += 1
                 if self._inline and words == known:
                     continue  # it was said with the message itself
             elif self._inline or not pending.resolved:
                 continue  # Alertmanager has it already
             # a resolved copy is sent without words too: it ends what an earlier copy may have kept alive
             messages.append(Message(_annotated(pending.alert, words), pending.expires))
+        self._telemetry.alerts_enriched.inc(enriched)
         if messages:
             for lane in self._lanes:
                 lane.put(messages)

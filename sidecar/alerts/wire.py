@@ -237,11 +237,11 @@ def _item(item: object) -> _Wire | _Problem:
                 if not isinstance(text, str | None):
                     return _mistyped(text, f"{place} of type string")
             if value is not None:
-                value = {_whole(key): _whole(text or "") for key, text in value.items()}
+                value = {whole(key): whole(text or "") for key, text in value.items()}
         elif not isinstance(value, str | None):
             return _mistyped(value, f"{place} of type string")
         elif value is not None:
-            value = _whole(value)
+            value = whole(value)
         setattr(wire, attribute, value)
     return wire
 
@@ -255,7 +255,7 @@ def _kind(value: Any) -> str:
     return names.get(type(value), "number")
 
 
-def _whole(text: str) -> str:
+def whole(text: str) -> str:
     """Replace lone surrogates, which no UTF-8 can carry."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 

@@ -6,13 +6,14 @@ unit is how far out is nothing special for it. A method of the same study as `us
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-import msgspec
 import numpy as np
 
+from sidecar.signals import series
 from sidecar.signals.ports import Source
 from sidecar.signals.recent import named
 from sidecar.signals.topology import place
@@ -105,12 +106,14 @@ async def parts_of(
             continue
         found = await source.range(watch.query, Instant(start), Instant(end), STEP)
         for key, column in zip(found.keys, found.values.T, strict=True):
-            where = place(watch, msgspec.json.decode(key, type=dict[str, str]))
+            where = place(watch, dict(series.labels(key)))
             if where is not None and where.entity == entity:
                 names.append(named(watch))
                 columns.append(column)
                 times = found.at
     if not columns:
         return []
-    found_parts = attribute(times, np.stack(columns, 1), at - max(look, 2 * STEP), end)
+    values = np.stack(columns, 1)
+    # in a thread: of many series it takes a while, for which no alert must wait
+    found_parts = await asyncio.to_thread(attribute, times, values, at - max(look, 2 * STEP), end)
     return [(names[part.column], part) for part in found_parts if part.doublings > 0]

@@ -14,9 +14,9 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from threading import Lock
 
-import msgspec
 import numpy as np
 
+from sidecar.signals import series
 from sidecar.signals.frame import Matrix
 from sidecar.signals.ports import Source
 from sidecar.signals.slots import Slots, moved
@@ -24,7 +24,7 @@ from sidecar.signals.snapshot import Snapshot
 from sidecar.signals.topology import Map, Place, Places, place
 from sidecar.signals.usual import Usual, usual
 from sidecar.signals.watches import Watch
-from sidecar.types import F64, I64, Candidates, Instant, PromantisError
+from sidecar.types import F64, I64, STOCKS, Candidates, Instant, PromantisError
 
 log = logging.getLogger(__name__)
 
@@ -39,8 +39,6 @@ TURN, ROUNDS = 1000, 8
 MOST = 10_000  # series of one engine that are kept: 20 MB
 SHORT = 60  # characters of a query that fit into a sentence
 ODD = 1.0  # a sample that scores as much teaches nothing
-STOCKS = ("saturation", "memory", "disk")
-"""Kinds of what fills up slowly."""
 Id = tuple[str, bytes]
 """Watch and key of a series."""
 
@@ -287,22 +285,36 @@ async def then(
     source: Source, watches: Mapping[str, Watch], at: float, look: float, topology: Map
 ) -> Candidates:
     """The same as it was at an instant that has passed, asked of Prometheus."""
-    end = at // MINUTE * MINUTE
-    near: F64 = end - MINUTE * np.arange(SLOTS - 1, -1, -1, dtype=np.float64)
-    long: F64 = end - QUARTER * np.arange(DAY - 1, -1, -1, dtype=np.float64)
+    end = Instant(at // MINUTE * MINUTE)
     told = [watch for watch in watches.values() if watch.told]
     told.sort(key=lambda watch: (rough(watch), watch.name))
-    found: list[tuple[Watch, bytes, Place, F64, F64]] = []
+    found: list[_Past] = []
     for watch in told:
-        past = await source.range(watch.query, Instant(near[0]), Instant(end), MINUTE)
-        days: dict[bytes, F64] = {}
+        past = await source.range(watch.query, Instant(end - (SLOTS - 1) * MINUTE), end, MINUTE)
+        day = None
         if watch.kind in STOCKS:
-            day = await source.range(watch.query, Instant(long[0]), Instant(end), QUARTER)
-            days = dict(zip(day.keys, day.values.T, strict=True))
-        for key, column in zip(past.keys, past.values.T, strict=True):
-            where = place(watch, msgspec.json.decode(key, type=dict[str, str]))
-            if where is not None:
-                found.append((watch, key, where, column, days.get(key, np.full(DAY, np.nan))))
+            day = await source.range(watch.query, Instant(end - (DAY - 1) * QUARTER), end, QUARTER)
+        # in a thread, as below: of many series it takes a while, for which no alert must wait
+        found += await asyncio.to_thread(_placed, watch, past, day)
+    return await asyncio.to_thread(_then, found, end, at, look, topology)
+
+
+_Past = tuple[Watch, bytes, Place, F64, F64]
+"""A series that has a place: its last hours and its last day."""
+
+
+def _placed(watch: Watch, past: Matrix, day: Matrix | None) -> list[_Past]:
+    days: dict[bytes, F64] = dict(zip(day.keys, day.values.T, strict=True)) if day else {}
+    return [
+        (watch, key, where, column, days.get(key, np.full(DAY, np.nan)))
+        for key, column in zip(past.keys, past.values.T, strict=True)
+        if (where := place(watch, dict(series.labels(key)))) is not None
+    ]
+
+
+def _then(found: Sequence[_Past], end: float, at: float, look: float, topology: Map) -> Candidates:
+    near: F64 = end - MINUTE * np.arange(SLOTS - 1, -1, -1, dtype=np.float64)
+    long: F64 = end - QUARTER * np.arange(DAY - 1, -1, -1, dtype=np.float64)
     empty = np.empty((0, 0))
     values = np.stack([column for *_, column, _ in found], 1) if found else np.empty((SLOTS, 0))
     day_values = np.stack([column for *_, column in found], 1) if found else empty

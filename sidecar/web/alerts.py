@@ -18,9 +18,6 @@ from sidecar.web.auth import Role, needs
 
 log = logging.getLogger(__name__)
 
-MAX_BODY = 64 << 20
-"""Bytes; Alertmanager itself has no limit."""
-
 _DEPRECATED = {  # word for word what Alertmanager answers, for clients that look for it
     "status": "deprecated",
     "error": "The Alertmanager v1 API was deprecated in version 0.16.0 and is removed as of version 0.27.0"
@@ -58,7 +55,7 @@ def routes(relay: Receiver, upstreams: Sequence[Upstream], telemetry: Telemetry)
 
     @needs(Role.FEEDBACK, local=True)
     async def post_alerts(request: web.Request) -> web.Response:
-        body = await _body(request)
+        body = await request.read()
         if request.headers.get("Content-Encoding", "identity").lower() != "identity":
             return _json(400, _UNZIPPED)  # Alertmanager reads no packed bodies; aiohttp has unpacked this one
         now = Instant(time.time())
@@ -90,7 +87,7 @@ def routes(relay: Receiver, upstreams: Sequence[Upstream], telemetry: Telemetry)
     async def passed(request: web.Request) -> web.Response:
         if ".." in request.path.split("/"):  # below /api/v2 only: /api/v2/../../-/reload is not
             return _json(404, {"code": 404, "message": f"path {request.path} was not found"})
-        body, failures = await _body(request), []
+        body, failures = await request.read(), []
         for upstream in sorted(upstreams, key=lambda one: one.name in failed):
             try:
                 status, headers, answer = await upstream.passthrough(
@@ -132,11 +129,6 @@ _UNZIPPED = {
     "code": 400,
     "message": 'parsing alerts body from "" failed, because the body is compressed (Content-Encoding)',
 }
-
-
-async def _body(request: web.Request) -> bytes:
-    """The whole body, whatever limit the application has for other routes."""
-    return await request.clone(client_max_size=MAX_BODY).read()
 
 
 def _json(status: int, value: object, headers: Mapping[str, str] | None = None) -> web.Response:

@@ -21,6 +21,7 @@ from sidecar.demo.peers import Peer
 from sidecar.telemetry import Telemetry
 from sidecar.types import Alert, Instant
 from sidecar.web.alerts import routes
+from sidecar.web.server import MAX_BODY
 
 WORDS = {"promantis_summary": "db_pool_used is 0.86, normal now 0.38 to 0.52."}
 
@@ -44,7 +45,7 @@ async def alert_path(mode: str, *peers: Peer, enrich: Enrich = known) -> AsyncIt
     telemetry = Telemetry()
     alertmanagers = [Alertmanager(AlertmanagerConfig(url=peer.url)) for peer in peers]
     relay = Relay(AlertsConfig(mode=mode), alertmanagers, enrich, telemetry)
-    app = web.Application()
+    app = web.Application(client_max_size=MAX_BODY)
     app.add_routes(routes(relay, alertmanagers, telemetry))
     async with serving(app) as url:
         task = asyncio.create_task(relay.run())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ import pytest
 from sidecar.adapters.alertmanager import AlertmanagerConfig
 from sidecar.adapters.fleet import Fleet
 from sidecar.adapters.found import DnsSd, FileSd, in_dns, in_files
+from sidecar.adapters.http_config import HttpConfig, TlsConfig
 from sidecar.types import ConfigError, Duration, Unavailable
 from tests.unit.relaying import NOW, Peer, alert, known, refuse, running, sample, until
 
@@ -81,6 +83,28 @@ async def test_files_that_change(tmp_path: Path, caplog: pytest.LogCaptureFixtur
     await until(lambda: changes == 2)
     assert urls(fleet) == ["http://fixed:1"]
     task.cancel()
+    await fleet.close()
+
+
+def certify(ca: Path) -> None:
+    make = ("openssl", "req", "-x509", "-nodes", "-newkey", "rsa:2048", "-subj", "/CN=ca", "-out", str(ca))
+    subprocess.run([*make, "-keyout", str(ca.with_suffix(".key"))], check=True, capture_output=True)
+
+
+async def test_who_cannot_be_asked_yet_is_looked_for_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file, ca = tmp_path / "a.yml", tmp_path / "ca.pem"
+    file.write_text("[]")
+    http = HttpConfig(tls_config=TlsConfig(ca_file=str(ca)))
+    fleet = Fleet([AlertmanagerConfig(file_sd=FileSd(files=(str(file),)), scheme="https", http=http)])
+    file.write_text("[{targets: ['a:1']}]")
+    await fleet.look()
+    assert urls(fleet) == []
+    assert "tls_config: cannot be used" in caplog.text
+    certify(ca)
+    await fleet.look()
+    assert urls(fleet) == ["https://a:1"]
     await fleet.close()
 
 

@@ -50,6 +50,12 @@ def test_what_is_as_ever_is_not_named(before: list[str], now: list[str]) -> None
     assert compare(Lines(before, BEFORE), Lines(now, NOW)) == []
 
 
+def test_what_no_utf8_can_carry_is_replaced_so_that_alerts_can_say_it() -> None:
+    odd = [r'{"msg":"pool \ud83d timeout"}'] * 9
+    said = compare(Lines(lines(1200), BEFORE), Lines(odd, NOW))[0].words
+    assert said.encode().decode() == 'new in its log: "pool \N{REPLACEMENT CHARACTER} timeout" (9 times)'
+
+
 def test_a_log_that_was_cut_is_held_against_the_time_that_it_covers() -> None:
     """Two thousand lines of a busy service cover minutes, not the hour that was asked for."""
     assert compare(Lines(lines(2000), 300.0), Lines(lines(2000), 290.0)) == []

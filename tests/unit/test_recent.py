@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from collections.abc import Iterable, Iterator
 
 import msgspec
 import numpy as np
@@ -175,6 +177,30 @@ async def test_the_past_can_be_asked_for_as_it_was_then() -> None:
     assert found.entities == ["cart", "pay"]
     assert found.level == pytest.approx([0.1, 0.1])
     assert diagnose(found).causes[0].entity == "cart"
+
+
+class Read(list[bytes]):
+    """Keys that know which threads have read them."""
+
+    def __init__(self, keys: Iterable[bytes]) -> None:
+        super().__init__(keys)
+        self.threads: set[threading.Thread] = set()
+
+    def __iter__(self) -> Iterator[bytes]:
+        self.threads.add(threading.current_thread())
+        return super().__iter__()
+
+
+async def test_the_past_is_worked_out_beside_the_event_loop() -> None:
+    keys = Read(SHOPS)
+
+    class Reading(Peer):
+        async def range(self, query: str, start: Instant, end: Instant, step: float) -> Matrix:
+            return (await super().range(query, start, end, step))._replace(keys=keys)
+
+    assert len((await then(Reading(), {"slow": LATENCY}, START, 240.0, Map())).entities) == 2
+    assert keys.threads
+    assert threading.current_thread() not in keys.threads
 
 
 async def test_what_runs_where_is_asked_and_stays_known_while_nobody_answers() -> None:

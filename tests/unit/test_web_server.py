@@ -1,6 +1,7 @@
 """Who may do what, and the one shape of every error."""
 
 import asyncio
+import io
 import socket
 import ssl
 import subprocess
@@ -74,9 +75,9 @@ async def site(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
     app = server.build(ROUTES, checks, state.telemetry, lambda: state.missing, reload)
     async with TestClient(TestServer(app)) as client:
 
-        async def ask(method: str, path: str, token: str = "") -> tuple[int, object]:
+        async def ask(method: str, path: str, token: str = "", body: bytes = b"") -> tuple[int, object]:
             headers = {"Authorization": f"Bearer {token * 16}"} if token else {}
-            async with client.request(method, path, headers=headers) as answer:
+            async with client.request(method, path, headers=headers, data=io.BytesIO(body)) as answer:
                 is_json = answer.content_type == "application/json"
                 return answer.status, await (answer.json() if is_json else answer.text())
 
@@ -98,6 +99,11 @@ async def test_roles(site: SimpleNamespace) -> None:
     assert (await site.ask("POST", "/api/approve", "v"))[0] == 403
     assert await site.ask("POST", "/api/approve", "a") == (200, "ada")
     assert (await site.ask("POST", "/api/undeclared", "a"))[0] == 403
+
+
+async def test_a_body_as_large_as_a_batch_of_alerts_may_be_is_read_whole(site: SimpleNamespace) -> None:
+    large = b"x" * (5 << 20)
+    assert await site.ask("POST", "/api/webhook", "a", large) == (200, large.decode())
 
 
 async def test_errors_have_one_shape_and_tell_no_secret(site: SimpleNamespace) -> None:
