@@ -25,7 +25,7 @@ from sidecar.web.signals import selector
 
 ROWS = 50
 FACTS = 100
-HOURS = {"1": 1, "6": 6, "24": 24, "168": 168}
+HOURS = ("1", "6", "24", "168")
 """What may stand for `hours`."""
 LONGEST = 30 * 24
 """Hours that something may be planned for."""
@@ -139,7 +139,7 @@ class _Views:
         one = meant[0] if len(meant) == 1 else None
         chart, marks = None, []
         if one is not None:
-            picture = await self.pictured(one, HOURS[hours] * 3600.0)
+            picture = await self.pictured(one, int(hours) * 3600.0)
             marks = await self._marks(float(picture.at[0]))
             chart = drawn(picture, one, marks)
         return page(
@@ -150,7 +150,7 @@ class _Views:
             wrong=str(wrong or ""),
             match=match,
             hours=hours,
-            spans=list(HOURS),
+            spans=HOURS,
             found=sorted(found, key=lambda f: -f.score if f.score == f.score else 1.0),
             most=ROWS,
             one=one,

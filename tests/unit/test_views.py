@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 from unittest.mock import MagicMock
 
+import msgspec
 import numpy as np
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
@@ -17,7 +18,7 @@ from sidecar.signals.frame import Matrix
 from sidecar.signals.opinions import Opinions
 from sidecar.signals.picture import Picture, pictured
 from sidecar.telemetry import Telemetry
-from sidecar.types import F32, Finding, Instant, Unavailable
+from sidecar.types import F32, Breach, Finding, Instant, Unavailable
 from sidecar.web import pages, server, views
 from sidecar.web.auth import Auth, Token
 from sidecar.web.chart import Mark, drawn
@@ -112,6 +113,16 @@ async def test_one_series_is_drawn_and_explained(client: TestClient[Any, Any], w
         assert words in text
     assert "The kill switch is on" in text
     assert 'value="{watch=&#34;latency&#34;,service=&#34;shop&#34;}"' in text
+
+
+async def test_a_limit_that_is_crossed_is_not_said_to_be_ahead(
+    client: TestClient[Any, Any], world: World
+) -> None:
+    crossed = Breach("PoolExhaustion", "page", ">", 0.9, 60, {"15m": 1.0, "60m": 1.0}, 0.0)
+    world.findings = [msgspec.structs.replace(finding(service="shop"), breaches=(crossed,))]
+    text = await text_of(client, "/series", match=MATCH)
+    assert "crossed now" in text
+    assert "100% within" not in text
 
 
 async def test_several_are_listed_and_lead_to_one(client: TestClient[Any, Any], world: World) -> None:
@@ -220,7 +231,9 @@ def test_gaps_are_gaps_and_the_future_has_room() -> None:
     assert chart.value.count("M") == 2
     assert chart.band.count("Z") == 2
     assert [m.text for m in chart.marks] == ["a deed"]
-    assert len(chart.odd) == 1
+    (odd,) = chart.odd
+    assert odd.x < chart.now
+    assert odd.x + odd.width <= chart.now + 0.1  # nothing that is to come is odd yet
     assert chart.now < chart.ahead[0].x <= 712
     assert "NaN" not in str(chart)
     assert "nan" not in str(chart)
