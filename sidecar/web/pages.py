@@ -11,6 +11,7 @@ import jinja2
 import msgspec
 from aiohttp import web
 
+from sidecar.alerts.enrich import EXPLAINED, PREFIX
 from sidecar.alerts.explain import Explanation
 from sidecar.types import Alert, Finding, JsonObject, Rejected
 from sidecar.web import shown
@@ -252,6 +253,7 @@ class _Pages:
             wrong=str(wrong or ""),
             fingerprint=fingerprint,
             known=known,
+            words=_words(known) if known else {},
             cases=cases,
             breaches=shown.ahead(known.findings) if known else [],
             first=FIRST,
@@ -272,6 +274,12 @@ class _Pages:
         if any((c["id"], c["fingerprint"]) == (case, fingerprint) for c in self._listed()):
             return case
         raise Problem(404, "this alert has no such case", "case")
+
+
+def _words(known: Known) -> dict[str, str]:
+    """The annotations that the page does not say in another place."""
+    said = {f"{PREFIX}url"} | ({PREFIX + name for name in EXPLAINED} - {*FIRST} if known.explained else set())
+    return {name: text for name, text in known.alert.annotations.items() if name not in said}
 
 
 def _static(text: str, kind: str) -> web.Response:
