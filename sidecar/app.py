@@ -177,7 +177,7 @@ class App:
             served, port = await server.serve(app, config.web)
             stack.push_async_callback(served.cleanup)
             self._url = f"http://{config.web.listen.rpartition(':')[0]}:{port}"
-            self._adopt(config, calendar(config), knowledge(config))
+            self._enricher = self._enriching(self.config)  # only now the port is known
             async with asyncio.TaskGroup() as group:
                 signals = (self.watcher.run, self.trainer.run, self.outside.run, self.following.run)
                 work = [*(signals if "signals" in self._parts else ())]
@@ -226,11 +226,14 @@ class App:
         self.causes.adopt(config.causes, float(config.interval), patterns)
         if config.exposition != self.config.exposition:  # a new one forgets what is to stay shown for an hour
             self._exposition = Exposition(config.exposition)
-        url = config.alerts.external_url or self._url
-        self._enricher = Enricher(self.known, self.runner.preview, config.alerts, url, self.causes.explainer)
+        self._enricher = self._enriching(config)
         self.config = config
         self.telemetry.reload_successful.set(1)
         self.telemetry.reload_timestamp.set(clock())
+
+    def _enriching(self, config: Config) -> Enricher:
+        url = config.alerts.external_url or self._url
+        return Enricher(self.known, self.runner.preview, config.alerts, url, self.causes.explainer)
 
     def _ticked(self, snapshot: Snapshot) -> None:
         self.trainer.ticked(snapshot)

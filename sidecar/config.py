@@ -146,28 +146,11 @@ def check(config: Config, name: str = "promantis.yml") -> None:
     """What types cannot say; each owner checks its own section with `problems()`."""
     for where, words in config.problems():
         raise ConfigError(f"{name}: {where}", words)
-    for section in (
-        "prometheus",
-        "alertmanagers",
-        "alerts",
-        "watches",
-        "rules",
-        "exposition",
-        "events",
-        "changes",
-        "learning",
-        "causes",
-        "loki",
-        "remedies",
-        "guard",
-        "freezes",
-        "kubernetes",
-        "web",
-    ):
-        value = getattr(config, section) or ()
+    for section in Config.__struct_fields__:
+        value = getattr(config, section)
         for i, item in enumerate(value if isinstance(value, tuple) else (value,)):
             place = f"{section}[{i}]" if isinstance(value, tuple) else section
-            for where, words in item.problems():
+            for where, words in item.problems() if isinstance(item, Section) else ():
                 raise ConfigError(f"{name}: {place}{'.' + where if where else ''}", words)
     try:
         events.read((*config.events, *config.freezes), config.tz)
