@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -25,7 +24,8 @@ from sidecar.alerts.enrich import Enricher
 from sidecar.alerts.knowledge import Pattern
 from sidecar.alerts.relay import Relay
 from sidecar.causes import Causes
-from sidecar.config import Config, calendar, freezes, knowledge, presets
+from sidecar.config import Config, calendar, freezes, knowledge
+from sidecar.following import Following
 from sidecar.remedy.actions.words import World
 from sidecar.remedy.case import Draft
 from sidecar.remedy.eyes import Eyes
@@ -40,12 +40,9 @@ from sidecar.signals.feedback import About, Feedback, listed, of_alert
 from sidecar.signals.groups import Joint
 from sidecar.signals.outside import Outside
 from sidecar.signals.picture import Picture, pictured
-from sidecar.signals.presets import chosen
-from sidecar.signals.promql import ITS_OWN
 from sidecar.signals.snapshot import Known, Snapshot
 from sidecar.signals.trainer import Trainer
 from sidecar.signals.watcher import Watcher
-from sidecar.signals.watches import Plan, Skipped, from_config, from_rules, plan
 from sidecar.telemetry import Telemetry
 from sidecar.types import Alert, ConfigError, Finding, Instant, JsonObject, Labels, PromantisError, Rejected
 from sidecar.web import alerts as web_alerts
@@ -57,28 +54,14 @@ from sidecar.web.session import Sessions
 
 log = logging.getLogger(__name__)
 
-FOLLOW = 60.0  # seconds between looks at the user's alerting rules
-RETRY = 5.0
 FIXED = ("prometheus", "alertmanagers", "learning", "loki", "kubernetes", "storage", "web")
 """Sections that are read at start only."""
-SOURCES = ("rule", "preset", "config")
-"""Where a watch comes from."""
 NEAR = 10  # series shown beside an alert
 
 
 def clock() -> Instant:
     """Now."""
     return Instant(time.time())
-
-
-async def planned(prometheus: Prometheus, config: Config) -> Plan:
-    """What is to be watched: from the config, the alerting rules, and the presets whose metrics exist."""
-    interval, tz = float(config.interval), config.tz
-    watches, skipped = from_rules(await prometheus.rules(), config.rules, interval, tz)
-    wanted = config.presets not in ("none", ())
-    names = await prometheus.metric_names() if wanted else frozenset[str]()
-    ready_made = chosen(config.presets, presets(), names, interval, tz)
-    return plan(from_config(config.watches, interval, tz=tz), watches, ready_made, skipped)
 
 
 def _guarding(config: Config) -> GuardConfig:
@@ -111,8 +94,6 @@ class App:
         self.config = config = load()
         self._freezes = freezes(config)
         self._url = f"http://{config.web.listen}"
-        self._skipped: tuple[Skipped, ...] = ()
-        self._follow = asyncio.Event()
         self._stop = asyncio.Event()
         storage = Path(config.storage.path)
         self.telemetry = Telemetry()
@@ -125,6 +106,7 @@ class App:
         )
         self.trainer = Trainer(self.known, float(config.learning.retrain), self.telemetry, clock, self._note)
         self.watcher.follower = self._ticked
+        self.following = Following(self.prometheus, self.watcher, self.telemetry, lambda: self.config)
         self.relay = Relay(config.alerts, self.alertmanagers, self._enrich, self.telemetry)
         self.journal = SqliteJournal(storage / "journal.db")
         switch = KillSwitch(storage)
@@ -195,9 +177,9 @@ class App:
             served, port = await server.serve(app, config.web)
             stack.push_async_callback(served.cleanup)
             self._url = f"http://{config.web.listen.rpartition(':')[0]}:{port}"
-            self._adopt(config, calendar(config), knowledge(config))
+            self._enricher = self._enriching(self.config)  # only now the port is known
             async with asyncio.TaskGroup() as group:
-                signals = (self.watcher.run, self.trainer.run, self.outside.run, self._keep_following)
+                signals = (self.watcher.run, self.trainer.run, self.outside.run, self.following.run)
                 work = [*(signals if "signals" in self._parts else ())]
                 work += [self.runner.run] if "remedies" in self._parts else []
                 tasks = [group.create_task(one()) for one in work]
@@ -233,7 +215,7 @@ class App:
         self._freezes = frozen
         self.runner.reload(self._policies(fresh), _guarding(fresh))
         self._adopt(fresh, events, patterns)
-        self._follow.set()
+        self.following.look_now()
         log.info("config reloaded")
 
     # ------------------------------------------------------------------ parts
@@ -244,11 +226,14 @@ class App:
         self.causes.adopt(config.causes, float(config.interval), patterns)
         if config.exposition != self.config.exposition:  # a new one forgets what is to stay shown for an hour
             self._exposition = Exposition(config.exposition)
-        url = config.alerts.external_url or self._url
-        self._enricher = Enricher(self.known, self.runner.preview, config.alerts, url, self.causes.explainer)
+        self._enricher = self._enriching(config)
         self.config = config
         self.telemetry.reload_successful.set(1)
         self.telemetry.reload_timestamp.set(clock())
+
+    def _enriching(self, config: Config) -> Enricher:
+        url = config.alerts.external_url or self._url
+        return Enricher(self.known, self.runner.preview, config.alerts, url, self.causes.explainer)
 
     def _ticked(self, snapshot: Snapshot) -> None:
         self.trainer.ticked(snapshot)
@@ -287,7 +272,12 @@ class App:
         sessions = Sessions(doors, self.config.alerts.external_url)
         return [
             *web_signals.routes(
-                self.known, lambda: self._exposition, self.watcher, self._not_watched, self.telemetry, clock
+                self.known,
+                lambda: self._exposition,
+                self.watcher,
+                lambda: self.following.skipped,
+                self.telemetry,
+                clock,
             ),
             *(
                 web_alerts.routes(self.relay, self.alertmanagers, self.telemetry)
@@ -309,9 +299,6 @@ class App:
 
     def _policies(self, config: Config) -> Policies:
         return Policies(config.remedies if "remedies" in self._parts else ())
-
-    def _not_watched(self) -> Sequence[Skipped]:
-        return self._skipped
 
     def alert(self, fingerprint: str) -> pages.Known | None:
         """What is known of an alert that was received: for its page."""
@@ -349,38 +336,3 @@ class App:
         (fact,) = await self.journal.append(clock(), [Draft("feedback", None, who, data)])
         log.info("feedback who=%s: %s", who, data["verdict"])
         return fact.at
-
-    # ------------------------------------------------------------------ what to watch
-
-    async def _keep_following(self) -> None:
-        """Follow the user's rules: look every minute, and at once after a reload."""
-        said = ""
-        while True:
-            wait = FOLLOW
-            try:
-                await self._look()
-                said = ""
-            except PromantisError as error:
-                wait = RETRY
-                if said != str(error):
-                    said = str(error)
-                    log.warning("cannot read what to watch: %s", said)
-            self._follow.clear()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(wait):
-                    await self._follow.wait()
-
-    async def _look(self) -> None:
-        found = await planned(self.prometheus, self.config)
-        before = {(one.alertname, one.reason) for one in self._skipped}
-        for one in found.skipped:
-            if one.reason != ITS_OWN and (one.alertname, one.reason) not in before:
-                log.info("rule %s is not watched: %s", one.alertname, one.reason)
-        self._skipped = found.skipped
-        self.telemetry.rules_skipped.set(len(found.skipped))
-        for source in SOURCES:
-            self.telemetry.watches.labels(source).set(sum(w.source == source for w in found.watches))
-        if found.watches != tuple(self.watcher.watches.values()):
-            by = [sum(w.source == source for w in found.watches) for source in SOURCES]
-            log.info("watching %d expressions: %d of rules, %d of presets, %d of the config", sum(by), *by)
-        self.watcher.watch(found.watches)

@@ -6,7 +6,7 @@ import functools
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import yaml
@@ -31,6 +31,7 @@ from sidecar.signals.watches import RulesConfig, WatchConfig
 from sidecar.types import ConfigError, Duration, Instant, Labels, Section
 from sidecar.web.server import WebConfig
 
+T = TypeVar("T")
 PRESETS = Path(__file__).parent / "signals" / "presets"
 KNOWLEDGE = Path(__file__).parent / "alerts" / "knowledge.yml"
 
@@ -120,16 +121,20 @@ def parse(text: str, name: str = "promantis.yml") -> Config:
         raise ConfigError(where, f"not valid YAML: {error.problem}") from None
     except yaml.YAMLError as error:
         raise ConfigError(name, f"not valid YAML: {error}") from None
+    config = _converted({} if raw is None else raw, Config, name)
+    check(config, name)
+    return config
+
+
+def _converted(raw: Any, kind: type[T], name: str) -> T:
     try:
-        config = msgspec.convert({} if raw is None else raw, Config, dec_hook=_custom)
+        return msgspec.convert(raw, kind, dec_hook=_custom)
     except msgspec.ValidationError as error:
         words, _, place = str(error).partition(" - at `$")
         place = place.rstrip("`")
         if place.endswith(".action.type"):
             words = words.replace("Invalid value", "unknown type") + f" (known: {', '.join(ACTION_TYPES)})"
         raise ConfigError(_where(name, place), _plain(words)) from None
-    check(config, name)
-    return config
 
 
 @functools.cache  # reading YAML takes a while, and the watches are looked over every minute
@@ -146,28 +151,11 @@ def check(config: Config, name: str = "promantis.yml") -> None:
     """What types cannot say; each owner checks its own section with `problems()`."""
     for where, words in config.problems():
         raise ConfigError(f"{name}: {where}", words)
-    for section in (
-        "prometheus",
-        "alertmanagers",
-        "alerts",
-        "watches",
-        "rules",
-        "exposition",
-        "events",
-        "changes",
-        "learning",
-        "causes",
-        "loki",
-        "remedies",
-        "guard",
-        "freezes",
-        "kubernetes",
-        "web",
-    ):
-        value = getattr(config, section) or ()
+    for section in Config.__struct_fields__:
+        value = getattr(config, section)
         for i, item in enumerate(value if isinstance(value, tuple) else (value,)):
             place = f"{section}[{i}]" if isinstance(value, tuple) else section
-            for where, words in item.problems():
+            for where, words in item.problems() if isinstance(item, Section) else ():
                 raise ConfigError(f"{name}: {place}{'.' + where if where else ''}", words)
     try:
         events.read((*config.events, *config.freezes), config.tz)
@@ -184,14 +172,11 @@ def knowledge(config: Config) -> tuple[Pattern, ...]:
 def _patterns(file: Path) -> tuple[Pattern, ...]:
     try:
         raw = yaml.safe_load(file.read_text(encoding="utf-8"))
-        patterns = msgspec.convert(raw, tuple[Pattern, ...], dec_hook=_custom)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"causes.knowledge: {file.name}", f"cannot be read: {error}") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"causes.knowledge: {file.name}", f"not valid YAML: {error}") from None
-    except msgspec.ValidationError as error:
-        words, _, place = str(error).partition(" - at `$")
-        raise ConfigError(_where(file.name, place.rstrip("`")), _plain(words)) from None
+    patterns = _converted(raw, tuple[Pattern, ...], file.name)
     for i, pattern in enumerate(patterns):
         for where, words in pattern.problems():
             raise ConfigError(f"{file.name}: [{i}].{where}", words)

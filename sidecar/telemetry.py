@@ -43,7 +43,10 @@ class Telemetry:
         )
         self.watch_failures = counter("watch_failures_total", "Queries of the watch that failed.", "watch")
         self.watches = gauge("watches", "Watches by where they come from.", "source")
-        self.rules_skipped = gauge("rules_skipped", "Alerting rules that could not be turned into a watch.")
+        self.rules_skipped = gauge(
+            "rules_skipped",
+            "Alerting rules that could not be turned into a watch, without those on Promantis itself.",
+        )
         self.series = gauge("series", "Series that are scored now.")
         self.series_exposed = gauge("series_exposed", "Output series of the last exposition.")
         self.series_unexposed = gauge(

@@ -16,13 +16,12 @@ from sidecar.adapters.alertmanager import AlertmanagerConfig
 from sidecar.adapters.fleet import Fleet
 from sidecar.adapters.kubernetes import own_namespace
 from sidecar.adapters.prometheus import Prometheus, shorten
-from sidecar.app import planned
 from sidecar.commands.flags import add_config_flags, config_from
 from sidecar.commands.way import contradictions
 from sidecar.config import Config
+from sidecar.following import SOURCES, planned
 from sidecar.remedy.rights import manifests, needed
 from sidecar.signals.expose import DETAILS, PER_LINE, SCORES
-from sidecar.signals.promql import ITS_OWN
 from sidecar.signals.watches import Plan, Watch
 from sidecar.telemetry import Telemetry
 from sidecar.types import Instant, Labels, PromantisError, Rejected
@@ -121,7 +120,7 @@ def bill(config: Config, found: Plan, costs: Sequence[Cost]) -> tuple[list[str],
     most, budget = config.prometheus.max_queries_per_second, config.exposition.max_series
     busy = sum(cost.seconds / cost.watch.step for cost in costs)
     rest = "" if out <= budget else ", the most interesting first (exposition.max_series)"
-    by_source = ", ".join(f"{sources[source]} {source}" for source in ("rule", "preset", "config"))
+    by_source = ", ".join(f"{sources[source]} {source}" for source in SOURCES)
     lines = [
         f"watches         {len(costs)} ({by_source})",
         f"series in       {series:,}",
@@ -131,7 +130,7 @@ def bill(config: Config, found: Plan, costs: Sequence[Cost]) -> tuple[list[str],
     ]
     lines += _table("most series", sorted(costs, key=lambda c: -c.series)[:MOST])
     lines += _table("longest queries", sorted(costs, key=lambda c: -c.seconds)[:MOST])
-    skipped = [one for one in found.skipped if one.reason != ITS_OWN]
+    skipped = [one for one in found.skipped if not one.own]
     own = len(found.skipped) - len(skipped)
     lines += ["", f"rules not watched: {len(skipped)}{f', and {own} on Promantis itself' if own else ''}"]
     lines += [f"  {s.alertname}: {s.reason}: {shorten(s.expr)}" for s in skipped]

@@ -22,7 +22,7 @@ def run(args: argparse.Namespace) -> int:
     whole: argparse.ArgumentParser = args.whole()
     for action in _actions(whole):
         if isinstance(action.metavar, str) and action.metavar in PATHS:
-            action.complete = getattr(shtab, PATHS[action.metavar])  # type: ignore[attr-defined]
+            action.complete = getattr(shtab, PATHS[action.metavar])  # type: ignore[attr-defined]  # shtab's
     print(shtab.complete(whole, args.shell))
     return 0
 

@@ -74,7 +74,7 @@ def examined(seen: Seen) -> Iterator[Check]:
     """Every check, in the order in which to repair what is wrong."""
     yield (
         Check("promantis", "bad", f"not ready: {seen.waits}", "wait; its log says what it does")
-        if (seen.waits)
+        if seen.waits
         else Check("promantis", "ok", "is ready")
     )
     yield _clock(seen)

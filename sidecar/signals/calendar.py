@@ -74,7 +74,7 @@ class When(str):
         """
         text = value.isoformat() if isinstance(value, date) else value
         try:
-            datetime.fromisoformat(text)  # type: ignore[arg-type]
+            datetime.fromisoformat(text)  # type: ignore[arg-type]  # no text: TypeError
         except (TypeError, ValueError):
             raise ValueError(
                 f"not a time: {value!r} (write 2026-11-27 or 2026-11-27T08:00:00+01:00)"

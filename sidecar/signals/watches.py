@@ -199,6 +199,11 @@ class Skipped(msgspec.Struct, frozen=True):
     expr: str
     reason: str
 
+    @property
+    def own(self) -> bool:
+        """Whether it is about Promantis itself, and so is not meant to be watched."""
+        return self.reason == promql.ITS_OWN
+
 
 class Plan(msgspec.Struct, frozen=True):
     """All watches, names and queries unique, and the rules that could not be turned."""

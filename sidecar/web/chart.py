@@ -10,12 +10,12 @@ from typing import NamedTuple
 import numpy as np
 
 from sidecar.signals.picture import Picture
-from sidecar.types import F64, Bools, Finding
+from sidecar.types import F64, HORIZONS, Bools, Finding
 from sidecar.web.shown import number
 
 WIDTH, HEIGHT = 720.0, 260.0
 LEFT, RIGHT, TOP, BOTTOM = 56.0, 8.0, 10.0, 24.0
-HORIZONS = {"15m": 900.0, "30m": 1800.0, "60m": 3600.0}
+REACH = dict(HORIZONS)
 TIMES = (60, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 172800)
 """Seconds between two times on the axis, of which the least that leaves room is taken."""
 
@@ -76,7 +76,7 @@ class Chart(NamedTuple):
 def drawn(picture: Picture, finding: Finding, marks: Sequence[Mark] = ()) -> Chart | None:
     """The chart; None when there is not one value or band to draw."""
     start, now = float(picture.at[0]), float(picture.at[-1])
-    coming = [c for c in finding.forecasts if c.horizon in HORIZONS]
+    coming = [c for c in finding.forecasts if c.horizon in REACH]
     shown = [picture.value, picture.lower, picture.upper, picture.said]
     known = np.concatenate([*shown, [x for c in coming for x in (c.value, c.lower, c.upper)]])
     known = known[np.isfinite(known)]
@@ -85,7 +85,7 @@ def drawn(picture: Picture, finding: Finding, marks: Sequence[Mark] = ()) -> Cha
     low, high = float(known.min()), float(known.max())
     room = (high - low) * 0.05 or abs(high) * 0.05 or 1.0
     low, high = (0.0 if 0 <= low < 0.3 * high else low - room), high + room
-    end = now + max((HORIZONS[c.horizon] for c in coming), default=0.0)
+    end = now + max((REACH[c.horizon] for c in coming), default=0.0)
 
     def x(at: float) -> float:
         return round(LEFT + (at - start) / (end - start) * (WIDTH - LEFT - RIGHT), 1)
@@ -109,12 +109,12 @@ def drawn(picture: Picture, finding: Finding, marks: Sequence[Mark] = ()) -> Cha
         band=_band(xs, [(y(a), y(b)) if math.isfinite(a + b) else None for a, b in
                         zip(picture.lower.tolist(), picture.upper.tolist(), strict=True)]),
         odd=tuple(
-            Span(x(float(picture.at[a])), max(2.0, round(x(float(picture.at[b]) + step) - x(float(picture.at[a])), 1)))
+            Span(xs[a], max(2.0, round(x(min(float(picture.at[b]) + step, now)) - xs[a], 1)))
             for a, b in _runs(picture.score >= 1)
         ),
         ahead=tuple(
             Ahead(
-                x(now + HORIZONS[c.horizon]), y(c.value), y(c.lower), y(c.upper),
+                x(now + REACH[c.horizon]), y(c.value), y(c.lower), y(c.upper),
                 f"in {c.horizon}: {number(c.value)} ({number(c.lower)} to {number(c.upper)})",
             )
             for c in coming

@@ -11,6 +11,7 @@ import jinja2
 import msgspec
 from aiohttp import web
 
+from sidecar.alerts.enrich import EXPLAINED, PREFIX
 from sidecar.alerts.explain import Explanation
 from sidecar.types import Alert, Finding, JsonObject, Rejected
 from sidecar.web import shown
@@ -91,8 +92,8 @@ class Odds(Protocol):
         """What its success rate is above, 19 times of 20."""
 
 
-class Cases(Protocol):
-    """The cases. Each act raises Rejected with 404 or 409 when it does not fit."""
+class Switch(Protocol):
+    """Whether anything may be done now, which every page says."""
 
     @property
     def killed(self) -> bool:
@@ -101,6 +102,10 @@ class Cases(Protocol):
     @property
     def stormy(self) -> str:
         """Why nothing acts alone now."""
+
+
+class Cases(Switch, Protocol):
+    """The cases. Each act raises Rejected with 404 or 409 when it does not fit."""
 
     def odds(self, policy: str, /) -> Odds:
         """How often a policy helped so far."""
@@ -149,9 +154,10 @@ class _Pages:
         person = self._sessions.reader(request)
         watches, series = self._signals.watched()
         top = self._signals.top(ROWS)
-        return self._page(
+        return page(
             "now.html",
             person,
+            self._cases,
             odd=[f for f in top if f.score >= 1],
             near=[f for f in top if f.score < 1][:5],
             ahead=shown.ahead(self._signals.breaches(ROWS))[:ROWS],
@@ -199,9 +205,8 @@ class _Pages:
 
     @needs(None)
     async def login(self, request: web.Request) -> web.Response:
-        return self._page(
-            "login.html", self._sessions.person(request), next=local_path(request.query.get("next", "/"))
-        )
+        person, after = self._sessions.person(request), local_path(request.query.get("next", "/"))
+        return page("login.html", person, self._cases, next=after)
 
     @needs(None)
     async def log_in(self, request: web.Request) -> web.Response:
@@ -212,7 +217,7 @@ class _Pages:
         try:
             self._sessions.login(request, done, form.get("token", ""))
         except Problem as wrong:
-            return self._page("login.html", None, status=wrong.status, wrong=wrong.words, next=after)
+            return page("login.html", None, self._cases, status=wrong.status, wrong=wrong.words, next=after)
         raise done
 
     @needs(None)
@@ -240,23 +245,21 @@ class _Pages:
         known = self._alerts.alert(fingerprint)
         cases = [case for case in self._listed() if case["fingerprint"] == fingerprint]
         there = known is not None or cases
-        return self._page(
+        return page(
             "alert.html",
             person,
+            self._cases,
             status=wrong.status if wrong else 200 if there else 404,
             wrong=str(wrong or ""),
             fingerprint=fingerprint,
             known=known,
+            words=_words(known) if known else {},
             cases=cases,
             breaches=shown.ahead(known.findings) if known else [],
             first=FIRST,
             may=person is not None and person.role >= Role.APPROVE,
             may_say=person is not None and person.role >= Role.FEEDBACK,
         )
-
-    def _page(self, name: str, person: Person | None, **values: Any) -> web.Response:
-        """Every page says whether anything may be done now."""
-        return page(name, person, killed=self._cases.killed, stormy=self._cases.stormy, **values)
 
     def _listed(self) -> list[JsonObject]:
         """The newest first, labels as a mapping."""
@@ -271,6 +274,12 @@ class _Pages:
         if any((c["id"], c["fingerprint"]) == (case, fingerprint) for c in self._listed()):
             return case
         raise Problem(404, "this alert has no such case", "case")
+
+
+def _words(known: Known) -> dict[str, str]:
+    """The annotations that the page does not say in another place."""
+    said = {f"{PREFIX}url"} | ({PREFIX + name for name in EXPLAINED} - {*FIRST} if known.explained else set())
+    return {name: text for name, text in known.alert.annotations.items() if name not in said}
 
 
 def _static(text: str, kind: str) -> web.Response:
@@ -297,9 +306,11 @@ def _environment() -> jinja2.Environment:
 _templates = _environment()
 
 
-def page(name: str, person: Person | None, *, status: int = 200, **values: Any) -> web.Response:
+def page(
+    name: str, person: Person | None, switch: Switch, *, status: int = 200, **values: Any
+) -> web.Response:
     """A template as an answer."""
-    values = {"wrong": "", "killed": False, "stormy": ""} | values
+    values = {"wrong": "", "killed": switch.killed, "stormy": switch.stormy} | values
     text = _templates.get_template(name).render(
         person=person, at=time.time(), waiting_stages=WAITING, **values
     )

@@ -49,7 +49,7 @@ class Sessions:
         """Who reads; sent to the login page when reading needs one."""
         person = self.person(request)
         if person is None and not self.people.loopback:
-            raise web.HTTPSeeOther(URL("/login").with_query(next=request.path))
+            raise web.HTTPSeeOther(URL("/login").with_query(next=request.path_qs))
         return person
 
     def actor(self, request: web.Request, token: str, role: Role = Role.APPROVE) -> Person:

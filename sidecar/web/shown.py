@@ -54,14 +54,15 @@ def score(value: float) -> str:
 
 
 def percent(value: float) -> str:
-    """A share in words; only what is certain is 100%.
+    """A share in words; only what is certain is 100%, and only what is impossible 0%.
 
-    >>> percent(0.873), percent(0.999), percent(1.0), percent(float("nan"))
-    ('87%', '>99%', '100%', '-')
+    >>> percent(0.873), percent(0.999), percent(1.0), percent(0.001), percent(0.0), percent(float("nan"))
+    ('87%', '>99%', '100%', '<1%', '0%', '-')
     """
     if math.isnan(value):
         return "-"
-    return ">99%" if 0.99 < value < 1 else f"{round(value, 2) + 0.0:.0%}"  # -0% is 0%
+    rest = "<1%" if 0 < value < 0.01 else f"{round(value, 2) + 0.0:.0%}"  # -0% is 0%
+    return ">99%" if 0.99 < value < 1 else rest
 
 
 def span(seconds: float) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import msgspec
@@ -11,22 +12,21 @@ from aiohttp import web
 from yarl import URL
 
 from sidecar.signals.feedback import About, Misplaced
-from sidecar.signals.opinions import Opinion, Reliability
+from sidecar.signals.opinions import PLANNED, VERDICTS, Opinion, Reliability
 from sidecar.signals.picture import Picture
 from sidecar.signals.picture import selector as exactly
 from sidecar.types import F32, HORIZONS, Finding, Instant, JsonObject
 from sidecar.web.answers import Problem
 from sidecar.web.auth import Person, Role, needs
 from sidecar.web.chart import Mark, drawn
-from sidecar.web.pages import form_of, page
+from sidecar.web.pages import Switch, form_of, page
 from sidecar.web.session import Sessions
 from sidecar.web.signals import selector
 
 ROWS = 50
 FACTS = 100
-HOURS = {"1": 1, "6": 6, "24": 24, "168": 168}
+HOURS = ("1", "6", "24", "168")
 """What may stand for `hours`."""
-SAYS = ("real", "not_real", "expected_from_now", "planned")
 LONGEST = 30 * 24
 """Hours that something may be planned for."""
 MARKED = ("action.done", "undo.done", "feedback", "incident.ended")
@@ -83,15 +83,6 @@ class Fact(Protocol):
     def data(self) -> JsonObject: ...
 
 
-class Switch(Protocol):
-    """Whether anything may be done now."""
-
-    @property
-    def killed(self) -> bool: ...
-    @property
-    def stormy(self) -> str: ...
-
-
 class Journal(Protocol):
     """The facts."""
 
@@ -114,33 +105,26 @@ def routes(
     """Every route; `pictured(finding, seconds)` is what the chart of a series shows."""
     views = _Views(known, feedback, journal, pictured, switch, sessions, clock)
     return [
-        web.get("/series", views.series),
+        web.get("/series", views.show_series),
         web.post("/series", views.say),
-        web.get("/trust", views.trust),
-        web.get("/journal", views.journal),
+        web.get("/trust", views.show_trust),
+        web.get("/journal", views.show_journal),
     ]
 
 
+@dataclass(frozen=True)
 class _Views:
-    def __init__(
-        self,
-        known: Known,
-        feedback: Feedback,
-        journal: Journal,
-        pictured: Pictured,
-        switch: Switch,
-        sessions: Sessions,
-        clock: Callable[[], Instant],
-    ) -> None:
-        self._known, self._feedback, self._journal = known, feedback, journal
-        self._pictured, self._switch, self._sessions, self._clock = pictured, switch, sessions, clock
-
-    def _page(self, name: str, person: Person | None, **values: Any) -> web.Response:
-        return page(name, person, killed=self._switch.killed, stormy=self._switch.stormy, **values)
+    known: Known
+    feedback: Feedback
+    journal: Journal
+    pictured: Pictured
+    switch: Switch
+    sessions: Sessions
+    clock: Callable[[], Instant]
 
     @needs(None)
-    async def series(self, request: web.Request) -> web.Response:
-        person = self._sessions.reader(request)
+    async def show_series(self, request: web.Request) -> web.Response:
+        person = self.sessions.reader(request)
         return await self._series(person, request.query.get("match", ""), request.query.get("hours", "6"))
 
     async def _series(
@@ -155,17 +139,18 @@ class _Views:
         one = meant[0] if len(meant) == 1 else None
         chart, marks = None, []
         if one is not None:
-            picture = await self._pictured(one, HOURS[hours] * 3600.0)
+            picture = await self.pictured(one, int(hours) * 3600.0)
             marks = await self._marks(float(picture.at[0]))
             chart = drawn(picture, one, marks)
-        return self._page(
+        return page(
             "series.html",
             person,
+            self.switch,
             status=wrong.status if wrong else 200,
             wrong=str(wrong or ""),
             match=match,
             hours=hours,
-            spans=list(HOURS),
+            spans=HOURS,
             found=sorted(found, key=lambda f: -f.score if f.score == f.score else 1.0),
             most=ROWS,
             one=one,
@@ -176,68 +161,71 @@ class _Views:
 
     def _found(self, match: str) -> list[Finding]:
         """The series that fit; of all, the oddest first."""
-        found = self._known.matching(selector(match), ROWS)
-        odd = self._known.top(ROWS) if match.strip() in ("", "{}") else ()
+        found = self.known.matching(selector(match), ROWS)
+        odd = self.known.top(ROWS) if match.strip() in ("", "{}") else ()
         return list({(f.watch, f.labels): f for f in (*odd, *found)}.values())[:ROWS]
 
     async def _marks(self, since: float) -> list[Mark]:
-        facts = await self._journal.newest(FACTS)
+        facts = await self.journal.newest(FACTS)
         return [Mark(f.at, _words(f)) for f in facts if f.kind in MARKED and f.at >= since]
 
     @needs(None)
     async def say(self, request: web.Request) -> web.Response:
         """The form of a series: a verdict on what it shows now, or that it is planned for so many hours."""
-        self._sessions.own_page(request)
+        self.sessions.own_page(request)
         form = await form_of(request)
-        reader = self._sessions.reader(request)
+        reader = self.sessions.reader(request)
         match, verdict, hours = form.get("match", ""), form.get("do", ""), form.get("hours", "6")
         try:
-            person = self._sessions.actor(request, form.get("token", ""), Role.FEEDBACK)
-            if verdict not in SAYS:
-                raise Problem(400, f"do must be {', '.join(SAYS)}, not {verdict!r}", "do")
+            person = self.sessions.actor(request, form.get("token", ""), Role.FEEDBACK)
+            if verdict not in VERDICTS:
+                raise Problem(400, f"do must be {', '.join(VERDICTS)}, not {verdict!r}", "do")
             if match.strip() in ("", "{}"):
                 raise Problem(400, "names no series", "match")
-            now = self._clock()
-            end = Instant(now + 3600 * _planned(form.get("for", ""))) if verdict == "planned" else None
+            now = self.clock()
+            end = Instant(now + 3600 * _planned(form.get("for", ""))) if verdict == PLANNED else None
             about = About(selector(match), match=match)
-            await self._feedback.say(person.name, now, about, verdict, None, end)
+            await self.feedback.say(person.name, now, about, verdict, None, end)
         except (Problem, Misplaced) as wrong:
             return await self._series(reader, match, hours, wrong)
         raise web.HTTPSeeOther(request.url.with_query(match=match, hours=hours).raw_path_qs)
 
     @needs(None)
-    async def trust(self, request: web.Request) -> web.Response:
-        person = self._sessions.reader(request)
-        opinions = self._feedback.opinions
+    async def show_trust(self, request: web.Request) -> web.Response:
+        person = self.sessions.reader(request)
+        opinions = self.feedback.opinions
         said = list(opinions.last)
-        return self._page(
+        return page(
             "trust.html",
             person,
-            skills=[
-                (name, skill.tolist(), covered.tolist()) for name, skill, covered in self._known.skills()
-            ],
+            self.switch,
+            skills=[(name, skill.tolist(), covered.tolist()) for name, skill, covered in self.known.skills()],
             horizons=[name for name, _ in HORIZONS],
             reliability=opinions.reliability(),
-            verdicts={verdict: sum(o.said.verdict == verdict for o in said) for verdict in SAYS},
+            verdicts={verdict: sum(o.said.verdict == verdict for o in said) for verdict in VERDICTS},
             said=said[::-1][:ROWS],
         )
 
     @needs(None)
-    async def journal(self, request: web.Request) -> web.Response:
-        person = self._sessions.person(request)
+    async def show_journal(self, request: web.Request) -> web.Response:
+        person = self.sessions.person(request)
         if person is None:  # as /api/v1/journal, it needs somebody on loopback too
             raise web.HTTPSeeOther(URL("/login").with_query(next=request.path_qs))
         before = request.query.get("before", "0")
         if not before.isdecimal():
             raise Problem(400, f"{before!r} is not a number", "before")
-        facts = await self._journal.newest(FACTS, int(before))
+        facts = await self.journal.newest(FACTS, int(before))
         rows: list[dict[str, Any]] = [
             {"seq": f.seq, "at": f.at, "kind": f.kind, "who": f.who, "case": f.case, "words": _words(f),
              "data": msgspec.json.format(msgspec.json.encode(f.data), indent=1).decode()}
             for f in facts
         ]  # fmt: skip
-        return self._page(
-            "journal.html", person, facts=rows, older=facts[-1].seq if len(facts) == FACTS else None
+        return page(
+            "journal.html",
+            person,
+            self.switch,
+            facts=rows,
+            older=facts[-1].seq if len(facts) == FACTS else None,
         )
 
 

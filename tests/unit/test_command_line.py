@@ -67,3 +67,17 @@ def test_bash_completes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert complete(script, "promantis ch") == {"check"}
     assert complete(script, "promantis kill o") == {"on", "off"}
     assert complete(script, "promantis run --prom") == {"--prometheus.url"}
+    (tmp_path / "mine.yml").touch()
+    assert complete(script, f"promantis run --config.file {tmp_path}/mi") == {f"{tmp_path}/mine.yml"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("explain", "match: name either a match or --fingerprint"),
+        ("explain {} --fingerprint 6bf75205248afea2", "match: name either a match or --fingerprint"),
+    ],
+)
+def test_wrong_use_is_refused(arguments: str, words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments.split()) == 2
+    assert capsys.readouterr().err == f"promantis: {words}\n"

@@ -214,6 +214,8 @@ async def test_what_is_odd_ahead_and_waiting_is_shown(client: TestClient[Any, An
         "bigger-pool",
     ):
         assert words in plain
+    ahead = text.split("Breaches ahead")[1]
+    assert '<a href="/series?match=' in ahead
     assert (
         '<time datetime="2025-11-24T17:00:00Z">2025-11-24 17:00 UTC</time>' in text
     )  # the case is void then
@@ -374,6 +376,33 @@ async def test_what_explains_an_alert_is_shown(client: TestClient[Any, Any], wor
         assert words in text
 
 
+async def test_what_explains_an_alert_is_said_once(client: TestClient[Any, Any], world: World) -> None:
+    said = Said("shop", "saturation", "it is full", "very likely", 0.95)
+    steps = Steps(("enlarge it",), ("test it",))
+    world.explained = Explanation(
+        what="x",
+        causes=(said,),
+        none_likelihood=0.001,
+        summary="shop is full.",
+        outlook="Soon.",
+        next_steps=steps,
+    )
+    world.listed = [world.case]
+    world.words = {
+        "promantis_next_steps": "Now: enlarge it.",
+        "promantis_outlook": "Soon.",
+        "runbook": "Look.",
+    }
+    text = await (await client.get(f"/a/{FINGERPRINT}")).text()
+    assert [text.count(words) for words in ("enlarge it", "Soon.", "Look.")] == [1, 1, 1]
+    assert "the cause: &lt;1%" in text
+    assert text.index('<a href="#case-c0ffee">bigger-pool waits for you</a>') < text.index("shop is full.")
+    assert '<section class="case" id="case-c0ffee">' in text
+    world.explained = None
+    text = await (await client.get(f"/a/{FINGERPRINT}")).text()
+    assert [text.count(words) for words in ("enlarge it", "Soon.", "Look.")] == [1, 1, 1]
+
+
 @pytest.mark.parametrize("wrong", [{}, {"Origin": "null"}, {"Origin": "https://evil.example"}])
 async def test_a_form_from_elsewhere_does_nothing(
     client: TestClient[Any, Any], world: World, wrong: dict[str, str]
@@ -419,6 +448,14 @@ async def test_beyond_loopback_reading_needs_a_login(client: TestClient[Any, Any
     await send(client, "/login", token=WEAK)
     assert (await client.get(f"/a/{FINGERPRINT}")).status == 200
     assert (await client.get("/static/style.css")).content_type == "text/css"
+
+
+@pytest.mark.parametrize("loopback", [False], indirect=True, ids=["open"])
+async def test_a_login_leads_to_the_page_that_was_asked_for(client: TestClient[Any, Any]) -> None:
+    answer = await client.get("/a/0123456789abcdef?x=1", allow_redirects=False)
+    assert answer.headers["Location"] == f"/login?next=/a/{FINGERPRINT}?x%3D1"
+    login = await (await client.get(answer.headers["Location"])).text()
+    assert f'name="next" value="/a/{FINGERPRINT}?x=1"' in login
 
 
 async def test_a_form_is_small_and_a_form(client: TestClient[Any, Any]) -> None:

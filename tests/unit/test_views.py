@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 from unittest.mock import MagicMock
 
+import msgspec
 import numpy as np
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
@@ -17,7 +18,7 @@ from sidecar.signals.frame import Matrix
 from sidecar.signals.opinions import Opinions
 from sidecar.signals.picture import Picture, pictured
 from sidecar.telemetry import Telemetry
-from sidecar.types import F32, Finding, Instant, Unavailable
+from sidecar.types import F32, Breach, Finding, Instant, Unavailable
 from sidecar.web import pages, server, views
 from sidecar.web.auth import Auth, Token
 from sidecar.web.chart import Mark, drawn
@@ -112,6 +113,33 @@ async def test_one_series_is_drawn_and_explained(client: TestClient[Any, Any], w
         assert words in text
     assert "The kill switch is on" in text
     assert 'value="{watch=&#34;latency&#34;,service=&#34;shop&#34;}"' in text
+
+
+async def test_a_limit_that_is_crossed_is_not_said_to_be_ahead(
+    client: TestClient[Any, Any], world: World
+) -> None:
+    crossed = Breach("PoolExhaustion", "page", ">", 0.9, 60, {"15m": 1.0, "60m": 1.0}, 0.0)
+    world.findings = [msgspec.structs.replace(finding(service="shop"), breaches=(crossed,))]
+    text = await text_of(client, "/series", match=MATCH)
+    assert "crossed now" in text
+    assert "100% within" not in text
+
+
+async def test_only_deeds_and_words_of_the_time_shown_are_marked(
+    client: TestClient[Any, Any], world: World
+) -> None:
+    world.findings = [finding(service="shop")]
+    begin = float(picture().at[0])
+    for at, kind, words in (
+        (begin - 1, "action.done", "too old"),
+        (NOW, "action.done", "a deed"),
+        (NOW, "config.loaded", "no deed"),
+    ):
+        world.facts.append(Fact(1, 1, Instant(at), kind, None, "system", {"words": words}, ""))
+    text = await text_of(client, "/series", match=MATCH)
+    assert "action.done a deed" in text
+    assert "too old" not in text
+    assert "no deed" not in text
 
 
 async def test_several_are_listed_and_lead_to_one(client: TestClient[Any, Any], world: World) -> None:
@@ -209,6 +237,7 @@ async def test_the_journal_goes_back_page_by_page(client: TestClient[Any, Any], 
     text = await text_of(client, "/journal", before="51")
     assert "no 50<" in text
     assert "Older" not in text
+    assert "is not a number" in await text_of(client, "/journal", 400, before="x")
 
 
 # --------------------------------------------------------------------------- the chart
@@ -220,8 +249,11 @@ def test_gaps_are_gaps_and_the_future_has_room() -> None:
     assert chart.value.count("M") == 2
     assert chart.band.count("Z") == 2
     assert [m.text for m in chart.marks] == ["a deed"]
-    assert len(chart.odd) == 1
+    (odd,) = chart.odd
+    assert odd.x < chart.now
+    assert odd.x + odd.width <= chart.now + 0.1  # nothing that is to come is odd yet
     assert chart.now < chart.ahead[0].x <= 712
+    assert chart.rows[0].text == "0"  # what is near 0 is drawn from there
     assert "NaN" not in str(chart)
     assert "nan" not in str(chart)
 
@@ -238,6 +270,14 @@ def test_a_constant_is_drawn(value: float) -> None:
     chart = drawn(Picture(np.array([0.0, 15.0, 30.0]), same, same, same, same, same * 0, same), UNKNOWN)
     assert chart is not None
     assert 2 <= len(chart.rows) <= 8
+
+
+def test_what_is_odd_only_now_is_wide_enough_to_be_seen() -> None:
+    score = np.zeros(40)
+    score[-1] = 1
+    chart = drawn(picture()._replace(score=score), finding())
+    assert chart is not None
+    assert chart.odd == ((chart.now, 2.0),)
 
 
 # --------------------------------------------------------------------------- where it comes from
@@ -272,3 +312,8 @@ async def test_a_picture_is_on_one_grid_and_takes_what_it_can_get() -> None:
     assert (made.lower == 1).all()
     assert (made.said == 0).all()
     assert '{watch="latency",service="shop",__name__=~"' in source.asked[0]
+    series = '{watch="latency",service="shop"'
+    assert source.asked[1:] == [
+        f'promantis_forecast{series},horizon="60m"}} offset 3600s',
+        f"(q) and ignoring (watch) last_over_time(promantis_expected{series}}}[1h] @ end())",
+    ]
