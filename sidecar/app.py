@@ -117,7 +117,9 @@ class App:
             self._policies(config),
             _guarding(config),
             journal=self.journal,
-            eyes=Eyes(self.prometheus, self.alertmanagers, world, switch, self._frozen, clock, leads),
+            eyes=Eyes(
+                self.prometheus, self.alertmanagers, world, switch, self._frozen, clock, leads, self._cause
+            ),
             world=world,
             kill=switch.set,
             confidence=self.known.confidence,
@@ -261,6 +263,9 @@ class App:
 
     def _frozen(self, labels: Labels, now: Instant) -> str:
         return self._freezes(labels, now)
+
+    async def _cause(self, alert: Alert) -> str:
+        return await self.causes.pattern(alert)
 
     def _enrich(self, alert: Alert, now: Instant) -> Mapping[str, str]:
         return self._enricher(alert, now)

@@ -133,6 +133,16 @@ class Telemetry:
             "policy",
             "stat",
         )
+        self.cause_rate = gauge(
+            "cause_success_rate",
+            "How often the policy is expected to help with this cause, shrunk to all causes while it is little known.",
+            *("policy", "action", "cause"),
+        )
+        self.cause_outcomes = gauge(
+            "cause_outcomes",
+            "Times that the policy helped with this cause, or did not.",
+            *("policy", "action", "cause", "helped"),
+        )
         self.refusals = counter(
             "refusals_total", "Remedies that were not proposed or not done, by reason.", "reason"
         )

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from sidecar.remedy.effect import Effect, Trial, effect
-from sidecar.remedy.past import Busy, Ended, Intent, Odds, Past, odds
+from sidecar.remedy.past import Busy, Ended, Intent, Odds, Past, odds, of_cause
 from sidecar.types import Alert, Instant, JsonObject, Labels, labels_of
 
 STAGES = (
@@ -58,6 +58,10 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     stage: str
     since: Instant
     why: tuple[str, ...] = ()
+    cause: str = ""
+    """The pattern of failure that the diagnosis recognised, last before anything was done; empty: none."""
+    action: str = ""
+    """Type of what was done."""
     words: str = ""
     """The reason of the last turn, for people."""
     reason: str = ""
@@ -130,6 +134,7 @@ def fold(case: Case | None, fact: Draft | Fact, at: Instant) -> Case | None:
         case "case.proposed":
             why, target = tuple(data["why"]), data["target"]
             change |= {"expires_at": data["expires_at"], "why": why, "target": target, "reason": ""}
+            change |= {"cause": data.get("cause", "")}
         case "case.refused":
             change |= {"reason": data["reason"], "guard": tuple(data.get("guard", ()))}
         case "plan.made":
@@ -145,6 +150,7 @@ def fold(case: Case | None, fact: Draft | Fact, at: Instant) -> Case | None:
             change |= {"intent_at": at, "guard": tuple(data.get("guard", ())), "harm_before": harm}
             change |= {"before": data.get("before"), "effect": None}
             change |= {"group": data.get("group", ""), "takes": data.get("takes", 0)}
+            change |= {"cause": data.get("cause", ""), "action": data.get("action", "")}
         case "action.done":
             change |= {"acted_at": at, "deadline": data["deadline"]}
         case "action.failed" if data.get("unclear"):
@@ -310,15 +316,24 @@ class Book:
         good = fact.kind == "verify.passed"
         lost = fact.kind == "action.failed" and bool(fact.data.get("unclear"))
         if good or (fact.kind in ("verify.failed", "action.failed") and not lost):
-            self.ended[case.id] = Ended(fact.at, case.policy, case.object, good, not case.auto)
+            about = (case.action, case.cause, case.policy_hash)
+            self.ended[case.id] = Ended(fact.at, case.policy, case.object, good, not case.auto, *about)
 
     def past(self, storm: str = "") -> Past:
         """What the guard counts."""
         return Past(self.intents, tuple(self.ended.values()), self.undone, tuple(self._busy.values()), storm)
 
-    def odds(self, policy: str) -> Odds:
-        """How often a policy helped so far."""
-        return odds(one for one in self.ended.values() if one.policy == policy)
+    def odds(self, policy: str, action: str = "", cause: str | None = None) -> Odds:
+        """How often a policy helped so far, with this action and, where one is named, for this cause."""
+        found = [one for one in self.ended.values() if one.policy == policy]
+        found = [one for one in found if not action or one.action in ("", action)]
+        if cause is None:
+            return odds(found)
+        return of_cause(odds(one for one in found if one.cause == cause), odds(found))
+
+    def causes(self, policy: str) -> set[str]:
+        """For which causes a policy has outcomes."""
+        return {one.cause for one in self.ended.values() if one.policy == policy}
 
     def effect(self, policy: str, now: Instant) -> Effect:
         """How often alerts end in time with a policy, and without it."""

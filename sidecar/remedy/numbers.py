@@ -8,7 +8,7 @@ from sidecar.remedy import breaker
 from sidecar.remedy.breaker import BreakerConfig
 from sidecar.remedy.case import STAGES, Book, Case, Draft, Fact
 from sidecar.remedy.guard import family
-from sidecar.remedy.policy import REASONS, Policies
+from sidecar.remedy.policy import REASONS, Policies, kind
 from sidecar.telemetry import Telemetry
 from sidecar.types import Instant
 
@@ -26,11 +26,18 @@ def start(telemetry: Telemetry, cases: Iterable[Case]) -> None:
 def publish(telemetry: Telemetry, policies: Policies, book: Book, rules: BreakerConfig, now: Instant) -> None:
     """How each policy does."""
     past = book.past()
-    for name in policies.by_name:
+    telemetry.cause_rate.clear()  # of policies that are gone
+    telemetry.cause_outcomes.clear()
+    for name, policy in policies.by_name.items():
+        for cause in book.causes(name):
+            of, labels = book.odds(name, kind(policy), cause), (name, kind(policy), cause or "unknown")
+            telemetry.cause_rate.labels(*labels).set(of.mean)
+            telemetry.cause_outcomes.labels(*labels, "true").set(of.good)
+            telemetry.cause_outcomes.labels(*labels, "false").set(of.bad)
         telemetry.exhausted.labels(family(name))
         opened = breaker.state(name, past, rules, now) != "closed"
         telemetry.breaker_open.labels(name).set(opened)
-        found, trials = book.odds(name), book.effect(name, now)
+        found, trials = book.odds(name, kind(policy)), book.effect(name, now)
         telemetry.odds.labels(name, "mean").set(found.mean)
         telemetry.odds.labels(name, "lower").set(found.lower)
         for group, value in (("treated", trials.treated), ("control", trials.control)):
@@ -69,5 +76,5 @@ def count(telemetry: Telemetry, policies: Policies, fact: Fact, old: Case | None
     if new and part in ("action", "undo") and outcome != "intent":
         outcome = "unclear" if fact.data.get("unclear") else outcome
         policy = policies.by_name.get(new.policy)
-        name = str(policy.action.__struct_config__.tag) if policy else "gone"
+        name = kind(policy) if policy else "gone"
         telemetry.actions.labels(new.policy, name if part == "action" else f"{name} undo", outcome).inc()

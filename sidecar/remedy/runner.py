@@ -18,7 +18,7 @@ from sidecar.remedy.eyes import Eyes
 from sidecar.remedy.flow import Journal
 from sidecar.remedy.guard import AlertState, GuardConfig, family
 from sidecar.remedy.past import Odds
-from sidecar.remedy.policy import Policies, propose
+from sidecar.remedy.policy import Policies, kind, propose
 from sidecar.remedy.storm import Storm
 from sidecar.telemetry import Telemetry
 from sidecar.types import Alert, Instant, Labels, PromantisError, Rejected, Unavailable
@@ -78,6 +78,8 @@ class Runner:
         """Cases and episodes that a task works on."""
         self._judged: dict[str, Instant] = {}
         self._absent: dict[str, Instant] = {}
+        self._causes: dict[str, str] = {}
+        """What was recognised behind an alert when its episode was last judged."""
 
     # ----------------------------------------------------------------- life
 
@@ -193,9 +195,10 @@ class Runner:
             raise Rejected("there is no such case", 404)
         return self._book.cases[id], tuple(self._book.facts[id])
 
-    def odds(self, policy: str) -> Odds:
-        """How often a policy helped so far."""
-        return self._book.odds(policy)
+    def odds(self, policy: str, cause: str | None = None) -> Odds:
+        """How often what a policy does now helped so far, for one cause where it is named."""
+        config = self._policies.by_name.get(policy)
+        return self._book.odds(policy, kind(config) if config else "", cause)
 
     def effect(self, policy: str) -> Effect:
         """How often alerts end in time with a policy, and without it."""
@@ -312,6 +315,7 @@ class Runner:
         """Hold the policies against an episode; the first that proposes has it."""
         episode = self._book.episodes[key]
         policies = self._policies.matching(episode.alert)
+        self._causes[key] = await self._eyes.cause(episode.alert) if policies else ""
         if not policies and not self._book.cases_of(key):
             return
         state = await self._eyes.state(episode.alert.labels)
@@ -343,7 +347,8 @@ class Runner:
         config = self._policies.by_name.get(policy)
         if config is None or config.order == "given":
             return order.turn(names, cases, "given", {}, "")
-        known = {name: self.odds(name) for name in names}
+        cause = self._causes.get(fingerprint, "")
+        known = {name: self.odds(name, cause) for name in names}
         return order.turn(names, cases, config.order, known, f"{fingerprint}/{episode}")
 
     async def _gone(self, episode: Episode, state: AlertState | None) -> bool:

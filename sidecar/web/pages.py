@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Mapping, Sequence
 from importlib import resources
@@ -107,8 +108,8 @@ class Switch(Protocol):
 class Cases(Switch, Protocol):
     """The cases. Each act raises Rejected with 404 or 409 when it does not fit."""
 
-    def odds(self, policy: str, /) -> Odds:
-        """How often a policy helped so far."""
+    def odds(self, policy: str, cause: str | None = None, /) -> Odds:
+        """How often a policy helped so far, for one cause where it is named."""
 
     def cases(self) -> Sequence[object]:
         """All of them: what `GET /api/v1/cases` gives, or the structs behind it."""
@@ -265,8 +266,11 @@ class _Pages:
         """The newest first, labels as a mapping."""
         cases = [msgspec.to_builtins(case) for case in self._cases.cases()]
         cases.sort(key=lambda case: -case["since"])
+        odds = functools.cache(self._cases.odds)  # it looks at every case
         return [
-            case | {"labels": dict(case["labels"]), "odds": self._cases.odds(case["policy"])}
+            case
+            | {"labels": dict(case["labels"]), "odds": odds(case["policy"])}
+            | {"of_cause": odds(case["policy"], case["cause"]) if case.get("cause") else None}
             for case in cases
         ]
 

@@ -100,8 +100,8 @@ class World:
     killed = False
     stormy = ""
 
-    def odds(self, policy: str, /) -> Odds:
-        return Odds(3, 1)
+    def odds(self, policy: str, cause: str | None = None, /) -> Odds:
+        return Odds(3, 1) if cause is None else Odds(2, 0, (1.0, 1.0))
 
     def cases(self) -> Sequence[JsonObject]:
         return self.listed
@@ -261,6 +261,17 @@ async def test_a_plan_is_shown_as_it_would_be_sent(client: TestClient[Any, Any],
     text = await (await client.get(f"/a/{FINGERPRINT}")).text()
     sent = "<pre>do    POST http://shop/pool\n      X: ***\n      a\n      undo  POST http://elsewhere</pre>"
     assert sent in text
+
+
+async def test_a_case_says_how_often_it_helped_with_its_cause(
+    client: TestClient[Any, Any], world: World
+) -> None:
+    world.listed = [world.case | {"cause": "<queue>"}]
+    text = await (await client.get(f"/a/{FINGERPRINT}")).text()
+    assert "It helped 3 of 4 times" in text
+    assert "With &lt;queue&gt; 2 of 2; 75% is to be expected of the next." in text
+    world.listed = [world.case]
+    assert "is to be expected" not in await (await client.get(f"/a/{FINGERPRINT}")).text()
 
 
 async def test_approve_and_deny_are_forms_of_their_own(client: TestClient[Any, Any], world: World) -> None:
