@@ -25,6 +25,7 @@ from sidecar.alerts.knowledge import Pattern
 from sidecar.alerts.relay import Relay
 from sidecar.causes import Causes
 from sidecar.config import Config, calendar, freezes, knowledge
+from sidecar.effects import Effects
 from sidecar.following import Following
 from sidecar.remedy.actions.words import World
 from sidecar.remedy.case import Draft
@@ -139,6 +140,7 @@ class App:
             self.telemetry,
             self.loki,
         )
+        self.effects = Effects(self.prometheus, self.runner, clock)
         self.feedback = Feedback(self.watcher, self.known, self._record, self.telemetry)
         self.outside = Outside(
             self.prometheus,
@@ -183,7 +185,7 @@ class App:
             async with asyncio.TaskGroup() as group:
                 signals = (self.watcher.run, self.trainer.run, self.outside.run, self.following.run)
                 work = [*(signals if "signals" in self._parts else ())]
-                work += [self.runner.run] if "remedies" in self._parts else []
+                work += [self.runner.run, self.effects.run] if "remedies" in self._parts else []
                 tasks = [group.create_task(one()) for one in work]
                 adopt = partial(self.relay.adopt, self.alertmanagers)
                 tasks.append(group.create_task(self.alertmanagers.run(adopt)))

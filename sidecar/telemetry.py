@@ -133,6 +133,12 @@ class Telemetry:
             "policy",
             "stat",
         )
+        self.policy_effect = gauge(
+            "policy_effect",
+            "What the policy changes against earlier firings that were left alone: how much more often alerts end in "
+            "time, or how much more the value moves.",
+            *("policy", "of", "stat"),
+        )
         self.cause_rate = gauge(
             "cause_success_rate",
             "How often the policy is expected to help with this cause, shrunk to all causes while it is little known.",

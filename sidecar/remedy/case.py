@@ -92,6 +92,8 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     """What its verification compares, before the action."""
     effect: JsonObject | None = None
     """What it moved, and its siblings in the same time."""
+    compared: JsonObject | None = None
+    """What became of earlier firings that nothing was done for."""
     resolved: bool = False
     """The episode is over."""
     holding_since: Instant | None = None
@@ -162,6 +164,8 @@ def fold(case: Case | None, fact: Draft | Fact, at: Instant) -> Case | None:
             change |= {"to_undo": undoing, "harm_before": False}
         case "effect.measured":
             change |= {"effect": data["effect"]}
+        case "effect.compared":
+            change |= {"compared": {key: data[key] for key in data if key != "words"}}
         case "verify.passed":
             change |= {"harm_before": False}
         case "undo.intent":
@@ -271,6 +275,8 @@ class Book:
         """By case: what came of it."""
         self.trials: dict[str, Trial] = {}
         """By case: acted on, or held back."""
+        self.compared: dict[str, JsonObject] = {}
+        """By policy: its effect as it was told last, by `ended` and `value`."""
         self.undone: list[tuple[Instant, str]] = []
         self.by_labels: dict[Labels, str] = {}
         """The fingerprint of an alert that has had an episode."""
@@ -311,6 +317,8 @@ class Book:
         control = fact.kind == "case.refused" and case.reason == "held_back"
         if (control or fact.kind == "intent") and "within" in fact.data:
             self.trials[case.id] = Trial(case.policy, not control, fact.at, fact.data["within"])
+        if fact.kind == "effect.compared" and fact.data["policy"]:
+            self.compared[case.policy] = fact.data["policy"]
         if fact.kind == "undo.done":
             self.undone.append((fact.at, case.object))
         good = fact.kind == "verify.passed"

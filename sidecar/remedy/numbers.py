@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 
 from sidecar.remedy import breaker
@@ -28,18 +29,23 @@ def publish(telemetry: Telemetry, policies: Policies, book: Book, rules: Breaker
     past = book.past()
     telemetry.cause_rate.clear()  # of policies that are gone
     telemetry.cause_outcomes.clear()
+    telemetry.policy_effect.clear()
     for name, policy in policies.by_name.items():
         for cause in book.causes(name):
-            of, labels = book.odds(name, kind(policy), cause), (name, kind(policy), cause or "unknown")
-            telemetry.cause_rate.labels(*labels).set(of.mean)
-            telemetry.cause_outcomes.labels(*labels, "true").set(of.good)
-            telemetry.cause_outcomes.labels(*labels, "false").set(of.bad)
+            mine, labels = book.odds(name, kind(policy), cause), (name, kind(policy), cause or "unknown")
+            telemetry.cause_rate.labels(*labels).set(mine.mean)
+            telemetry.cause_outcomes.labels(*labels, "true").set(mine.good)
+            telemetry.cause_outcomes.labels(*labels, "false").set(mine.bad)
         telemetry.exhausted.labels(family(name))
+        for of, found in (book.compared.get(name) or {}).items():
+            low, high = found["interval"] or (math.nan, math.nan)
+            for stat, shown in (("estimate", found["estimate"]), ("lower", low), ("upper", high)):
+                telemetry.policy_effect.labels(name, of, stat).set(shown)
         opened = breaker.state(name, past, rules, now) != "closed"
         telemetry.breaker_open.labels(name).set(opened)
-        found, trials = book.odds(name, kind(policy)), book.effect(name, now)
-        telemetry.odds.labels(name, "mean").set(found.mean)
-        telemetry.odds.labels(name, "lower").set(found.lower)
+        told, trials = book.odds(name, kind(policy)), book.effect(name, now)
+        telemetry.odds.labels(name, "mean").set(told.mean)
+        telemetry.odds.labels(name, "lower").set(told.lower)
         for group, value in (("treated", trials.treated), ("control", trials.control)):
             telemetry.trials.labels(name, group, "true").set(value.good)
             telemetry.trials.labels(name, group, "false").set(value.bad)

@@ -18,10 +18,10 @@ from sidecar.remedy.eyes import Eyes
 from sidecar.remedy.flow import Journal
 from sidecar.remedy.guard import AlertState, GuardConfig, family
 from sidecar.remedy.past import Odds
-from sidecar.remedy.policy import Policies, kind, propose
+from sidecar.remedy.policy import Policies, RemedyConfig, kind, propose
 from sidecar.remedy.storm import Storm
 from sidecar.telemetry import Telemetry
-from sidecar.types import Alert, Instant, Labels, PromantisError, Rejected, Unavailable
+from sidecar.types import Alert, Instant, JsonObject, Labels, PromantisError, Rejected, Unavailable
 
 log = logging.getLogger(__name__)
 TICK = 5.0
@@ -197,12 +197,24 @@ class Runner:
 
     def odds(self, policy: str, cause: str | None = None) -> Odds:
         """How often what a policy does now helped so far, for one cause where it is named."""
-        config = self._policies.by_name.get(policy)
+        config = self.policy(policy)
         return self._book.odds(policy, kind(config) if config else "", cause)
 
     def effect(self, policy: str) -> Effect:
         """How often alerts end in time with a policy, and without it."""
         return self._book.effect(policy, self._clock())
+
+    def policy(self, name: str) -> RemedyConfig | None:
+        """A policy, or alternative, as the config has it now."""
+        return self._policies.by_name.get(name)
+
+    async def tell(self, id: str, kind: str, data: JsonObject) -> None:
+        """Add to a case what was found out about it; its words stay."""
+        async with self._lock:
+            if not self._eyes.leads():
+                raise Unavailable("another replica leads now")
+            told = data | {"words": self._book.cases[id].words}
+            await self._append(self._clock(), [Draft(kind, id, "system", told)])
 
     def preview(self, alert: Alert) -> str:
         """What a policy would do, or that none is left; for the promantis_remedy annotation."""
@@ -374,7 +386,7 @@ class Runner:
             self._book.add(fact)
             new = self._book.cases.get(fact.case or "")
             numbers.count(self._telemetry, self._policies, fact, old, new)
-            if fact.kind.partition(".")[0] in ("action", "verify", "undo"):
+            if fact.kind.partition(".")[0] in ("action", "verify", "undo", "effect"):
                 self._publish()
             if new and (old is None or old.stage != new.stage) and self._exhausted(new):
                 self._telemetry.exhausted.labels(family(new.policy)).inc()

@@ -71,6 +71,7 @@ class World:
             "plan": {"do": {"method": "POST", "url": "http://shop/pool", "headers": {}, "body": HOSTILE}},
             "plan_hash": "abc123",
             "effect": {"target": -0.5, "siblings": 0.1, "untouched": 2},
+            "compared": {"firings": 0},
             "expires_at": 1_764_003_600,
         }
         self.listed: list[JsonObject] = []
