@@ -19,6 +19,7 @@ from sidecar.web import shown
 from sidecar.web.answers import Problem
 from sidecar.web.auth import Person, Role, needs
 from sidecar.web.session import Sessions, local_path
+from sidecar.web.ticket import Tickets
 
 ROWS = 20
 """Lines of a table."""
@@ -146,6 +147,7 @@ class _Pages:
         self._alerts = alerts
         self._cases = cases
         self._sessions = sessions
+        self._tickets = Tickets()
         self._style = _asset("static/style.css")
         self._icon = _asset("static/icon.svg")
         self._script = _asset("static/page.js")
@@ -186,7 +188,11 @@ class _Pages:
                 await self._alerts.judge(fingerprint, do, person.name)
             else:
                 person = self._sessions.actor(request, token)
-                await self._decide(self._case_of(fingerprint, form.get("case", "")), person.name, do, form)
+                case = self._case_of(fingerprint, form.get("case", ""))
+                if do == "approve":
+                    name = reader.name if reader else ""
+                    self._tickets.redeem(form.get("ticket", ""), name, case, form.get("plan_hash", ""))
+                await self._decide(case, person.name, do, form)
         except (Problem, Rejected) as wrong:
             return self._alert(fingerprint, reader, wrong)
         raise web.HTTPSeeOther(f"/a/{fingerprint}")
@@ -246,6 +252,10 @@ class _Pages:
         known = self._alerts.alert(fingerprint)
         cases = [case for case in self._listed() if case["fingerprint"] == fingerprint]
         there = known is not None or cases
+        for case in cases:
+            case["ticket"] = self._tickets.issue(
+                person.name if person else "", case["id"], case["plan_hash"], case["expires_at"]
+            )
         return page(
             "alert.html",
             person,
