@@ -110,6 +110,7 @@ class Telemetry:
         self.incidents = gauge("incidents", "Incidents that are not over.")
         self.lane_alerts = gauge("lane_alerts", "Alerts waiting for an Alertmanager.", "alertmanager")
         # remedies
+        self.leader = gauge("leader", "Whether this replica is the one that acts.")
         self.webhooks = counter("webhooks_received_total", "Webhooks received from Alertmanager.")
         self.cases = gauge("cases", "Cases by stage.", "stage")
         self.actions = counter("actions_total", "Actions by outcome.", "policy", "action", "outcome")

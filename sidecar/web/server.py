@@ -154,7 +154,9 @@ def _boundary(auth: Auth, telemetry: Telemetry) -> Middleware:
         except Rejected as wrong:
             return error(wrong.status, str(wrong), request.path)
         except Unavailable as failed:
-            return error(503, str(failed), request.path)
+            answer = error(503, str(failed), request.path)
+            answer.force_close()  # so that the next try may reach another replica
+            return answer
         except web.HTTPException as raised:
             if raised.status < 400 or raised.content_type == "application/json":
                 raise
