@@ -17,6 +17,7 @@ from sidecar.adapters.fleet import Fleet
 from sidecar.adapters.journal import Held
 from sidecar.adapters.kubernetes import Cluster, own_namespace
 from sidecar.adapters.loki import Loki
+from sidecar.adapters.peer import Peers
 from sidecar.adapters.prometheus import Prometheus
 from sidecar.adapters.state import StateFiles, first_free
 from sidecar.adapters.targets import KillSwitch, Targets
@@ -52,6 +53,7 @@ from sidecar.web import auth, cases, pages, server, views
 from sidecar.web import explain as web_explain
 from sidecar.web import feedback as web_feedback
 from sidecar.web import signals as web_signals
+from sidecar.web.forward import forwarding
 from sidecar.web.session import Sessions
 
 log = logging.getLogger(__name__)
@@ -138,6 +140,8 @@ class App:
             telemetry=self.telemetry,
             clock=clock,
         )
+        named = config.kubernetes.lease if config.kubernetes else None
+        self._peers = Peers(named.peers) if named and named.peers else None
         self._recalled = 0
         self.leading = Leading(lease, self.journal, self.runner, self._recall, self.telemetry)
         self.loki = Loki(config.loki) if config.loki.url else None
@@ -172,7 +176,8 @@ class App:
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self.journal.give)
             closing = [self.prometheus.close, self.targets.close, self.alertmanagers.close]
-            for close in closing + ([self.loki.close] if self.loki else []):
+            closing += [one.close for one in (self.loki, self._peers) if one]
+            for close in closing:
                 stack.push_async_callback(close)
             await self.alertmanagers.look()
             self.relay.adopt(self.alertmanagers)
@@ -188,7 +193,8 @@ class App:
             web = config.web
             users, role = server.users(web), web.basic_auth_role
             doors = auth.load(web.tokens_file, config.storage.path, web.listen, web.proxy, users, role)
-            app = server.build(self._routes(doors), doors, self.telemetry, self.missing, self.reload)
+            inside = [forwarding(self._peers, lambda: self.leading.elsewhere, doors)] if self._peers else []
+            app = server.build(self._routes(doors), doors, self.telemetry, self.missing, self.reload, inside)
             served, port = await server.serve(app, config.web)
             stack.push_async_callback(served.cleanup)
             self._url = f"http://{config.web.listen.rpartition(':')[0]}:{port}"
@@ -325,7 +331,7 @@ class App:
 
     def missing(self) -> list[str]:
         """What still has to happen before this process is ready."""
-        leader = self.leading.elsewhere
+        leader = "" if self._peers else self.leading.elsewhere  # who can pass it on may be asked anything
         return ([f"stands by, {leader} leads"] if leader else []) + (
             self.watcher.missing() if "signals" in self._parts else []
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,12 @@ __all__ = ["story", "watching"]
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180 if REAL else 60)]
 
 
-async def replica(story: Story, number: int, path: Path, port: int) -> Peer:
+async def replica(story: Story, number: int, path: Path, port: int, other: int = 0) -> Peer:
+    """Start one; `other` is the port of the other, to pass on to it what only the leader knows."""
     config = yaml.safe_load(await asyncio.to_thread(path.read_text))
     config["kubernetes"]["lease"] = {"namespace": story.lab.namespace, "duration": "3s"}
+    if other:
+        config["kubernetes"]["lease"]["peers"] = f"http://127.0.0.1:{other}"
     config["web"]["listen"] = f"127.0.0.1:{port}"
     config["watches"] = [{"name": "load", "query": "shop_load", "interval": "1s"}]
     config["presets"] = "none"
@@ -128,6 +132,41 @@ async def test_who_stands_by_scores_and_enriches_and_takes_over_warm(story: Stor
     assert await asyncio.to_thread(second.terminate) == 0
 
 
+async def test_who_stands_by_passes_on_what_only_the_leader_knows(story: Story) -> None:
+    ports = (free_port(), story.port)  # Alertmanager's webhook goes to the second
+    path = story.config({"action": SCALE, "verify": {"query": "shop_load <= 1"}})
+    first = await replica(story, 1, path, ports[0], ports[1])
+    await until(lambda: leads(first), 20)
+    second = await replica(story, 2, path, ports[1], ports[0])
+    assert await stands_by(second)
+    async with aiohttp.ClientSession(second.url, cookie_jar=aiohttp.CookieJar(unsafe=True)) as session:
+        await until(lambda: get_text(session, "/-/ready"), 30)  # rollouts and budgets count it
+        await story.fire("Traffic")
+        case = await until(lambda: case_at(second, "proposed"), 30)
+        assert await case_at(first, "proposed") == case
+        token = await asyncio.to_thread((story.folder / "state" / "admin.token").read_text)
+        page, form = f"/a/{case['fingerprint']}", {"Origin": second.url}
+        async with session.post(
+            "/login", data={"token": token.strip(), "next": page}, headers=form
+        ) as answer:
+            assert (answer.status, "Make the plan" in await answer.text()) == (200, True)
+        do = {"case": case["id"], "do": "plan"}
+        async with session.post(page, data=do, headers=form) as answer:
+            text = await answer.text()
+        hidden = dict(
+            re.findall(r'type="hidden" name="(\w+)" value="([^"]*)"', text.partition('class="go"')[0])
+        )
+        async with session.post(page, data=hidden | {"do": "approve"}, headers=form) as answer:
+            assert answer.status == 200, await answer.text()
+        await until(lambda: case_at(second, "fixed"), 30)
+        assert await story.replicas() == 6
+        first.kill()
+        async with session.get("/api/v1/cases") as answer:
+            assert answer.status == 503, "until it is seen to be gone"
+        await until(lambda: leads(second), 20)
+        assert await case_at(second, "fixed")
+
+
 async def test_a_lease_is_not_enough_without_the_journal(story: Story) -> None:
     """A replica that hangs keeps its file lock: who was elected in its place waits."""
     path = story.config({"action": SCALE, "verify": {"query": "shop_load <= 1"}})
@@ -150,6 +189,11 @@ async def held_by(story: Story, name: str) -> None:
 async def first_of(*peers: Peer) -> dict[str, Any] | None:
     found = [await case_at(peer, *END) for peer in peers]
     return next(filter(None, found), None)
+
+
+async def get_text(session: aiohttp.ClientSession, path: str) -> str:
+    async with session.get(path) as answer:
+        return await answer.text() if answer.status == 200 else ""
 
 
 async def said(peer: Peer) -> str:
