@@ -143,7 +143,8 @@ class App:
         named = config.kubernetes.lease if config.kubernetes else None
         self._peers = Peers(named.peers) if named and named.peers else None
         self._recalled = 0
-        self.leading = Leading(lease, self.journal, self.runner, self._recall, self.telemetry)
+        work = self.runner.run if "remedies" in parts else asyncio.Event().wait
+        self.leading = Leading(lease, self.journal, self.runner, self._recall, work, self.telemetry)
         self.loki = Loki(config.loki) if config.loki.url else None
         self.causes = Causes(
             self.prometheus,
@@ -202,7 +203,7 @@ class App:
             async with asyncio.TaskGroup() as group:
                 signals = (self.watcher.run, self.trainer.run, self.outside.run, self.following.run)
                 work = [*(signals if "signals" in self._parts else ())]
-                work += [self.leading.run, self.effects.run] if "remedies" in self._parts else []
+                work += [self.leading.run, *((self.effects.run,) if "remedies" in self._parts else ())]
                 tasks = [group.create_task(one()) for one in work]
                 adopt = partial(self.relay.adopt, self.alertmanagers)
                 tasks.append(group.create_task(self.alertmanagers.run(adopt)))

@@ -79,7 +79,7 @@ class Effects:
         before = [
             msgspec.convert(row, Row)
             for one in self._runner.cases()
-            if one.policy == case.policy and one.compared
+            if (one.policy, one.policy_hash) == (case.policy, case.policy_hash) and one.compared
             for row in one.compared["rows"]
         ]
         told = compare.plain(rows) | {"policy": compare.paired([*before, *rows])}

@@ -16,7 +16,7 @@ from typing import Protocol
 from sidecar.adapters.journal import Held
 from sidecar.remedy.runner import Runner
 from sidecar.telemetry import Telemetry
-from sidecar.types import ConfigError
+from sidecar.types import ConfigError, PromantisError
 
 log = logging.getLogger(__name__)
 FIRST = 2.0
@@ -57,10 +57,11 @@ class Leading:
         journal: Held,
         runner: Runner,
         read: Callable[[], Awaitable[None]],
+        work: Callable[[], Awaitable[object]],
         telemetry: Telemetry,
     ) -> None:
-        """`read` takes over what the journal says beside the cases."""
-        self._lease, self._journal, self._runner, self._read = lease, journal, runner, read
+        """`read` takes over what the journal says beside the cases, `work` is done until it is cancelled."""
+        self._lease, self._journal, self._runner, self._read, self._work = lease, journal, runner, read, work
         self._telemetry = telemetry
         self._began = False
 
@@ -88,9 +89,9 @@ class Leading:
         self._telemetry.leader.set(1)
 
     async def run(self) -> None:
-        """Do the runner's work whenever it is our turn, until cancelled; then the lease is given back."""
+        """Work whenever it is our turn, until cancelled; then the lease is given back."""
         if self._lease is None:
-            await self._runner.run()
+            await self._work()
             return
         try:
             while True:
@@ -133,5 +134,10 @@ class Leading:
                     log.warning("leads, and waits for the journal: %s", said)
                 await asyncio.sleep(AGAIN)
         if lease.held():
-            await self.begin()
-            await self._runner.run()
+            try:
+                await self.begin()
+            except PromantisError as error:
+                log.error("leads, and cannot read the journal: %s", error)
+                await asyncio.sleep(AGAIN)
+                return
+            await self._work()

@@ -43,7 +43,7 @@ class Peers:
             timeout = aiohttp.ClientTimeout(total=TIMEOUT)
             connector = aiohttp.TCPConnector(
                 force_close=True
-            )  # no request is sent again on a connection that died
+            )  # else one may go out twice, on a dead connection
             jar = aiohttp.DummyCookieJar()  # cookies are those of who asks
             self._session = aiohttp.ClientSession(
                 timeout=timeout, connector=connector, cookie_jar=jar, auto_decompress=False

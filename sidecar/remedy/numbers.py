@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping
 
 from sidecar.remedy import breaker
@@ -24,6 +23,15 @@ def start(telemetry: Telemetry, cases: Iterable[Case]) -> None:
         telemetry.cases.labels(case.stage).inc()
 
 
+def forget(telemetry: Telemetry) -> None:
+    """Say nothing of cases and policies: another replica does."""
+    for gauge in (telemetry.odds, telemetry.trials, telemetry.breaker_open):
+        gauge.clear()
+    for gauge in (telemetry.cause_rate, telemetry.cause_outcomes, telemetry.policy_effect):
+        gauge.clear()
+    start(telemetry, ())
+
+
 def publish(telemetry: Telemetry, policies: Policies, book: Book, rules: BreakerConfig, now: Instant) -> None:
     """How each policy does."""
     past = book.past()
@@ -38,9 +46,9 @@ def publish(telemetry: Telemetry, policies: Policies, book: Book, rules: Breaker
             telemetry.cause_outcomes.labels(*labels, "false").set(mine.bad)
         telemetry.exhausted.labels(family(name))
         for of, found in (book.compared.get(name) or {}).items():
-            low, high = found["interval"] or (math.nan, math.nan)
-            for stat, shown in (("estimate", found["estimate"]), ("lower", low), ("upper", high)):
-                telemetry.policy_effect.labels(name, of, stat).set(shown)
+            shown = [found["estimate"], *(found["interval"] or ())]
+            for stat, number in zip(("estimate", "lower", "upper"), shown, strict=False):
+                telemetry.policy_effect.labels(name, of, stat).set(number)
         opened = breaker.state(name, past, rules, now) != "closed"
         telemetry.breaker_open.labels(name).set(opened)
         told, trials = book.odds(name, kind(policy)), book.effect(name, now)

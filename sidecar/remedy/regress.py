@@ -11,6 +11,7 @@ freedom, since few are treated and many are not (Conley and Taber 2011 on why th
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -74,6 +75,8 @@ def _policy(sm: Any, rows: Sequence[Row], of: str) -> JsonObject | None:
     fit = sm.OLS(y, x).fit(cov_type="HC3")
     estimate = float(fit.params[0])
     error = _clustered(y, x, groups, estimate) if shared else float(fit.bse[0])
+    if not math.isfinite(error):
+        return None
     t = float(importlib.import_module("scipy.stats").t.ppf((1 + LEVEL) / 2, len(cases) - 1))
     return {
         "cases": len(cases),

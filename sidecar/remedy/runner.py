@@ -98,7 +98,7 @@ class Runner:
         self._book = Book()
         for known in (self._judged, self._absent, self._causes, self._said):
             known.clear()
-        numbers.start(self._telemetry, ())
+        numbers.forget(self._telemetry)
 
     async def run(self) -> None:
         """Go on with every case, until cancelled."""

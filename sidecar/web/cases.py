@@ -204,6 +204,8 @@ def _case(case: Case, record: JsonObject, facts: Iterable[Fact] = ()) -> JsonObj
     for hidden in ("holding_since", "deadline", "to_undo", "harm_before", "saved", "policy_hash", "before"):
         del view[hidden]
     view["labels"] = dict(case.labels)
+    if case.compared:
+        view["compared"] = {key: value for key, value in case.compared.items() if key != "rows"}
     view["expires_at"] = case.expires_at or None
     view |= record
     if facts:

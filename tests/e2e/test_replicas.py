@@ -22,7 +22,7 @@ __all__ = ["story", "watching"]
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180 if REAL else 60)]
 
 
-async def replica(story: Story, number: int, path: Path, port: int, other: int = 0) -> Peer:
+async def replica(story: Story, number: int, path: Path, port: int, other: int = 0, *flags: str) -> Peer:
     """Start one; `other` is the port of the other, to pass on to it what only the leader knows."""
     config = yaml.safe_load(await asyncio.to_thread(path.read_text))
     config["kubernetes"]["lease"] = {"namespace": story.lab.namespace, "duration": "3s"}
@@ -33,7 +33,7 @@ async def replica(story: Story, number: int, path: Path, port: int, other: int =
     config["presets"] = "none"
     mine = path.with_name(f"replica-{number}.yml")
     await asyncio.to_thread(mine.write_text, yaml.safe_dump(config))
-    command = (sys.executable, "-m", "sidecar", "run", f"--config.file={mine}")
+    command = (sys.executable, "-m", "sidecar", "run", f"--config.file={mine}", *flags)
     return await story.stack.program(f"replica{number}", *command, port=port, ready="/-/healthy")
 
 
@@ -171,7 +171,7 @@ async def test_a_lease_is_not_enough_without_the_journal(story: Story) -> None:
     """A replica that hangs keeps its file lock: who was elected in its place waits."""
     path = story.config({"action": SCALE, "verify": {"query": "shop_load <= 1"}})
     hangs = SqliteJournal(story.folder / "state" / "journal.db")
-    first = await replica(story, 1, path, free_port())
+    first = await replica(story, 1, path, free_port(), 0, "--enable=signals,alerts")  # it keeps feedback
     await until(lambda: "leads, and waits for the journal" in first.tail(), 20)
     assert not await leads(first)
     await hangs.close()
