@@ -110,9 +110,9 @@ class Leading:
             keeping.cancel()
             await asyncio.gather(acting, keeping, return_exceptions=True)
             self._began = False
+            self._runner.rest()
             self._telemetry.leader.set(0)
             await self._journal.give()
-            self._runner.rest()
         if not acting.cancelled() and (error := acting.exception()):
             raise error
 

@@ -178,6 +178,9 @@ class Runner:
         """Switch everything off, or on again; recorded after it is done, so that nothing can hold it up."""
         self._kill(on)
         self._telemetry.killswitch.set(on)
+        if not self._eyes.leads():
+            log.warning("kill switch is %s by %s: not in the journal, another replica leads", on, who)
+            return
         data = {"on": on, "words": reason}
         async with self._lock:
             await self._append(self._clock(), [Draft("killswitch", None, who, data)])

@@ -125,6 +125,11 @@ async def test_who_stands_by_scores_and_enriches_and_takes_over_warm(story: Stor
     assert not await exposed(second), "else Prometheus would have every series twice"
     await post(second.url, [message("Slow", severity="page")])
     await until(lambda: enriched(story), 20)
+    token = await asyncio.to_thread((story.folder / "state" / "admin.token").read_text)
+    async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {token.strip()}"}) as session:
+        async with session.post(f"{second.url}/api/v1/killswitch", json={"on": True}) as answer:
+            assert answer.status == 200, "whoever is asked: the switch is on the volume that they share"
+        assert (await get(first.url, "/api/v1/killswitch"))["on"]
     assert sorted(one.name for one in (story.folder / "state").glob("state*")) == ["state", "state-2"]
     assert await asyncio.to_thread(first.terminate) == 0  # the cluster lives in this process
     await until(lambda: leads(second), 20)  # the lease was given back: nobody waits for its end
