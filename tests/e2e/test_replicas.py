@@ -137,6 +137,26 @@ async def test_who_stands_by_scores_and_enriches_and_takes_over_warm(story: Stor
     assert await asyncio.to_thread(second.terminate) == 0
 
 
+@pytest.mark.timeout(180)
+async def test_while_the_cluster_is_away_nobody_acts_and_all_else_goes_on(story: Story) -> None:
+    path = story.config({"action": SCALE, "approval": "auto", "verify": {"query": "shop_load <= 1"}})
+    first = await replica(story, 1, path, story.port)
+    await until(lambda: leads(first), 20)
+    await until(lambda: exposed(first), 30)
+    story.lab.proxy.down = True
+    await until(lambda: stands_by(first), 20)
+    await post(first.url, [message("Traffic", namespace=story.lab.namespace, deployment="api")])
+    await until(lambda: enriched(story), 20)
+    assert await exposed(first)
+    async with aiohttp.ClientSession() as session, session.get(f"{first.url}/-/ready") as answer:
+        assert answer.status == 200
+    story.lab.proxy.down = False
+    await until(lambda: leads(first), 20)
+    found = await until(lambda: case_at(first, *END), 60)  # Alertmanager sent its webhook again
+    assert found["stage"] == "fixed", found["words"]
+    assert await story.replicas() == 6
+
+
 async def test_who_stands_by_passes_on_what_only_the_leader_knows(story: Story) -> None:
     ports = (free_port(), story.port)  # Alertmanager's webhook goes to the second
     path = story.config({"action": SCALE, "verify": {"query": "shop_load <= 1"}})
