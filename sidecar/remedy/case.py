@@ -333,15 +333,15 @@ class Book:
 
     def odds(self, policy: str, action: str = "", cause: str | None = None) -> Odds:
         """How often a policy helped so far, with this action and, where one is named, for this cause."""
-        found = [one for one in self.ended.values() if one.policy == policy]
-        found = [one for one in found if not action or one.action in ("", action)]
+        found = self.outcomes(policy, action)
         if cause is None:
             return odds(found)
         return of_cause(odds(one for one in found if one.cause == cause), odds(found))
 
-    def causes(self, policy: str) -> set[str]:
-        """For which causes a policy has outcomes."""
-        return {one.cause for one in self.ended.values() if one.policy == policy}
+    def outcomes(self, policy: str, action: str = "") -> list[Ended]:
+        """What came of a policy, with this action."""
+        found = (one for one in self.ended.values() if one.policy == policy)
+        return [one for one in found if not action or one.action in ("", action)]
 
     def effect(self, policy: str, now: Instant) -> Effect:
         """How often alerts end in time with a policy, and without it."""

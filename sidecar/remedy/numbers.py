@@ -8,6 +8,7 @@ from sidecar.remedy import breaker
 from sidecar.remedy.breaker import BreakerConfig
 from sidecar.remedy.case import STAGES, Book, Case, Draft, Fact
 from sidecar.remedy.guard import family
+from sidecar.remedy.past import odds, of_cause
 from sidecar.remedy.policy import REASONS, Policies, kind
 from sidecar.telemetry import Telemetry
 from sidecar.types import Instant
@@ -39,8 +40,11 @@ def publish(telemetry: Telemetry, policies: Policies, book: Book, rules: Breaker
     telemetry.cause_outcomes.clear()
     telemetry.policy_effect.clear()
     for name, policy in policies.by_name.items():
-        for cause in book.causes(name):
-            mine, labels = book.odds(name, kind(policy), cause), (name, kind(policy), cause or "unknown")
+        ended = book.outcomes(name, kind(policy))  # looked through once: they are kept for good
+        told = odds(ended)
+        for cause in {one.cause for one in ended}:
+            mine = of_cause(odds(one for one in ended if one.cause == cause), told)
+            labels = (name, kind(policy), cause or "unknown")
             telemetry.cause_rate.labels(*labels).set(mine.mean)
             telemetry.cause_outcomes.labels(*labels, "true").set(mine.good)
             telemetry.cause_outcomes.labels(*labels, "false").set(mine.bad)
@@ -51,7 +55,7 @@ def publish(telemetry: Telemetry, policies: Policies, book: Book, rules: Breaker
                 telemetry.policy_effect.labels(name, of, stat).set(number)
         opened = breaker.state(name, past, rules, now) != "closed"
         telemetry.breaker_open.labels(name).set(opened)
-        told, trials = book.odds(name, kind(policy)), book.effect(name, now)
+        trials = book.effect(name, now)
         telemetry.odds.labels(name, "mean").set(told.mean)
         telemetry.odds.labels(name, "lower").set(told.lower)
         for group, value in (("treated", trials.treated), ("control", trials.control)):

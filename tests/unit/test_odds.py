@@ -84,7 +84,7 @@ def test_the_cause_that_is_known_last_before_it_acts_is_kept_counted_and_exporte
     act(desk, "d", "", True)
     desk.restart()
     name = POLICY.name
-    assert desk.book.causes(name) == {"pool exhaustion", "memory leak", ""}
+    assert {one.cause for one in desk.book.outcomes(name)} == {"pool exhaustion", "memory leak", ""}
     assert desk.book.odds(name, "http") == Odds(3, 1)
     assert desk.book.odds(name, "http", "pool exhaustion")[:2] == (2, 0)
     assert desk.book.odds(name, "scale") == Odds(0, 0), (
