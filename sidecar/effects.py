@@ -18,7 +18,7 @@ from sidecar.remedy.measure import read
 from sidecar.remedy.regress import NEEDED, study
 from sidecar.remedy.runner import Runner
 from sidecar.signals.trainer import worker
-from sidecar.types import F64, Instant, JsonObject, Labels, PromantisError
+from sidecar.types import F64, Instant, JsonObject, Labels, PromantisError, Rejected
 
 log = logging.getLogger(__name__)
 
@@ -27,8 +27,8 @@ LOOK = 28 * 86400.0
 """Seconds of past that firings are looked for in,"""
 POINTS, ASKED = 10_000, 5
 """in so many queries of so many points at most: Prometheus gives 11,000."""
-SERIES = 500
-"""Alerts of one rule that are looked at; of a rule with more nothing is compared."""
+SERIES = 100
+"""Alerts of one rule that are looked at; of a rule with more, only the alert itself."""
 PATIENCE = 120.0
 """Seconds that the worker may take."""
 _labels = msgspec.json.Decoder(dict[str, str]).decode
@@ -93,19 +93,25 @@ class Effects:
         """Since when, and the times at which each alert of the rule was seen to fire."""
         since = max(end - LOOK, end - ASKED * POINTS * step)
         times: dict[Labels, list[F64]] = {}
+        query = compare.selector(alert, own=await self._many(alert, end))
         start = since
         while start < end:
             until = min(end, start + (POINTS - 1) * step)
-            found = await self._prometheus.range(
-                compare.selector(alert), Instant(start), Instant(until), step
-            )
-            if len(found.keys) > SERIES:
-                return since, {}
+            found = await self._prometheus.range(query, Instant(start), Instant(until), step)
             for i, key in enumerate(found.keys):
                 at = found.at[np.isfinite(found.values[:, i])]
                 times.setdefault(compare.alert_of(_labels(key)), []).append(at)
             start = until + step
         return since, {labels: np.concatenate(parts) for labels, parts in times.items()}
+
+    async def _many(self, alert: Labels, end: float) -> bool:
+        """Whether the rule has more alerts than are looked at; also where that is too much to ask."""
+        query = f"count(last_over_time({compare.selector(alert)}[{LOOK:.0f}s]))"
+        try:
+            found = await self._prometheus.ask(query, Instant(end))
+        except Rejected:
+            return True
+        return bool(found) and found[0][1] > SERIES
 
     def _own(self, due: Due, mine: Firing) -> Row:
         case = due.case

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -88,13 +89,19 @@ def step_of(within: float) -> float:
     return min(60.0, max(15.0, within // 4))
 
 
-def selector(alert: Labels) -> str:
-    """All firings of an alert's rule.
+def selector(alert: Labels, *, own: bool = False) -> str:
+    """All firings of an alert's rule, or its `own` only: those with no other value in a label that both have.
 
-    >>> selector((("alertname", "Pool"), ("pool", "db")))
+    >>> selector((("alertname", "Pool"), ("pool", "db.1")))
     'ALERTS{alertstate="firing",alertname="Pool"}'
+    >>> selector((("alertname", "Pool"), ("pool", "db.1")), own=True)
+    'ALERTS{alertstate="firing",alertname="Pool",pool=~"db\\\\\\\\.1|"}'
     """
-    return f'ALERTS{{alertstate="firing",alertname={json.dumps(dict(alert).get("alertname", ""))}}}'
+    parts = [f"alertname={json.dumps(dict(alert).get('alertname', ''), ensure_ascii=False)}"]
+    if own:
+        rest = ((name, f"{re.escape(text)}|") for name, text in alert if name != "alertname")
+        parts += [f"{name}=~{json.dumps(text, ensure_ascii=False)}" for name, text in rest]
+    return f'ALERTS{{alertstate="firing",{",".join(parts)}}}'
 
 
 def firings(seen: Mapping[Labels, F64], step: float, end: float) -> list[Firing]:

@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from sidecar import effects
 from sidecar.adapters.journal import SqliteJournal
 from sidecar.adapters.prometheus import Prometheus, PrometheusConfig
 from sidecar.adapters.targets import Targets
@@ -97,7 +98,11 @@ async def a_case(journal: SqliteJournal, labels: Labels, began: float, policy: s
     return id
 
 
-async def test_a_case_is_compared_with_firings_that_were_left_alone(stack: Stack, tmp_path: Path) -> None:
+@pytest.mark.parametrize("most", [effects.SERIES, 0], ids=["all of the rule", "its own"])
+async def test_a_case_is_compared_with_firings_that_were_left_alone(
+    stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    monkeypatch.setattr(effects, "SERIES", most)
     now = time.time()
     folder = await asyncio.to_thread(written, stack, now)
     peer = await stack.prometheus("global: {}\n", "", "--storage.tsdb.retention.time=60d", data=folder)
@@ -120,8 +125,8 @@ async def test_a_case_is_compared_with_firings_that_were_left_alone(stack: Stack
     )
     await runner.start()
     before = set(sys.modules)
-    effects = Effects(prometheus, runner, lambda: Instant(now))
-    await effects.look()
+    comparing = Effects(prometheus, runner, lambda: Instant(now))
+    await comparing.look()
     case, facts = runner.case(id)
     found = case.compared
     assert found is not None
@@ -143,7 +148,7 @@ async def test_a_case_is_compared_with_firings_that_were_left_alone(stack: Stack
         "Of 9 earlier firings that lasted as long and were left alone 7 ended within 30m"
     )
     again = len(facts)
-    await effects.look()
+    await comparing.look()
     assert len(runner.case(id)[1]) == again, "once"
     await prometheus.close()
     await journal.close()
