@@ -36,10 +36,13 @@ class LeaseConfig(Section, frozen=True, kw_only=True):
     name: str = "promantis"
     namespace: str | None = None
     duration: Duration = Duration(15)
+    peers: str | None = None
 
     def problems(self) -> Iterator[tuple[str, str]]:
         if self.duration < 3:
             yield "duration", "must be at least 3s"
+        if self.peers is not None and not self.peers.startswith(("http://", "https://")):
+            yield "peers", f"{self.peers!r} is not a url such as http://{{{{ holder }}}}.promantis:9909"
 
 
 class KubernetesConfig(Section, frozen=True, kw_only=True):

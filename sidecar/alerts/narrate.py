@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from sidecar.types import HORIZONS, Breach, Finding, Forecast, Instant
 
 ANNOTATIONS = (
-    *("summary", "causes", "outlook", "next_steps", "changes", "incident", "url"),
+    *("summary", "causes", "outlook", "next_steps", "changes", "incident", "pattern", "url"),
     *("score", "confidence", "since", "expected", "remedy"),
 )
 """Names that `alerts.annotations` may list; on the alert each starts with `promantis_`."""

@@ -197,6 +197,8 @@ def acts_alone(policy: RemedyConfig, ended: Sequence[Ended]) -> bool:
     """Whether nobody is asked; `ended` are the outcomes of this policy."""
     if policy.approval != "earned":
         return policy.approval == "auto"
+    now = policy_hash(policy)  # another action, or another measure of success, has earned nothing yet
+    ended = [one for one in ended if one.hash == now]
     if not ended or not ended[-1].good:
         return False
     enough = in_a_row(ended, person=True) >= policy.earned.in_a_row
@@ -253,6 +255,11 @@ def condition_refusal(when: str, condition: bool | None) -> Refusal | None:
     if condition is None:
         return Refusal("condition_unknown", f"Prometheus could not say whether {when}")
     return None if condition else Refusal("condition_false", f"{when} does not hold")
+
+
+def kind(policy: RemedyConfig) -> str:
+    """The type of its action."""
+    return str(policy.action.__struct_config__.tag)
 
 
 def policy_hash(policy: RemedyConfig) -> str:
