@@ -36,6 +36,7 @@ from sidecar.remedy.guard import GuardConfig
 from sidecar.remedy.policy import Policies
 from sidecar.remedy.rights import needed, words
 from sidecar.remedy.runner import Runner
+from sidecar.signals.accounts import Accounts
 from sidecar.signals.calendar import Planned
 from sidecar.signals.changes import Change
 from sidecar.signals.expose import Exposition
@@ -109,6 +110,7 @@ class App:
         state = StateFiles(self._slot.folder if self._slot else storage / "state")
         self.watcher = Watcher(self.prometheus, state, self.known, config.learning, self.telemetry, clock)
         self.trainer = Trainer(self.known, float(config.learning.retrain), self.telemetry, clock, self._note)
+        self.accounts = Accounts(self.known, self.telemetry)
         self.watcher.follower = self._ticked
         self.following = Following(self.prometheus, self.watcher, self.telemetry, lambda: self.config)
         self.relay = Relay(config.alerts, self.alertmanagers, self._enrich, self.telemetry)
@@ -258,6 +260,7 @@ class App:
         return Enricher(self.known, self.runner.preview, config.alerts, url, self.causes.explainer)
 
     def _ticked(self, snapshot: Snapshot) -> None:
+        self.accounts.ticked(snapshot)
         self.trainer.ticked(snapshot)
         self.causes.recent.ticked(snapshot)
 
