@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
+import select
 import sys
 
 from sidecar import __version__
@@ -33,7 +35,7 @@ EXAMPLES = {
     "check": ("--config.file=promantis.yml", "--live --prometheus.url=http://localhost:9090",
               "--rbac --config.file=promantis.yml"),
     "doctor": ("--config.file=promantis.yml",),
-    "backtest": ("--csv vm-1.csv vm-2.csv.gz --out tried --plot",
+    "backtest": ("--rules --prometheus.url=http://localhost:9090", "--csv vm-1.csv vm-2.csv.gz --out tried --plot",
                  "--query 'rate(http_requests_total[5m])' --prometheus.url=http://localhost:9090 --out tried"),
     "explain": ("""'{job="shop"}'""", "--fingerprint 6bf75205248afea2", """'{job="shop"}' --at 2026-11-25T12:46:00Z"""),
     "cases": ("", "c0ffee"),
@@ -73,15 +75,28 @@ def _parser(*loaded: str) -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; 0 done, 1 failed, 2 wrong use or wrong config."""
+    """Run one command; 0 done, 1 failed, 2 wrong use or wrong config. Who reads no further, as `| head`, has enough."""
     argv = sys.argv[1:] if argv is None else argv
     parser = _parser(*argv[:1])
     args = parser.parse_args(argv, argparse.Namespace(whole=lambda: _parser(*COMMANDS)))
     try:
-        return int(importlib.import_module(f"sidecar.commands.{args.command}").run(args))
+        code = int(importlib.import_module(f"sidecar.commands.{args.command}").run(args))
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        if not _unread(sys.stdout.fileno()):
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is flushed at exit goes there
+        return 0
     except ConfigError as error:
         print(f"promantis: {error}", file=sys.stderr)
         return 2
+
+
+def _unread(pipe: int) -> bool:
+    poll = select.poll()
+    poll.register(pipe, 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 if __name__ == "__main__":

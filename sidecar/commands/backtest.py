@@ -6,34 +6,33 @@ import argparse
 import asyncio
 import datetime
 import math
+import re
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from sidecar.adapters.prometheus import Prometheus
-from sidecar.commands import recorded
+from sidecar.commands import recorded, rehearsed
+from sidecar.commands.asked import MOST, asked, step_of
 from sidecar.commands.flags import FLAGS, config_from
 from sidecar.commands.plots import Plotter
-from sidecar.commands.recorded import FORECASTS, SAID, File
+from sidecar.commands.progress import Progress
+from sidecar.commands.recorded import FORECASTS, ODDS, SAID, File
+from sidecar.commands.table import aligned, short
 from sidecar.config import Config
-from sidecar.signals import backtest, groups, series, why
-from sidecar.signals.backtest import Page, Recording
-from sidecar.signals.history import POINTS, SAMPLES
+from sidecar.signals import backtest, groups, why
+from sidecar.signals.backtest import Page
 from sidecar.signals.models import Array
-from sidecar.signals.watches import DIRECTIONS, SCALES, Watch, WatchConfig, from_config
-from sidecar.telemetry import Telemetry
-from sidecar.types import ConfigError, Duration, Instant, PromantisError
+from sidecar.signals.watches import DIRECTIONS, SCALES, LimitConfig, Watch, WatchConfig, from_config
+from sidecar.types import ConfigError, Duration, PromantisError
 
 COLUMNS = (*SAID.values(), *FORECASTS.values(), "why", "age")
 CHOICE = (0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0)  # scores whose pages a day are shown
-FINE, STEPS = 20_000, (60.0, 300.0, 900.0, 3600.0)  # a query's points per series at most, and steps instead
-MOST = 10_000_000  # samples that run together: what is said of them has to fit in memory
-WIDE = 44
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -41,13 +40,20 @@ def add(parser: argparse.ArgumentParser) -> None:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--csv", metavar="FILE", nargs="+", help="timestamp and value columns; .gz too")
     source.add_argument("--query", metavar="EXPR", help="PromQL: every series of it, from Prometheus")
-    parser.add_argument("--out", metavar="DIR", required=True, help="where DIR/<name>.csv is written")
-    parser.add_argument("--days", type=float, default=14.0, help="days of history for --query (default 14)")
-    parser.add_argument(
-        "--step", metavar="DURATION", help="between samples of --query (default the interval)"
+    source.add_argument(
+        "--rules", action="store_true", help="your alerting rules: what would have been announced"
     )
+    parser.add_argument("--out", metavar="DIR", help="where DIR/<name>.csv is written, for --csv and --query")
+    parser.add_argument(
+        "--days", type=float, default=14.0, help="days of the past, from Prometheus (default 14)"
+    )
+    parser.add_argument(
+        "--step", metavar="DURATION", help="between samples (default the interval, for --rules at least 1m)"
+    )
+    parser.add_argument("--limit", metavar="VALUE", help="write how likely it is crossed: 0.9, or '<5'")
+    parser.add_argument("--for", dest="hold", metavar="DURATION", help="how long --limit must be crossed")
     parser.add_argument("--threshold", type=float, default=1.0, help="score that pages (default 1)")
-    parser.add_argument("--top", type=int, default=20, help="pages that are printed (default 20)")
+    parser.add_argument("--top", type=int, default=20, help="pages, or rules, that are printed (default 20)")
     parser.add_argument("--plot", action="store_true", help="draw DIR/<name>.png (needs matplotlib)")
     parser.add_argument("--direction", choices=DIRECTIONS, default="both", help="which way is odd")
     parser.add_argument("--min-deviation", type=float, default=0.0, help="smaller deviations are nothing")
@@ -67,7 +73,22 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Replay, write what the engine says of each row, print what would have paged. 1: Prometheus did not answer;
     2: of the files some could not be read, and the others were replayed."""
-    began, out, config = time.monotonic(), Path(args.out), config_from(args)
+    began, config = time.monotonic(), config_from(args)
+    if args.rules:
+        for flag, given in (
+            ("out", args.out),
+            ("plot", args.plot),
+            ("limit", args.limit),
+            ("for", args.hold),
+        ):
+            if given:
+                raise ConfigError(
+                    f"--{flag}", "is nothing for --rules, which reads your rules and writes no files"
+                )
+        return rehearsed.run(args, config)
+    if not args.out:
+        raise ConfigError("--out", "is needed: the folder that is written to")
+    out = Path(args.out)
     watch = settings(args, config)
     plotter = Plotter(out, args.threshold) if args.plot else None
     bad = 0
@@ -75,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
         if args.csv:
             files, bad = _read(args.csv)
         else:
-            files = [asyncio.run(_asked(config, watch, args.days, _step(args, config)))]
+            files = [asyncio.run(asked(config, watch, args.days, step_of(args, config)))]
     except ConfigError:
         raise
     except PromantisError as error:
@@ -91,8 +112,11 @@ def run(args: argparse.Namespace) -> int:
     except OSError as error:
         raise ConfigError(f"--out {out}", error.strerror or str(error)) from None
     told = list[Told]()
-    for batch in _batches(files):
-        told += _replayed(batch, watch, out, args.threshold, plotter)
+    progress, batches = Progress("replayed"), list(_batches(files))
+    for i, batch in enumerate(batches):
+        share = partial(progress.at, part=i, parts=len(batches))
+        told += _replayed(batch, watch, out, args.threshold, plotter, share)
+    progress.done()
     if told:
         print("\n".join([*paged(told, args.threshold, args.top), "", *choice(told, args.threshold)]))
         rows = sum(one.rows for one in told)
@@ -127,10 +151,32 @@ def settings(args: argparse.Namespace, config: Config) -> Watch:
         scale=args.scale,
         bounds=(low, high),
         tz=args.tz,
+        limits=_limits(args.limit, args.hold, args.direction),
     )
     for key, words in watch.problems():
         raise ConfigError("--" + key.replace("_", "-"), words)
     return from_config([watch], float(config.interval), tz=config.tz)[0]
+
+
+def _limits(limit: str | None, hold: str | None, direction: str) -> tuple[LimitConfig, ...]:
+    """A limit such as `0.9`, upward unless the direction is down, or `<5`."""
+    if limit is None:
+        if hold is not None:
+            raise ConfigError("--for", "needs a --limit")
+        return ()
+    found = re.fullmatch(r"\s*(>=|<=|>|<)?\s*(\S+)\s*", limit)
+    try:
+        value = float(found[2]) if found else math.nan
+    except ValueError:
+        value = math.nan
+    if not found or not math.isfinite(value):
+        raise ConfigError("--limit", f"{limit!r} is not a number such as 0.9, or a condition such as '<5'")
+    try:
+        lasting = Duration.parse(hold or "0s")
+    except ValueError as error:
+        raise ConfigError("--for", str(error)) from None
+    op = found[1] or ("<" if direction == "down" else ">")
+    return (LimitConfig(op=op, value=value, hold=lasting),)
 
 
 def _bounds(text: str) -> tuple[float | None, float | None]:
@@ -141,61 +187,6 @@ def _bounds(text: str) -> tuple[float | None, float | None]:
     except ValueError:
         pass
     raise ConfigError("--bounds", f"{text!r} is not two numbers such as 0,1 (or 0, without an upper one)")
-
-
-def _step(args: argparse.Namespace, config: Config) -> float:
-    """Between samples of a query: as wished, or the interval, or longer where that would be very many points."""
-    if not 0 < args.days < math.inf:
-        raise ConfigError("--days", "must be greater than 0")
-    if args.step:
-        try:
-            step = float(Duration.parse(args.step))
-        except ValueError as error:
-            raise ConfigError("--step", str(error)) from None
-        if step <= 0:
-            raise ConfigError("--step", "must be greater than 0s")
-        return step
-    steps = [float(config.interval), *(s for s in STEPS if s > config.interval)]
-    return next((s for s in steps if args.days * 86400 / s <= FINE), steps[-1])
-
-
-async def _asked(config: Config, watch: Watch, days: float, step: float) -> File:
-    """Every series of the query over the last days, as one recording."""
-    client = Prometheus(config.prometheus, Telemetry())
-    try:
-        end = math.floor(time.time() / step) * step
-        points = max(1, round(days * 86400 / step))
-        known = len((await client.instant(watch.query, Instant(end), 30.0)).keys)
-        chunk, parts, at = max(1, min(POINTS, SAMPLES // max(1, known))), [], end - (points - 1) * step
-        keys = list[bytes]()
-        while at <= end:
-            until = min(end, at + (chunk - 1) * step)
-            parts.append(await client.range(watch.query, Instant(at), Instant(until), step))
-            at = until + step
-            keys = list(dict.fromkeys(key for part in parts for key in part.keys))
-            if len(keys) * points > MOST:
-                words = (
-                    f"{len(keys)} series of {points} samples are too many to replay (at most {MOST} samples)"
-                )
-                raise ConfigError(
-                    "--query", f"{words}: select fewer, or take a longer --step or fewer --days"
-                )
-    finally:
-        await client.close()
-    times = np.concatenate([part.at for part in parts])
-    values, lo, place = np.full((len(times), len(keys)), np.nan), 0, {key: i for i, key in enumerate(keys)}
-    for part in parts:
-        hi = lo + len(part.at)
-        values[lo:hi, [place[key] for key in part.keys]] = part.values
-        lo = hi
-    there = np.flatnonzero(np.isfinite(values).any(axis=1))
-    if not len(there):
-        raise ConfigError("--query", f"has no samples in the last {days:g} days at {client.url}")
-    times, values = times[there[0] :], values[there[0] :]
-    names = [",".join("=".join(pair) for pair in series.labels(key)) or "series" for key in keys]
-    text = [f"{time:.3f}".rstrip("0").rstrip(".") for time in times.tolist()]
-    rows = [np.arange(len(times))]
-    return File("query", [Recording("", times, values, keys)], rows, names, text, {}, [], step)
 
 
 # --------------------------------------------------------------------------- replay
@@ -242,11 +233,17 @@ def _batches(files: Sequence[File]) -> Iterator[list[File]]:
 
 
 def _replayed(
-    files: Sequence[File], watch: Watch, out: Path, threshold: float, plotter: Plotter | None
+    files: Sequence[File],
+    watch: Watch,
+    out: Path,
+    threshold: float,
+    plotter: Plotter | None,
+    progress: Callable[[float], None],
 ) -> list[Told]:
     """Run files of one step together, and write what is said of them."""
     every = [r for file in files for r in file.recordings]
-    said, told = backtest.run(every, files[0].step, COLUMNS, watch), list[Told]()
+    columns = (*COLUMNS, *(ODDS.values() if watch.limits else ()))
+    said, told = backtest.run(every, files[0].step, columns, watch, progress), list[Told]()
     for file in files:
         mine, said = said[: len(file.recordings)], said[len(file.recordings) :]
         told += _told(file, mine, out, threshold, plotter)
@@ -323,8 +320,8 @@ def paged(told: Sequence[Told], threshold: float, top: int) -> list[str]:
         usual = f"{lower:.4g} to {upper:.4g}" if math.isfinite(lower) else "-"
         lasted = str(Duration(max(1, round(page.end - page.start))))
         number = f"{value:.4g}" if math.isfinite(value) else "-"
-        table.append((_short(one.name), _utc(page.start), lasted, f"{page.peak:.1f}", number, usual, reason))
-    lines = [f"What would have paged at score {threshold:g}:", *_aligned(table)]
+        table.append((short(one.name), _utc(page.start), lasted, f"{page.peak:.1f}", number, usual, reason))
+    lines = [f"What would have paged at score {threshold:g}:", *aligned(table)]
     if rest := len(every) - len(shown):
         of = len({one.name for one, _ in every})
         lines.append(f"and {rest} more; {len(every)} pages on {of} of {len(told)} series (--top shows more)")
@@ -343,22 +340,13 @@ def choice(told: Sequence[Told], threshold: float) -> list[str]:
             counts = [one.counts[score] for one in mine]
             worst = max(range(len(mine)), key=lambda i: counts[i] / mine[i].days)
             noisy = (
-                (_short(mine[worst].name), f"{counts[worst] / mine[worst].days:.3f}")
+                (short(mine[worst].name), f"{counts[worst] / mine[worst].days:.3f}")
                 if counts[worst]
                 else ("-", "-")
             )
             paging = f"{sum(n > 0 for n in counts)} of {len(mine)}"
             table.append((f"{score:g}{words}", str(sum(counts)), f"{sum(counts) / days:.3f}", paging, *noisy))
-    return ["Pages at other thresholds (--threshold):", *_aligned(table)]
-
-
-def _aligned(table: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    return ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in table]
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= WIDE else name[: WIDE // 2 - 2] + "..." + name[-(WIDE // 2 - 1) :]
+    return ["Pages at other thresholds (--threshold):", *aligned(table)]
 
 
 def _utc(at: float) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -14,9 +14,12 @@ from sidecar.signals.engine import Engine
 from sidecar.signals.frame import Vector
 from sidecar.signals.models import Array
 from sidecar.signals.models.season import WEEK
+from sidecar.signals.snapshot import Snapshot
 from sidecar.signals.watches import Watch
-from sidecar.types import F64, I64, Bools, Instant
+from sidecar.types import F64, HORIZONS, I64, Bools, Instant
 
+PROBABILITY_OF = {name: f"p{name[:-1]}" for name, _ in HORIZONS}
+"""Columns beside those of a snapshot where the watch has a limit: how likely it is crossed within each horizon."""
 PHASE = 50  # rows that the phase of a clock is the mean of
 GAP = 2  # steps between two runs over the threshold that are one page
 
@@ -42,7 +45,11 @@ class Recording(NamedTuple):
 
 
 def run(
-    recordings: Sequence[Recording], step: float, columns: Sequence[str], settings: Watch | None = None
+    recordings: Sequence[Recording],
+    step: float,
+    columns: Sequence[str],
+    settings: Watch | None = None,
+    progress: Callable[[float], None] = lambda _: None,
 ) -> list[dict[str, Array]]:
     """What the engine says at each row, before it has seen any later one: f[rows, series] per column and recording.
 
@@ -50,6 +57,7 @@ def run(
     that lie weeks apart are moved onto one another by whole weeks, so that hour and weekday stay (in UTC: other zones
     change their clocks between), and their phases onto one grid; of samples of one tick the first counts. What is said
     of a recording is the same whichever others run beside it, save forecasts: these have a regression in common.
+    `progress` is told the share that is done, tick by tick.
     """
     watch = msgspec.structs.replace(settings or Watch("backtest", "", "config", step), step=step)
     first = min(float(r.at[0]) for r in recordings)
@@ -62,7 +70,9 @@ def run(
     out = [{name: np.full(r.values.shape, np.nan) for name in columns} for r in recordings]
     engine, at_row, place = Engine(step), [0] * len(recordings), _Places(every)
     engine.watch({watch.name: watch})
-    for tick in np.unique(np.concatenate(ticks)).tolist():
+    every_tick = np.unique(np.concatenate(ticks))
+    for done, tick in enumerate(every_tick.tolist()):
+        progress(done / len(every_tick))
         x, here = np.full(len(every), np.nan), list[tuple[int, int, int]]()
         for i, r in enumerate(recordings):
             lo = hi = at_row[i]
@@ -76,11 +86,19 @@ def run(
             Instant(base + tick * step), {watch.name: _answer(every, x, vanishing)}, len(every)
         )
         rows = place.rows(engine)
-        known = rows >= 0
+        known, told = rows >= 0, {**snapshot.columns, **(_odds(snapshot) if watch.limits else {})}
         for name in columns:
-            said = np.where(known, snapshot.columns[name][rows], np.nan)
+            said = np.where(known, told[name][rows], np.nan)
             for i, lo, hi in here:
                 out[i][name][lo:hi] = said[firsts[i] : firsts[i + 1]]
+    return out
+
+
+def _odds(said: Snapshot) -> dict[str, Array]:
+    """Odds by row."""
+    out = {name: np.full(len(said.keys), np.nan, np.float32) for name in PROBABILITY_OF.values()}
+    for column, p in zip(out.values(), said.limits.probability, strict=True):
+        column[said.limits.row] = p
     return out
 
 

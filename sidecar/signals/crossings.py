@@ -15,7 +15,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from sidecar.signals import breach, scales
+from sidecar.signals import breach, record, scales
 from sidecar.signals.block import Block
 from sidecar.signals.calendar import UTC, hour_of
 from sidecar.signals.models import Array, Columns, Field, f4
@@ -101,25 +101,30 @@ class Crossings:
         self.model = Logistic(first, PRIOR)
         self.rate = np.tile([[1.0], [100.0]], (1, H))
         """Crossings and origins of all lines."""
+        self.judged = np.zeros((H, len(record.BINS), 4))
+        """Sums of odds whose truth has come, until somebody takes them."""
+        self.known: Bools = np.zeros(0, bool)
+        """Of each line, whether there was a value."""
         self._keys: dict[tuple[object, ...], int] = {}
         self._day = max(1, math.floor(86400 / self.width))
         self.marks = _marks(self._day)(0)
         self._block = -1
         self._set(breach.NONE)
 
-    def follow(self, limits: breach.Limits, of: Iterable[object]) -> None:
-        """Take a new limit table; `of` tells each line's series. Lines that were there before keep what they did."""
+    def follow(self, limits: breach.Limits, of: Iterable[object]) -> I64:
+        """Take a new limit table; `of` tells each line's series. Lines that were there before keep what they did: which
+        ones they were i64[lines], -1 for those that are new."""
         rows = limits.row.tolist(), limits.op.tolist(), limits.value.tolist(), limits.hold.tolist()
         keys = dict[tuple[object, ...], int]()
         for i, key in enumerate(zip(of, *rows, strict=True)):
             keys.setdefault(key, i)
         marks = _marks(self._day)(len(limits.row))
-        both = [(i, self._keys[key]) for key, i in keys.items() if key in self._keys]
-        if both:
-            to, was = np.array(both).T
-            marks.copy_rows(to, self.marks, was)
+        was = np.full(len(limits.row), -1)
+        was[list(keys.values())] = [self._keys.get(key, -1) for key in keys]
+        marks.copy_rows(np.flatnonzero(was >= 0), self.marks, was[was >= 0])
         self._keys, self.marks = keys, marks
         self._set(limits)
+        return was
 
     def _set(self, limits: breach.Limits) -> None:
         self._limits, n = limits, len(limits.row)
@@ -130,6 +135,7 @@ class Crossings:
         self._fit = np.arange(0, n, max(1, math.ceil(n / FITTED)))
         self._phi = np.zeros((RING, H, len(self._fit), FEATURES), f4)
         self._may = np.zeros((RING, n), bool)  # origins in the ring
+        self._told = np.zeros((RING, H, len(self._fit)), f4)  # and what was said there
         self._past = np.full((2, H, n), -np.inf, f4)
         self._unit, self._level, self._near = np.zeros(n, f4), np.zeros(n), np.zeros(n, bool)
         """Of the rows' scales, and the limits there; whether a line is near its limit."""
@@ -148,6 +154,7 @@ class Crossings:
         limits, n = self._limits, len(self._limits.row)
         x64, ahead = observed[self._rows], forecasts[:, self._rows].reshape(3, H, n)
         said = breach.odds(limits, x64, *ahead)
+        self.known = ~np.isnan(x64)
         if not n:
             return said
         with np.errstate(all="ignore"):
@@ -182,6 +189,8 @@ class Crossings:
             np.copyto(out, f4(0), where=(out < f4(1 - breach.AT_MOST)) | (limits.hold[lines] >= _ENDS))
             self._last[:, lines] = out
             fixed = np.isnan(said.probability) | over
+            if new:
+                self._told[block % RING] = np.where(fixed, said.probability, self._last)[:, self._fit]
             # pulled back by what happened before, the forecast need not cross though more often than not it does
             some = np.isnan(said.eta[lines]) & (out[-1] >= LIKELY) & (sight.slope > 0)
             on_line = np.clip(-now[some] / sight.slope[some] * f4(3600), 1, _ENDS[-1])
@@ -265,6 +274,9 @@ class Crossings:
         self.marks.origins[h] += may
         self.rate[:, h] += (may & hit).sum(), may.sum()
         fit = may[self._fit]
+        told = self._told[origin % RING, h]
+        shown = fit & ~np.isnan(told)
+        self.judged[h] += record.sums(told[shown], hit[self._fit[shown]])
         self.model.learn(h, self._phi[origin % RING, h, fit], hit[self._fit[fit]])
 
     def _work_out(self, at: float, lines: I64, sight: Sight, x: F32, f: F32, odds: F32, origin: bool) -> F64:

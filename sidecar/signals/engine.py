@@ -13,6 +13,7 @@ from sidecar.signals.block import Block
 from sidecar.signals.ensemble import BLOCK
 from sidecar.signals.frame import Frame, Vector
 from sidecar.signals.groups import Grouping
+from sidecar.signals.ledger import Decided
 from sidecar.signals.limits import Lines, Odds
 from sidecar.signals.models import Array
 from sidecar.signals.rows import Rows
@@ -41,6 +42,7 @@ class Engine(Rows):
         self._odds = Odds(self._limit_lines())
         self._grouping = Grouping()
         self._skills: tuple[tuple[object, int], Mapping[str, Skill]] | None = None
+        self._decided = Decided()
 
     def watch(self, watches: Mapping[str, Watch]) -> None:
         """Take a new set of watches; rows of those that are gone are freed."""
@@ -78,7 +80,7 @@ class Engine(Rows):
         Of an instant that has passed nothing is taken, unless it lies so far back that the clock must have been set.
         """
         if self._columns and at <= self.at <= at + max(SET_BACK, self.step):
-            return self.snapshot(self.at)
+            return self.snapshot(self.at)._replace(decided=Decided())
         frame = self.frame(at, answers, room)
         view, rows = self.table.view(), self.capacity
         return self.advance(frame, trust.doubt(self.step, at, view, self.watches, rows) if trust else None)
@@ -130,6 +132,7 @@ class Engine(Rows):
         held = self._hold(columns)
         if len(held):
             odds.hold(self._odds, held, columns["observed"], forecasts)
+        self._judge(frame.at, odds)
         for lo, hi, block in self.spans():  # only now: odds are of where the line would go
             out = {name: column[lo:hi] for name, column in columns.items()}
             block.bound(out)
@@ -155,6 +158,8 @@ class Engine(Rows):
             limits=self._odds.lines(),
             skill=self._skill(),
             groups=self._grouping.score(view, self.watches, self._columns["raw"], self.step),
+            decided=self._decided,
+            record=self.record.kept(),
         )
 
     def _hold(self, columns: dict[str, Array]) -> I64:
@@ -178,9 +183,22 @@ class Engine(Rows):
         view = self.table.view()
         if self._limits is None or self._limits[0] is not view:
             lines = Lines(view.watch_of, self.watches)
-            self.crossings.follow(lines.columns, [view.keys[row] for row in lines.columns.row.tolist()])
+            rows = lines.columns.row
+            was = self.crossings.follow(lines.columns, [view.keys[row] for row in rows.tolist()])
+            for ledger in (self.ledger, *self.peers):
+                ledger.follow(lines.limit, rows, was)
             self._limits = view, lines
         return self._limits[1]
+
+    def _judge(self, at: Instant, odds: Odds) -> None:
+        """Count what came true of what was said of limits."""
+        crossings = self.crossings
+        said = odds.lines().probability[-1]
+        self._decided = self.ledger.tick(at, said, crossings.known, crossings.marks.began)
+        self.record.judge(self._decided)
+        if crossings.judged.any():
+            self.record.odds(at, crossings.judged)
+            crossings.judged[:] = 0
 
     def _skill(self) -> Mapping[str, Skill]:
         """Of each watch; made anew when rows changed or a five-minute block ended: between, it hardly moves."""
