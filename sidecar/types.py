@@ -178,6 +178,9 @@ HARM: Mapping[str, int] = {
 """Which way a kind of series does harm: up, down, or (0) both. Kinds of call edges: what the client waits, what the
 server works, the gap between the two, and calls per request of the caller."""
 
+CONFIG = "config/"
+"""Before the name of a configuration, which may be called as the service is that reads it."""
+
 STOCKS = ("saturation", "memory", "disk")
 """Kinds that fill up slowly; up to 1 they are shares of a whole, while processors are counted in cores."""
 

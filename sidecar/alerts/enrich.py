@@ -85,7 +85,10 @@ class Enricher:
 def _explained(name: str, said: Explanation) -> str:
     match name:
         case "causes":
-            return " ".join([said.summary, *(f"{text[0].upper()}{text[1:]}." for text in said.logs[:1])])
+            before = [f"Changed: {text.partition(' (')[0]}." for text in said.changes[:1]]
+            return " ".join(
+                [said.summary, *before, *(f"{text[0].upper()}{text[1:]}." for text in said.logs[:1])]
+            )
         case "changes":
             return "; ".join(said.changes)
         case "incident":

@@ -131,12 +131,38 @@ def test_patterns(change: Change, pattern: str, cause: str) -> None:
 
 def test_a_deployment_is_named_and_changes_the_advice() -> None:
     made = explainer(World(candidates(SLOW_BANK)))
-    made.changed = [Changed("bank", Instant(NOW - 600)), Changed("cart", Instant(NOW - 600))]
+    made.changed = [
+        Changed(name, Instant(NOW - 600), f"{name} was deployed", deployed=True) for name in ("bank", "cart")
+    ]
     found = made(alert(), NOW)
     assert found is not None
     assert found.pattern == "slow after a deployment"
     assert found.next_steps.now == ("roll bank back",)
     assert found.changes == ("bank was deployed at 01:54 UTC (10 min ago)",)
+
+
+def test_other_changes_of_who_is_involved_are_named_and_are_no_deployment() -> None:
+    """Of the likeliest causes, the machines that they run on and what is named for them; the newest first, once."""
+    c = msgspec.structs.replace(candidates(SLOW_BANK), hosts=[("bank", "node/n1"), ("cart", "node/n2")])
+    made = explainer(World(c))
+    made.changed = [
+        Changed("bank", Instant(NOW - 120), "bank was scaled from 5 to 2"),
+        Changed("node/n1", Instant(NOW - 600), "node/n1 runs out of memory"),
+        Changed("node/n1", Instant(NOW - 60), "node/n1 runs out of memory"),
+        Changed("node/n2", Instant(NOW - 60), "node/n2 was cordoned"),
+        Changed("config/bank-limits", Instant(NOW - 300), "config map bank-limits was changed"),
+        Changed("config/banking", Instant(NOW - 300), "config map banking was changed"),
+        Changed("bank", Instant(NOW - 3700), "bank was scaled from 2 to 5"),
+        Changed("bank", Instant(NOW + 60), "bank was scaled from 2 to 3"),
+    ]
+    found = made(alert(), NOW)
+    assert found is not None
+    assert found.changes == (
+        "node/n1 runs out of memory at 02:03 UTC (1 min ago)",
+        "bank was scaled from 5 to 2 at 02:02 UTC (2 min ago)",
+        "config map bank-limits was changed at 01:59 UTC (5 min ago)",
+    )
+    assert found.pattern == "downstream latency"
 
 
 def test_the_onset_is_told_though_it_lies_before_the_window() -> None:
@@ -281,7 +307,7 @@ def test_the_caps_hold_for_the_worst_incident() -> None:
         calls=[(a + long, b + long) for a, b in c.calls],
     )
     made = explainer(World(c))
-    made.changed = [Changed("bank" + long, NOW)] * 20
+    made.changed = [Changed("bank" + long, NOW, f"{long} {i} was deployed") for i in range(20)]
     enricher = Enricher(World(c), lambda alert: long, AlertsConfig(annotations=ANNOTATIONS), "http://p", made)
     words = enricher(alert("front" + long), NOW)
     assert words["promantis_causes"]
