@@ -34,6 +34,7 @@ class LimitLines(NamedTuple):
     """One line per row and limit: which row, which of the watch's limits, and the odds."""
 
     row: I64
+    """Ascending."""
     limit: Sequence[Limit]
     probability: F32
     """f32[3, lines] by horizon."""
@@ -144,7 +145,9 @@ class Snapshot(NamedTuple):
                 for name, f in FORECAST_OF.items()
                 if not math.isnan(c[f])
             ),
-            breaches=tuple(self.breach(int(line)) for line in np.flatnonzero(self.limits.row == row)),
+            breaches=tuple(
+                self.breach(line) for line in range(*self.limits.row.searchsorted((row, row + 1)))
+            ),
             why=why.words(int(c["why"]), c["observed"] > c["expected"]) if c["score"] >= 1 else "",
         )
 
@@ -212,9 +215,7 @@ class Known:
                 of = self._alike(snapshot, name)
                 if not len(of.rows):
                     continue
-                unlike = of.unlike(labels)
-                least = int(unlike.min())
-                rows = of.rows[unlike == least]
+                least, rows = of.nearest(labels)
                 scores = np.nan_to_num(snapshot.columns["score"][rows], nan=-1.0)
                 order = np.lexsort((rows, -scores))[:limit]
                 ranked += [(least, -float(scores[i]), int(rows[i]), snapshot) for i in order]
