@@ -102,11 +102,11 @@ class Causes:
     async def deployed(self, changes: Sequence[Change], at: Instant) -> None:
         """Note what was deployed, for an hour."""
         names = [workload.name for change in changes for workload in change.workloads]
-        self._changed([Changed(name, at, f"{name} was deployed", True) for name in names], at)
+        self._changed([Changed(name, at, f"{name} was deployed", "deployed") for name in names], at)
 
     def happened(self, events: Sequence[Event], at: Instant) -> None:
         """Note what else changed, for an hour."""
-        self._changed([Changed(event.entity, at, event.words) for event in events], at)
+        self._changed([Changed(event.entity, at, event.words, event.kind) for event in events], at)
 
     def _changed(self, found: Iterable[Changed], at: Instant) -> None:
         self.explainer.changed = [one for one in self.explainer.changed if at - one.at <= RECENT] + [*found]

@@ -25,7 +25,8 @@ class Changed(NamedTuple):
     entity: str
     at: Instant
     words: str
-    deployed: bool = False
+    kind: str = ""
+    """Of CHANGES; empty where it is none that does harm."""
 
 
 class Said(msgspec.Struct, frozen=True):
@@ -115,7 +116,7 @@ def explain(
         reason.kind,
         c.names[reason.series] if reason.series >= 0 else "",
         entity,
-        any(one.deployed and one.entity == entity for one in recent),
+        frozenset(one.kind for one in _recent(changed, {entity}, c, now)),
         target is not None and target[0] != entity,
         frozenset(r.kind for r in first.reasons if r.weight > 0.1),
     )

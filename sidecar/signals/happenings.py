@@ -23,6 +23,8 @@ class Event(NamedTuple):
     """A workload, `node/` and a machine, or `config/` and the name of a config map or secret."""
     words: str
     """A sentence without its end."""
+    kind: str = ""
+    """Of CHANGES; empty where it is none that does harm."""
 
 
 class Look(NamedTuple):
@@ -39,7 +41,7 @@ def happened(look: Look, before: Values, now: Values) -> Iterator[Event]:
 
     >>> of = (("deployment", "shop"), ("namespace", "prod"))
     >>> list(happened(LOOKS[0], {of: 5.0}, {of: 2.0}))
-    [Event(entity='shop', words='shop was scaled from 5 to 2')]
+    [Event(entity='shop', words='shop was scaled from 5 to 2', kind='fewer')]
     >>> list(happened(LOOKS[0], {of: 5.0}, {of: 5.0})), list(happened(LOOKS[0], {}, {of: 2.0}))
     ([], [])
     """
@@ -52,7 +54,7 @@ def happened(look: Look, before: Values, now: Values) -> Iterator[Event]:
 
 def _scaled(of: Mapping[str, str], before: float, now: float) -> Event:
     name = of.get("deployment") or of.get("statefulset", "")
-    return Event(name, f"{name} was scaled from {before:g} to {now:g}")
+    return Event(name, f"{name} was scaled from {before:g} to {now:g}", "fewer" if now < before else "")
 
 
 def _ceiling(of: Mapping[str, str], before: float, now: float) -> Event:
@@ -62,7 +64,7 @@ def _ceiling(of: Mapping[str, str], before: float, now: float) -> Event:
 
 def _configured(of: Mapping[str, str], before: float, now: float) -> Event:
     kind, name = ("config map", of["configmap"]) if "configmap" in of else ("secret", of.get("secret", ""))
-    return Event(CONFIG + name, f"{kind} {name} was changed")
+    return Event(CONFIG + name, f"{kind} {name} was changed", "configured")
 
 
 _PRESSURES = {"MemoryPressure": "memory", "DiskPressure": "disk space", "PIDPressure": "process ids"}
@@ -70,15 +72,17 @@ _PRESSURES = {"MemoryPressure": "memory", "DiskPressure": "disk space", "PIDPres
 
 def _condition(of: Mapping[str, str], before: float, now: float) -> Event | None:
     node, condition = of.get("node", ""), of.get("condition", "")
+    bad = bool(now)
     if condition == "Ready":
-        words = "became ready" if now else "became not ready"
+        bad = not now
+        words = "became not ready" if bad else "became ready"
     elif condition == "NetworkUnavailable":
-        words = "lost its network" if now else "has its network again"
+        words = "lost its network" if bad else "has its network again"
     elif condition in _PRESSURES:
-        words = f"{'runs' if now else 'no longer runs'} out of {_PRESSURES[condition]}"
+        words = f"{'runs' if bad else 'no longer runs'} out of {_PRESSURES[condition]}"
     else:
         return None
-    return Event(NODE + node, f"{NODE}{node} {words}")
+    return Event(NODE + node, f"{NODE}{node} {words}", "machine" if bad else "")
 
 
 def _cordoned(of: Mapping[str, str], before: float, now: float) -> Event:

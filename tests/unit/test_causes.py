@@ -105,7 +105,7 @@ async def test_deployments_and_other_changes_are_noted_for_an_hour() -> None:
     causes = World().causes
     await causes.deployed([Change(frozenset([Workload("prod", "shop")]))], NOW)
     causes.happened([Event("node/n1", "node/n1 was cordoned")], Instant(NOW + 60))
-    deployed = Changed("shop", NOW, "shop was deployed", deployed=True)
+    deployed = Changed("shop", NOW, "shop was deployed", "deployed")
     cordoned = Changed("node/n1", Instant(NOW + 60), "node/n1 was cordoned")
     assert causes.explainer.changed == [deployed, cordoned]
     await causes.deployed([], Instant(NOW + 3630))

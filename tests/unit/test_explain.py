@@ -132,7 +132,7 @@ def test_patterns(change: Change, pattern: str, cause: str) -> None:
 def test_a_deployment_is_named_and_changes_the_advice() -> None:
     made = explainer(World(candidates(SLOW_BANK)))
     made.changed = [
-        Changed(name, Instant(NOW - 600), f"{name} was deployed", deployed=True) for name in ("bank", "cart")
+        Changed(name, Instant(NOW - 600), f"{name} was deployed", "deployed") for name in ("bank", "cart")
     ]
     found = made(alert(), NOW)
     assert found is not None
@@ -163,6 +163,33 @@ def test_other_changes_of_who_is_involved_are_named_and_are_no_deployment() -> N
         "config map bank-limits was changed at 01:59 UTC (5 min ago)",
     )
     assert found.pattern == "downstream latency"
+
+
+@pytest.mark.parametrize(
+    ("entity", "kind", "pattern", "now"),
+    [
+        (
+            "config/bank-limits",
+            "configured",
+            "slow after a change of configuration",
+            "put the configuration of bank",
+        ),
+        ("bank", "fewer", "too few instances", "scale bank back"),
+        ("node/n1", "machine", "trouble of a machine", "drain that machine"),
+        ("node/n1", "", "downstream latency", "look at bank first"),
+        ("pay", "fewer", "downstream latency", "look at bank first"),
+    ],
+)
+def test_what_happened_to_the_cause_changes_the_advice(
+    entity: str, kind: str, pattern: str, now: str
+) -> None:
+    c = msgspec.structs.replace(candidates(SLOW_BANK), hosts=[("bank", "node/n1")])
+    made = explainer(World(c))
+    made.changed = [Changed(entity, Instant(NOW - 600), "it changed", kind)]
+    found = made(alert(), NOW)
+    assert found is not None
+    assert found.pattern == pattern
+    assert found.next_steps.now[0].startswith(now)
 
 
 def test_the_onset_is_told_though_it_lies_before_the_window() -> None:
@@ -337,6 +364,10 @@ def test_the_users_own_patterns_come_first(tmp_path: Path) -> None:
         (
             "[{pattern: a, when: {kind: [speed]}, says: x}]",
             "own.yml: [0].when.kind[0]: 'speed' is not one of",
+        ),
+        (
+            "[{pattern: a, when: {changed: moved}, says: b}]",
+            "own.yml: [0].when.changed: 'moved' is not one of deployed, configured, fewer, machine",
         ),
         ("[{pattern: a, when: {}, says: '{{ x }}'}]", "own.yml: [0].says: {{ x }} is not one of cause"),
         ("[{pattern: a, when: {}}]", "own.yml: [0]: missing key `says`"),
