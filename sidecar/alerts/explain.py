@@ -150,13 +150,16 @@ def _outlook(series: Finding, metric: str, kind: str, slope: float) -> str:
 
 
 def _recent(changed: Sequence[Changed], involved: set[str], c: Candidates, now: Instant) -> list[Changed]:
-    """What happened to who is involved, to where it runs and to what it may read: the newest first, nothing twice."""
+    """What happened to who is involved, to where it runs and to what it may read: nothing twice, the newest first.
+
+    What may do harm comes before what does none, such as a machine that is ready again.
+    """
     there = involved | {host for service, host in c.hosts if service in involved}
     newest: dict[str, Changed] = {}
     for one in sorted(changed, key=lambda one: one.at):
         if 0 <= now - one.at <= RECENT and (one.entity in there or _reads(one.entity, involved)):
             newest[one.words] = one
-    return sorted(newest.values(), key=lambda one: (-one.at, one.words))
+    return sorted(newest.values(), key=lambda one: (not one.kind, -one.at, one.words))
 
 
 def _reads(entity: str, involved: set[str]) -> bool:

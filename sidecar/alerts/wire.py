@@ -129,13 +129,15 @@ def decode(body: bytes, content_type: str, now: Instant) -> Decoded:
         return Decoded((), 0, _parse_error(str(error)))
     alerts, problems = [], []
     for i, item in enumerate(items):
-        problem = item if isinstance(item, _Problem) else _check(*item, i, now)
-        if problem is not None:
+        if isinstance(item, _Problem):
+            problems.append(item)
+            continue
+        wire, labels = item
+        if problem := _check(wire, labels, i, now):
             problems.append(problem)
-        elif not isinstance(item, _Problem):
-            wire, labels = item
-            given = wire.annotations or {}
-            alerts.append(Alert(labels or (), given, wire.starts_at, wire.ends_at, wire.generator_url))
+            continue
+        given = wire.annotations or {}
+        alerts.append(Alert(labels or (), given, wire.starts_at, wire.ends_at, wire.generator_url))
     return Decoded(tuple(alerts), len(problems), _answer(problems))
 
 

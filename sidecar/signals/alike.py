@@ -44,7 +44,7 @@ class Alike(NamedTuple):
         least = int(unlike.min())
         return least, self.rows[unlike == least]
 
-    def _exactly(self, known: Labels | list[tuple[str, str]]) -> list[int]:
+    def _exactly(self, known: Sequence[tuple[str, str]]) -> list[int]:
         """Indices of the rows that have all of these, if they are few: no row can be less unlike."""
         code = next((self.values[name].get(value, -1) for name, value in known if name == self.telling), -1)
         if code < 0 or self.starts[code + 1] - self.starts[code] > FEW:

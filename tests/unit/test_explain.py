@@ -146,14 +146,15 @@ def test_other_changes_of_who_is_involved_are_named_and_are_no_deployment() -> N
     c = msgspec.structs.replace(candidates(SLOW_BANK), hosts=[("bank", "node/n1"), ("cart", "node/n2")])
     made = explainer(World(c))
     made.changed = [
-        Changed("bank", Instant(NOW - 120), "bank was scaled from 5 to 2"),
-        Changed("node/n1", Instant(NOW - 600), "node/n1 runs out of memory"),
-        Changed("node/n1", Instant(NOW - 60), "node/n1 runs out of memory"),
+        Changed("bank", Instant(NOW - 30), "bank was scaled from 2 to 3"),
+        Changed("bank", Instant(NOW - 120), "bank was scaled from 5 to 2", "fewer"),
+        Changed("node/n1", Instant(NOW - 600), "node/n1 runs out of memory", "machine"),
+        Changed("node/n1", Instant(NOW - 60), "node/n1 runs out of memory", "machine"),
         Changed("node/n2", Instant(NOW - 60), "node/n2 was cordoned"),
-        Changed("config/bank-limits", Instant(NOW - 300), "config map bank-limits was changed"),
+        Changed("config/bank-limits", Instant(NOW - 300), "config map bank-limits was changed", "configured"),
         Changed("config/banking", Instant(NOW - 300), "config map banking was changed"),
         Changed("bank", Instant(NOW - 3700), "bank was scaled from 2 to 5"),
-        Changed("bank", Instant(NOW + 60), "bank was scaled from 2 to 3"),
+        Changed("bank", Instant(NOW + 60), "bank was scaled from 3 to 9"),
     ]
     found = made(alert(), NOW)
     assert found is not None
@@ -161,8 +162,9 @@ def test_other_changes_of_who_is_involved_are_named_and_are_no_deployment() -> N
         "node/n1 runs out of memory at 02:03 UTC (1 min ago)",
         "bank was scaled from 5 to 2 at 02:02 UTC (2 min ago)",
         "config map bank-limits was changed at 01:59 UTC (5 min ago)",
+        "bank was scaled from 2 to 3 at 02:03 UTC (less than a minute ago)",
     )
-    assert found.pattern == "downstream latency"
+    assert found.pattern == "slow after a change of configuration"
 
 
 @pytest.mark.parametrize(
