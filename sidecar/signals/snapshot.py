@@ -216,9 +216,12 @@ class Known:
                 if not len(of.rows):
                     continue
                 least, rows = of.nearest(labels)
-                scores = np.nan_to_num(snapshot.columns["score"][rows], nan=-1.0)
-                order = np.lexsort((rows, -scores))[:limit]
-                ranked += [(least, -float(scores[i]), int(rows[i]), snapshot) for i in order]
+                scores = snapshot.columns["score"][rows]
+                if len(rows) > limit:
+                    first = np.lexsort((rows, -np.nan_to_num(scores, nan=-1.0)))[:limit]
+                    rows, scores = rows[first], scores[first]
+                for row, score in zip(rows.tolist(), scores.tolist(), strict=True):
+                    ranked.append((least, 1.0 if math.isnan(score) else -score, row, snapshot))
         ranked.sort(key=lambda r: r[:3])
         return [snapshot.finding(row) for least, _, row, snapshot in ranked[:limit] if least == ranked[0][0]]
 
