@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
+import select
 import sys
 
 from sidecar import __version__
@@ -73,15 +75,28 @@ def _parser(*loaded: str) -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; 0 done, 1 failed, 2 wrong use or wrong config."""
+    """Run one command; 0 done, 1 failed, 2 wrong use or wrong config. Who reads no further, as `| head`, has enough."""
     argv = sys.argv[1:] if argv is None else argv
     parser = _parser(*argv[:1])
     args = parser.parse_args(argv, argparse.Namespace(whole=lambda: _parser(*COMMANDS)))
     try:
-        return int(importlib.import_module(f"sidecar.commands.{args.command}").run(args))
+        code = int(importlib.import_module(f"sidecar.commands.{args.command}").run(args))
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        if not _unread(sys.stdout.fileno()):
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is flushed at exit goes there
+        return 0
     except ConfigError as error:
         print(f"promantis: {error}", file=sys.stderr)
         return 2
+
+
+def _unread(pipe: int) -> bool:
+    poll = select.poll()
+    poll.register(pipe, 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ from sidecar.remedy.guard import GuardConfig
 from sidecar.remedy.policy import Policies
 from sidecar.remedy.rights import needed, words
 from sidecar.remedy.runner import Runner
+from sidecar.signals.accounts import Accounts
 from sidecar.signals.calendar import Planned
 from sidecar.signals.changes import Change
 from sidecar.signals.expose import Exposition
@@ -105,6 +106,7 @@ class App:
             self.prometheus, StateFiles(storage / "state"), self.known, config.learning, self.telemetry, clock
         )
         self.trainer = Trainer(self.known, float(config.learning.retrain), self.telemetry, clock, self._note)
+        self.accounts = Accounts(self.known, self.telemetry)
         self.watcher.follower = self._ticked
         self.following = Following(self.prometheus, self.watcher, self.telemetry, lambda: self.config)
         self.relay = Relay(config.alerts, self.alertmanagers, self._enrich, self.telemetry)
@@ -236,6 +238,7 @@ class App:
         return Enricher(self.known, self.runner.preview, config.alerts, url, self.causes.explainer)
 
     def _ticked(self, snapshot: Snapshot) -> None:
+        self.accounts.ticked(snapshot)
         self.trainer.ticked(snapshot)
         self.causes.recent.ticked(snapshot)
 

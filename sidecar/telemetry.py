@@ -82,6 +82,19 @@ class Telemetry:
             "feedback_gain",
             "Log loss of the prior minus that of the confidence that was said, in nats per judged run.",
         )
+        self.rule_breaches = counter(
+            "rule_breaches_total",
+            "Firings of your rules that were announced or missed, and announcements that were false.",
+            *("source_alertname", "verdict"),
+        )
+        self.breach_reliability = gauge(
+            "breach_reliability",
+            "Share of the odds in a bin that came true within the horizon, over four weeks.",
+            *("horizon", "bin"),
+        )
+        self.breach_odds = gauge(
+            "breach_odds", "Odds whose truth has come, over four weeks.", "horizon", "bin"
+        )
         self.fits = counter(
             "fits_total", "Challengers fitted to groups, by model and what came of it.", "model", "outcome"
         )

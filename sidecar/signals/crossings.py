@@ -15,7 +15,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from sidecar.signals import breach, scales
+from sidecar.signals import breach, record, scales
 from sidecar.signals.block import Block
 from sidecar.signals.calendar import UTC, hour_of
 from sidecar.signals.models import Array, Columns, Field, f4
@@ -101,6 +101,10 @@ class Crossings:
         self.model = Logistic(first, PRIOR)
         self.rate = np.tile([[1.0], [100.0]], (1, H))
         """Crossings and origins of all lines."""
+        self.judged = np.zeros((H, len(record.BINS), 4))
+        """Sums of odds whose truth has come, until somebody takes them."""
+        self.known: Bools = np.zeros(0, bool)
+        """Of each line, whether there was a value."""
         self._keys: dict[tuple[object, ...], int] = {}
         self._day = max(1, math.floor(86400 / self.width))
         self.marks = _marks(self._day)(0)
@@ -130,6 +134,7 @@ class Crossings:
         self._fit = np.arange(0, n, max(1, math.ceil(n / FITTED)))
         self._phi = np.zeros((RING, H, len(self._fit), FEATURES), f4)
         self._may = np.zeros((RING, n), bool)  # origins in the ring
+        self._told = np.zeros((RING, H, len(self._fit)), f4)  # and what was said there
         self._past = np.full((2, H, n), -np.inf, f4)
         self._unit, self._level, self._near = np.zeros(n, f4), np.zeros(n), np.zeros(n, bool)
         """Of the rows' scales, and the limits there; whether a line is near its limit."""
@@ -148,6 +153,7 @@ class Crossings:
         limits, n = self._limits, len(self._limits.row)
         x64, ahead = observed[self._rows], forecasts[:, self._rows].reshape(3, H, n)
         said = breach.odds(limits, x64, *ahead)
+        self.known = ~np.isnan(x64)
         if not n:
             return said
         with np.errstate(all="ignore"):
@@ -181,6 +187,8 @@ class Crossings:
             np.minimum(out, f4(breach.AT_MOST), out=out)
             np.copyto(out, f4(0), where=(out < f4(1 - breach.AT_MOST)) | (limits.hold[lines] >= _ENDS))
             self._last[:, lines] = out
+            if new:
+                self._told[block % RING] = self._last[:, self._fit]
             fixed = np.isnan(said.probability) | over
             # pulled back by what happened before, the forecast need not cross though more often than not it does
             some = np.isnan(said.eta[lines]) & (out[-1] >= LIKELY) & (sight.slope > 0)
@@ -265,7 +273,9 @@ class Crossings:
         self.marks.origins[h] += may
         self.rate[:, h] += (may & hit).sum(), may.sum()
         fit = may[self._fit]
-        self.model.learn(h, self._phi[origin % RING, h, fit], hit[self._fit[fit]])
+        came = hit[self._fit[fit]]
+        self.judged[h] += record.sums(self._told[origin % RING, h, fit], came)
+        self.model.learn(h, self._phi[origin % RING, h, fit], came)
 
     def _work_out(self, at: float, lines: I64, sight: Sight, x: F32, f: F32, odds: F32, origin: bool) -> F64:
         """Probabilities f64[3, n] of some lines, from how far they are over the limit now f32[n] and ahead f32[3, n];

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from sidecar.signals.block import Block
 from sidecar.signals.ensemble import BLOCK
 from sidecar.signals.frame import Frame, Vector
 from sidecar.signals.groups import Grouping
+from sidecar.signals.ledger import Verdict
 from sidecar.signals.limits import Lines, Odds
 from sidecar.signals.models import Array
 from sidecar.signals.rows import Rows
@@ -41,6 +42,8 @@ class Engine(Rows):
         self._odds = Odds(self._limit_lines())
         self._grouping = Grouping()
         self._skills: tuple[tuple[object, int], Mapping[str, Skill]] | None = None
+        self._verdicts: Sequence[Verdict] = ()
+        """Of the last tick."""
 
     def watch(self, watches: Mapping[str, Watch]) -> None:
         """Take a new set of watches; rows of those that are gone are freed."""
@@ -78,7 +81,7 @@ class Engine(Rows):
         Of an instant that has passed nothing is taken, unless it lies so far back that the clock must have been set.
         """
         if self._columns and at <= self.at <= at + max(SET_BACK, self.step):
-            return self.snapshot(self.at)
+            return self.snapshot(self.at)._replace(verdicts=())
         frame = self.frame(at, answers, room)
         view, rows = self.table.view(), self.capacity
         return self.advance(frame, trust.doubt(self.step, at, view, self.watches, rows) if trust else None)
@@ -130,6 +133,7 @@ class Engine(Rows):
         held = self._hold(columns)
         if len(held):
             odds.hold(self._odds, held, columns["observed"], forecasts)
+        self._judge(frame.at, odds)
         for lo, hi, block in self.spans():  # only now: odds are of where the line would go
             out = {name: column[lo:hi] for name, column in columns.items()}
             block.bound(out)
@@ -155,6 +159,8 @@ class Engine(Rows):
             limits=self._odds.lines(),
             skill=self._skill(),
             groups=self._grouping.score(view, self.watches, self._columns["raw"], self.step),
+            verdicts=self._verdicts,
+            record=self.record.kept(),
         )
 
     def _hold(self, columns: dict[str, Array]) -> I64:
@@ -178,9 +184,21 @@ class Engine(Rows):
         view = self.table.view()
         if self._limits is None or self._limits[0] is not view:
             lines = Lines(view.watch_of, self.watches)
-            self.crossings.follow(lines.columns, [view.keys[row] for row in lines.columns.row.tolist()])
+            of = [view.keys[row] for row in lines.columns.row.tolist()]
+            self.crossings.follow(lines.columns, of)
+            self.ledger.follow(lines.limit, lines.columns.row, of)
             self._limits = view, lines
         return self._limits[1]
+
+    def _judge(self, at: Instant, odds: Odds) -> None:
+        """Count what came true of what was said of limits."""
+        crossings = self.crossings
+        said = odds.lines().probability[-1]
+        self._verdicts = self.ledger.tick(at, said, crossings.known, crossings.marks.began)
+        self.record.judge(self._verdicts)
+        if crossings.judged.any():
+            self.record.odds(at, crossings.judged)
+            crossings.judged[:] = 0
 
     def _skill(self) -> Mapping[str, Skill]:
         """Of each watch; made anew when rows changed or a five-minute block ended: between, it hardly moves."""

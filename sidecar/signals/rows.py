@@ -14,8 +14,10 @@ from sidecar.signals.block import WARM, Block
 from sidecar.signals.changes import Change, concerned
 from sidecar.signals.crossings import Crossings
 from sidecar.signals.explained import Explained
+from sidecar.signals.ledger import Ledger
 from sidecar.signals.models import Array
 from sidecar.signals.models.ridge import Pool
+from sidecar.signals.record import Record
 from sidecar.signals.scales import BOUND
 from sidecar.signals.stays import Stays
 from sidecar.signals.watches import Watch
@@ -36,6 +38,7 @@ class Rows:
         self.table = series.Table()
         self.blocks: list[Block] = []
         self.pool, self.crossings = Pool(), Crossings(step)
+        self.ledger, self.record = Ledger(step), Record()
         self.explained = Explained(step, per_instance)
         self.watches: dict[str, Watch] = {}
         self.beliefs: Beliefs = NONE

@@ -32,6 +32,8 @@ def dump(rows: Rows) -> Iterator[tuple[str, Any]]:
             "blocks": [block.rows for block in rows.blocks],
             "zones": [block.tz for block in rows.blocks],
             "explained": rows.explained.header(),
+            "ledger": rows.ledger.header(),
+            "record": list(rows.record.kept().rules),
         },
     )
     # names as arrays and block by block: one JSON of 100,000 keys would hold the interpreter lock for 50 ms
@@ -47,8 +49,9 @@ def dump(rows: Rows) -> Iterator[tuple[str, Any]]:
             yield f"{i}.{name}", array
     for name, array in rows.pool.state().items():
         yield f"pool.{name}", array
-    for name, array in rows.crossings.state().items():
-        yield f"crossings.{name}", array
+    for part in ("crossings", "ledger", "record"):
+        for name, array in getattr(rows, part).state().items():
+            yield f"{part}.{name}", array
     yield from rows.explained.state()
 
 
@@ -62,8 +65,7 @@ def fill(
     fresh.pool.restore({name: arrays[f"pool.{name}"] for name in fresh.pool.state()})
     for i, (count, tz) in enumerate(zip(header["blocks"], header["zones"], strict=True)):
         block = Block(count, fresh.step, tz, fresh.pool)
-        prefix = f"{i}."
-        block.restore({k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)})
+        block.restore(_of(f"{i}.", arrays))
         fresh.blocks.append(block)
     names, keys, watch_of = [*header["queries"], ""], list[bytes | None](), list[str]()
     zone_of = list[str]()
@@ -75,8 +77,10 @@ def fill(
         watch_of += [names[number] for number in arrays[f"{i}.watch"].tolist()]
         zone_of += [block.tz] * (len(keys) - len(zone_of))
     fresh.table.restore(keys, watch_of, zone_of, fresh.capacity)
-    of = "crossings."
-    fresh.crossings.restore({k.removeprefix(of): v for k, v in arrays.items() if k.startswith(of)}, keys)
+    fresh.crossings.restore(_of("crossings.", arrays), keys)
+    if "ledger" in header:  # else it was saved before there was one
+        fresh.ledger.restore(header["ledger"], _of("ledger.", arrays), keys)
+        fresh.record.restore(header["record"], _of("record.", arrays))
     fresh.stays.grow(fresh.capacity)
     for name in STAYS:
         for i, (lo, hi, _) in enumerate(fresh.spans()):
@@ -95,3 +99,7 @@ def fill(
     fresh.watches = {name: watches[name] for name in known}
     fresh.learned = known.intersection(header["learned"])
     fresh.watch(watches)
+
+
+def _of(prefix: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}

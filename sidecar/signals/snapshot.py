@@ -10,7 +10,9 @@ import numpy as np
 
 from sidecar.signals import series, why
 from sidecar.signals.alike import Alike, alike
+from sidecar.signals.ledger import Verdict
 from sidecar.signals.models import Array
+from sidecar.signals.record import Kept
 from sidecar.signals.watches import Limit, Watch
 from sidecar.types import F32, F64, HORIZONS, I64, Breach, Finding, Forecast, Instant, Labels
 
@@ -116,6 +118,9 @@ class Snapshot(NamedTuple):
     limits: LimitLines
     skill: Mapping[str, Skill]
     groups: Groups = Groups()
+    verdicts: Sequence[Verdict] = ()
+    """What was decided at this tick."""
+    record: Kept = Kept()
 
     def rows_of(self, watch: str) -> Sequence[int]:
         """Rows of a watch."""

@@ -59,6 +59,16 @@ def complete(script: Path, line: str) -> set[str]:
     return {word.strip() for word in done.stdout.splitlines()}
 
 
+def test_who_reads_no_further_has_enough() -> None:
+    command = [sys.executable, "-m", "sidecar", "completion", "bash"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+        assert running.stdout
+        assert running.stderr
+        running.stdout.close()  # as `| head` does, long before anything is written
+        assert running.stderr.read() == b""
+    assert running.returncode == 0
+
+
 @pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")
 def test_bash_completes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["completion", "bash"])

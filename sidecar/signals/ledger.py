@@ -1,0 +1,174 @@
+"""What the user's own rules did, and whether it was announced: announced, missed or false, by rule and series.
+
+An announcement is what a user sees of it: the alert `PromantisPredictedBreach` of rules/promantis.rules.yml begins to
+fire. It counts for an hour, and longer while the condition of its rule holds that began within it: true when the rule
+fires then, else false. A rule that fires without one is missed. What was beyond its limit when it was first seen, or
+after a time of which nothing is known, does not count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+
+from sidecar.signals.models import Array, Columns, Field, f4
+from sidecar.signals.watches import Limit
+from sidecar.types import F32, F64, HORIZONS, I64, Bools, Instant, Labels
+
+ODDS = np.array([0.5, 0.7, 0.9], f4)
+LASTING = np.array([0.0, 300.0, 180.0, 60.0])
+"""Tiers of `PromantisPredictedBreach`: from which odds on, and for how long; before them that of no alert."""
+REACH = HORIZONS[-1][1]
+LOST = 300.0  # seconds after which Prometheus takes what is not there for gone
+ANNOUNCED, MISSED, FALSE = VERDICTS = ("announced", "missed", "false")
+
+Rule = tuple[str, str, Labels]
+"""Name, severity and static labels: what an alert on odds carries of its source."""
+
+
+class Verdict(NamedTuple):
+    """One announcement, or one firing of a rule."""
+
+    rule: Rule
+    verdict: str
+    at: Instant
+    ahead: float
+    """Seconds from the announcement until the rule fired; NaN where there are not both."""
+
+
+class Standing(Columns):
+    """How each rule stands on each of its series: here a "row" is such a pair."""
+
+    fields: ClassVar = {
+        "tier": Field(dtype=np.int8),
+        "since": Field(dtype=np.float64),
+        "said": Field(fresh=np.nan, dtype=np.float64),
+        "fired": Field(dtype=np.bool_),
+        "calm": Field(dtype=np.bool_),
+    }
+    tier: Array
+    """Of the odds, since `since`."""
+    since: F64
+    said: F64
+    """When what stands was announced; NaN: nothing does."""
+    fired: Bools
+    """Whether the condition has held for its `for:` and holds still."""
+    calm: Bools
+    """Whether the condition was seen not to hold."""
+
+
+class Ledger:
+    """The rules on the limit lines of one engine; several lines of one rule and series are one alert."""
+
+    def __init__(self, step: float) -> None:
+        self.step, self.at = step, Instant(0.0)
+        self.standing = Standing(0)
+        self._of: dict[tuple[object, int, Rule], int] = {}
+        self._rules: list[Rule] = []
+        """Of each pair."""
+        self._pair, self._hold = np.empty(0, np.int64), np.empty(0, f4)
+        """Of each line."""
+        self._live = np.zeros(0, bool)
+        """Pairs that have to be looked at whatever their odds are."""
+
+    def follow(self, limits: Sequence[Limit], rows: I64, of: Iterable[object]) -> None:
+        """Take a new limit table; `of` tells each line's series. Pairs that were there before keep how they stand."""
+        pairs, mine = dict[tuple[object, int, Rule], int](), list[int]()
+        for limit, row, key in zip(limits, rows.tolist(), of, strict=True):
+            rule = limit.alertname, limit.severity, limit.labels
+            mine.append(pairs.setdefault((key, row, rule), len(pairs)))
+        standing = Standing(len(pairs))
+        both = [(i, self._of[pair]) for pair, i in pairs.items() if pair in self._of]
+        if both:
+            to, was = np.array(both).T
+            standing.copy_rows(to, self.standing, was)
+        self._of, self.standing, self._rules = pairs, standing, [rule for _, _, rule in pairs]
+        self._pair, self._hold = np.array(mine, np.int64), np.array([limit.hold for limit in limits], f4)
+        self._live = np.ones(len(pairs), bool)
+
+    def tick(self, at: Instant, odds: F32, known: Bools, began: F64) -> list[Verdict]:
+        """What is decided now, from each line's odds of the longest horizon, 1 while its condition holds, which then
+        `began`; of what is not `known` there is no value."""
+        pause, self.at = at - self.at, at
+        if not 0 < pause <= max(LOST, 3 * self.step):
+            self.standing.forget(np.arange(self.standing.rows))
+            self._live[:] = True
+        lines = np.flatnonzero((odds >= ODDS[0]) | self._live[self._pair])
+        if not len(lines):
+            return []
+        pairs, place = np.unique(self._pair[lines], return_inverse=True)
+        s, n = self.standing, len(pairs)
+        top, since, there, fires = np.zeros(n, f4), np.full(n, np.inf), np.zeros(n, bool), np.zeros(n, bool)
+        np.maximum.at(top, place, np.nan_to_num(odds[lines]))
+        over = odds[lines] >= 1
+        np.minimum.at(since, place[over], began[lines[over]])
+        there[place[known[lines]]] = True
+        fires[place[over & (at - began[lines] >= self._hold[lines])]] = True
+
+        said = self._announce(at, pairs, top)
+        false = (at - said > REACH) & ~(since <= said + REACH)
+        found = [(i, FALSE) for i in np.flatnonzero(false).tolist()]
+        said[false] = np.nan
+        event = np.flatnonzero(fires & ~s.fired[pairs] & s.calm[pairs])
+        found += [(i, MISSED if np.isnan(said[i]) else ANNOUNCED) for i in event.tolist()]
+        verdicts = [
+            Verdict(self._rules[pairs[i]], what, at, at - float(said[i]) if what == ANNOUNCED else np.nan)
+            for i, what in found
+        ]
+        said[fires] = np.nan
+        ended = there & ~np.isfinite(since)
+        s.said[pairs], s.fired[pairs] = said, fires | (s.fired[pairs] & ~ended)
+        s.calm[pairs] |= ended
+        self._live[pairs] = (s.tier[pairs] > 0) | ~np.isnan(said) | s.fired[pairs] | ~s.calm[pairs]
+        return verdicts
+
+    def _announce(self, at: Instant, pairs: I64, top: F32) -> F64:
+        """When what stands was announced f64[pairs], with what is announced now; the highest odds are `top`."""
+        s = self.standing
+        tier, was, said = np.searchsorted(ODDS, top, side="right"), s.tier[pairs], s.said[pairs]
+        tier[top >= 1] = 0
+        begins = s.since[pairs] + LASTING[was]  # of the alert, if its odds stayed there so long
+        new = (was > 0) & np.where(tier == was, begins <= at, begins < at) & np.isnan(said)
+        said[new] = np.where(begins > at - self.step, begins, at)[new]
+        s.since[pairs], s.tier[pairs] = np.where(tier == was, s.since[pairs], at), tier
+        return said
+
+    # ------------------------------------------------------------------ state
+
+    def header(self) -> list[Rule]:
+        """The rules that `state` numbers."""
+        return list(dict.fromkeys(self._rules))
+
+    def state(self) -> dict[str, Array]:
+        """How the pairs stand, with the row and the rule that each is of."""
+        number = {rule: i for i, rule in enumerate(self.header())}
+        rows = np.array([row for _, row, _ in self._of], np.int64)
+        return {
+            "at": np.array([self.at]),
+            "row": rows,
+            "rule": np.array([number[rule] for rule in self._rules], np.int64),
+            **self.standing.state(),
+        }
+
+    def restore(
+        self, header: Sequence[Sequence[object]], state: Mapping[str, Array], of: Sequence[object]
+    ) -> None:
+        """Take over what `header` and `state` gave, with the series of each row; ValueError, TypeError, IndexError or
+        KeyError when it does not fit."""
+        rules = [_rule(*one) for one in header]
+        rows = state["row"].tolist()
+        self._rules = [rules[number] for number in state["rule"].tolist()]
+        self._of = {
+            (of[row], row, rule): i for i, (row, rule) in enumerate(zip(rows, self._rules, strict=True))
+        }
+        self.standing = Standing(len(rows))
+        self.standing.restore({name: state[name] for name in Standing.fields})
+        self.standing.tier[:] = 0  # nothing was said meanwhile
+        self.at, self._live = Instant(float(state["at"][0])), np.ones(len(rows), bool)
+
+
+def _rule(alertname: object, severity: object, labels: object) -> Rule:
+    assert isinstance(labels, Sequence)
+    return str(alertname), str(severity), tuple((str(name), str(value)) for name, value in labels)
