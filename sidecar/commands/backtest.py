@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import datetime
 import math
+import re
 import sys
 import time
 from collections import Counter
@@ -15,24 +16,20 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sidecar.adapters.prometheus import Prometheus
 from sidecar.commands import recorded
+from sidecar.commands.asked import MOST, asked, step_of
 from sidecar.commands.flags import FLAGS, config_from
 from sidecar.commands.plots import Plotter
-from sidecar.commands.recorded import FORECASTS, SAID, File
+from sidecar.commands.recorded import FORECASTS, ODDS, SAID, File
 from sidecar.config import Config
-from sidecar.signals import backtest, groups, series, why
-from sidecar.signals.backtest import Page, Recording
-from sidecar.signals.history import POINTS, SAMPLES
+from sidecar.signals import backtest, groups, why
+from sidecar.signals.backtest import Page
 from sidecar.signals.models import Array
-from sidecar.signals.watches import DIRECTIONS, SCALES, Watch, WatchConfig, from_config
-from sidecar.telemetry import Telemetry
-from sidecar.types import ConfigError, Duration, Instant, PromantisError
+from sidecar.signals.watches import DIRECTIONS, SCALES, LimitConfig, Watch, WatchConfig, from_config
+from sidecar.types import ConfigError, Duration, PromantisError
 
 COLUMNS = (*SAID.values(), *FORECASTS.values(), "why", "age")
 CHOICE = (0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0)  # scores whose pages a day are shown
-FINE, STEPS = 20_000, (60.0, 300.0, 900.0, 3600.0)  # a query's points per series at most, and steps instead
-MOST = 10_000_000  # samples that run together: what is said of them has to fit in memory
 WIDE = 44
 
 
@@ -46,6 +43,8 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--step", metavar="DURATION", help="between samples of --query (default the interval)"
     )
+    parser.add_argument("--limit", metavar="VALUE", help="write how likely it is crossed: 0.9, or '<5'")
+    parser.add_argument("--for", dest="hold", metavar="DURATION", help="how long --limit must be crossed")
     parser.add_argument("--threshold", type=float, default=1.0, help="score that pages (default 1)")
     parser.add_argument("--top", type=int, default=20, help="pages that are printed (default 20)")
     parser.add_argument("--plot", action="store_true", help="draw DIR/<name>.png (needs matplotlib)")
@@ -75,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
         if args.csv:
             files, bad = _read(args.csv)
         else:
-            files = [asyncio.run(_asked(config, watch, args.days, _step(args, config)))]
+            files = [asyncio.run(asked(config, watch, args.days, step_of(args, config)))]
     except ConfigError:
         raise
     except PromantisError as error:
@@ -127,10 +126,32 @@ def settings(args: argparse.Namespace, config: Config) -> Watch:
         scale=args.scale,
         bounds=(low, high),
         tz=args.tz,
+        limits=_limits(args.limit, args.hold, args.direction),
     )
     for key, words in watch.problems():
         raise ConfigError("--" + key.replace("_", "-"), words)
     return from_config([watch], float(config.interval), tz=config.tz)[0]
+
+
+def _limits(limit: str | None, hold: str | None, direction: str) -> tuple[LimitConfig, ...]:
+    """A limit such as `0.9`, upward unless the direction is down, or `<5`."""
+    if limit is None:
+        if hold is not None:
+            raise ConfigError("--for", "needs a --limit")
+        return ()
+    found = re.fullmatch(r"\s*(>=|<=|>|<)?\s*(\S+)\s*", limit)
+    try:
+        value = float(found[2]) if found else math.nan
+    except ValueError:
+        value = math.nan
+    if not found or not math.isfinite(value):
+        raise ConfigError("--limit", f"{limit!r} is not a number such as 0.9, or a condition such as '<5'")
+    try:
+        lasting = Duration.parse(hold or "0s")
+    except ValueError as error:
+        raise ConfigError("--for", str(error)) from None
+    op = found[1] or ("<" if direction == "down" else ">")
+    return (LimitConfig(op=op, value=value, hold=lasting),)
 
 
 def _bounds(text: str) -> tuple[float | None, float | None]:
@@ -141,61 +162,6 @@ def _bounds(text: str) -> tuple[float | None, float | None]:
     except ValueError:
         pass
     raise ConfigError("--bounds", f"{text!r} is not two numbers such as 0,1 (or 0, without an upper one)")
-
-
-def _step(args: argparse.Namespace, config: Config) -> float:
-    """Between samples of a query: as wished, or the interval, or longer where that would be very many points."""
-    if not 0 < args.days < math.inf:
-        raise ConfigError("--days", "must be greater than 0")
-    if args.step:
-        try:
-            step = float(Duration.parse(args.step))
-        except ValueError as error:
-            raise ConfigError("--step", str(error)) from None
-        if step <= 0:
-            raise ConfigError("--step", "must be greater than 0s")
-        return step
-    steps = [float(config.interval), *(s for s in STEPS if s > config.interval)]
-    return next((s for s in steps if args.days * 86400 / s <= FINE), steps[-1])
-
-
-async def _asked(config: Config, watch: Watch, days: float, step: float) -> File:
-    """Every series of the query over the last days, as one recording."""
-    client = Prometheus(config.prometheus, Telemetry())
-    try:
-        end = math.floor(time.time() / step) * step
-        points = max(1, round(days * 86400 / step))
-        known = len((await client.instant(watch.query, Instant(end), 30.0)).keys)
-        chunk, parts, at = max(1, min(POINTS, SAMPLES // max(1, known))), [], end - (points - 1) * step
-        keys = list[bytes]()
-        while at <= end:
-            until = min(end, at + (chunk - 1) * step)
-            parts.append(await client.range(watch.query, Instant(at), Instant(until), step))
-            at = until + step
-            keys = list(dict.fromkeys(key for part in parts for key in part.keys))
-            if len(keys) * points > MOST:
-                words = (
-                    f"{len(keys)} series of {points} samples are too many to replay (at most {MOST} samples)"
-                )
-                raise ConfigError(
-                    "--query", f"{words}: select fewer, or take a longer --step or fewer --days"
-                )
-    finally:
-        await client.close()
-    times = np.concatenate([part.at for part in parts])
-    values, lo, place = np.full((len(times), len(keys)), np.nan), 0, {key: i for i, key in enumerate(keys)}
-    for part in parts:
-        hi = lo + len(part.at)
-        values[lo:hi, [place[key] for key in part.keys]] = part.values
-        lo = hi
-    there = np.flatnonzero(np.isfinite(values).any(axis=1))
-    if not len(there):
-        raise ConfigError("--query", f"has no samples in the last {days:g} days at {client.url}")
-    times, values = times[there[0] :], values[there[0] :]
-    names = [",".join("=".join(pair) for pair in series.labels(key)) or "series" for key in keys]
-    text = [f"{time:.3f}".rstrip("0").rstrip(".") for time in times.tolist()]
-    rows = [np.arange(len(times))]
-    return File("query", [Recording("", times, values, keys)], rows, names, text, {}, [], step)
 
 
 # --------------------------------------------------------------------------- replay
@@ -246,7 +212,8 @@ def _replayed(
 ) -> list[Told]:
     """Run files of one step together, and write what is said of them."""
     every = [r for file in files for r in file.recordings]
-    said, told = backtest.run(every, files[0].step, COLUMNS, watch), list[Told]()
+    columns = (*COLUMNS, *(ODDS.values() if watch.limits else ()))
+    said, told = backtest.run(every, files[0].step, columns, watch), list[Told]()
     for file in files:
         mine, said = said[: len(file.recordings)], said[len(file.recordings) :]
         told += _told(file, mine, out, threshold, plotter)

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import orjson
 
-from sidecar.signals.backtest import Recording
+from sidecar.signals.backtest import PROBABILITY_OF, Recording
 from sidecar.signals.models import Array
 from sidecar.signals.snapshot import FORECAST_OF
 from sidecar.types import F64, HORIZONS, I64, ConfigError
@@ -27,7 +27,8 @@ FORECASTS = {
     for horizon, column in FORECAST_OF.items()
     for words, kind in (("forecast", ""), ("lower", "_lower"), ("upper", "_upper"))
 }
-"""Header of the output -> column of the engine, as in SAID."""
+ODDS = {f"breach_probability_{name}": column for name, column in PROBABILITY_OF.items()}
+"""Header of the output -> column of the engine, as in SAID; odds only where there is a limit."""
 DIGITS = 9
 FAR = 1e11  # unix seconds beyond this would lie in the year 5138: they are milliseconds (or micro-, or nano-)
 
@@ -213,7 +214,8 @@ def write(
     out: Path, file: File, said: Sequence[Mapping[str, Array]], group: Sequence[Mapping[str, Array]]
 ) -> None:
     """One file for each value column, and one for the group: an output row for each input row, in its place."""
-    fixed = _Fixed(file)
+    limited = any(column in one for column in ODDS.values() for one in said)
+    fixed = _Fixed(file, {**SAID, **FORECASTS, **(ODDS if limited else {})})
     for j, name in enumerate(file.outputs):
         mine = [{key: column[:, j] for key, column in one.items()} for one in said]
         values = [r.values[:, j] for r in file.recordings]
@@ -225,11 +227,10 @@ def write(
 class _Fixed:
     """What every output of a file has in common."""
 
-    def __init__(self, file: File) -> None:
-        self._rows = file.rows
+    def __init__(self, file: File, columns: Mapping[str, str]) -> None:
+        self._rows, self._columns = file.rows, columns
         reach = {horizon: seconds >= file.step for horizon, seconds in HORIZONS}
-        self._columns = {**SAID, **FORECASTS}
-        self._blank = {key for key in FORECASTS if not reach[key.rpartition("_")[2]]}
+        self._blank = {key for key in columns if not reach.get(key.rpartition("_")[2], True)}
         rows, more = len(file.times), "series" in file.passed
         self._header = ["timestamp", "value", "label", "split", *self._columns, *["series"] * more]
         self._first = [_quoted(text) for text in file.times]

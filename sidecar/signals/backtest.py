@@ -14,9 +14,12 @@ from sidecar.signals.engine import Engine
 from sidecar.signals.frame import Vector
 from sidecar.signals.models import Array
 from sidecar.signals.models.season import WEEK
+from sidecar.signals.snapshot import Snapshot
 from sidecar.signals.watches import Watch
-from sidecar.types import F64, I64, Bools, Instant
+from sidecar.types import F64, HORIZONS, I64, Bools, Instant
 
+PROBABILITY_OF = {name: f"p{name[:-1]}" for name, _ in HORIZONS}
+"""Columns beside those of a snapshot where the watch has a limit: how likely it is crossed within each horizon."""
 PHASE = 50  # rows that the phase of a clock is the mean of
 GAP = 2  # steps between two runs over the threshold that are one page
 
@@ -76,11 +79,19 @@ def run(
             Instant(base + tick * step), {watch.name: _answer(every, x, vanishing)}, len(every)
         )
         rows = place.rows(engine)
-        known = rows >= 0
+        known, told = rows >= 0, {**snapshot.columns, **(_odds(snapshot) if watch.limits else {})}
         for name in columns:
-            said = np.where(known, snapshot.columns[name][rows], np.nan)
+            said = np.where(known, told[name][rows], np.nan)
             for i, lo, hi in here:
                 out[i][name][lo:hi] = said[firsts[i] : firsts[i + 1]]
+    return out
+
+
+def _odds(said: Snapshot) -> dict[str, Array]:
+    """Odds by row."""
+    out = {name: np.full(len(said.keys), np.nan, np.float32) for name in PROBABILITY_OF.values()}
+    for column, p in zip(out.values(), said.limits.probability, strict=True):
+        column[said.limits.row] = p
     return out
 
 
