@@ -33,7 +33,7 @@ from sidecar.remedy.guard import GuardConfig
 from sidecar.remedy.policy import Policies
 from sidecar.remedy.rights import needed, words
 from sidecar.remedy.runner import Runner
-from sidecar.signals.accounts import Accounts
+from sidecar.signals.accounts import Accounts, Report, report
 from sidecar.signals.calendar import Planned
 from sidecar.signals.changes import Change
 from sidecar.signals.expose import Exposition
@@ -47,7 +47,7 @@ from sidecar.signals.watcher import Watcher
 from sidecar.telemetry import Telemetry
 from sidecar.types import Alert, ConfigError, Finding, Instant, JsonObject, Labels, PromantisError, Rejected
 from sidecar.web import alerts as web_alerts
-from sidecar.web import auth, cases, pages, server, views
+from sidecar.web import auth, cases, pages, server, validation, views
 from sidecar.web import explain as web_explain
 from sidecar.web import feedback as web_feedback
 from sidecar.web import signals as web_signals
@@ -271,6 +271,9 @@ class App:
     async def _pictured(self, finding: Finding, span: float) -> Picture:
         return await pictured(self.prometheus, finding, clock(), span)
 
+    def _report(self, now: Instant) -> Report:
+        return report(self.known, self.feedback.opinions, now)
+
     def _routes(self, doors: auth.Auth) -> list[RouteDef]:
         sessions = Sessions(doors, self.config.alerts.external_url)
         return [
@@ -292,8 +295,16 @@ class App:
             *web_feedback.routes(self.feedback, self._about, clock),
             *pages.routes(self.known, self, self.runner, sessions),
             *views.routes(
-                self.known, self.feedback, self.journal, self._pictured, self.runner, sessions, clock
+                self.known,
+                self.feedback,
+                self.journal,
+                self._pictured,
+                self._report,
+                self.runner,
+                sessions,
+                clock,
             ),
+            *validation.routes(self._report, clock),
         ]
 
     def missing(self) -> list[str]:

@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 
 from sidecar.signals import record
+from sidecar.signals.calibrate import COVERAGE
 from sidecar.signals.ledger import VERDICTS
 from sidecar.signals.opinions import NOT_REAL, REAL, Opinions, Reliability
 from sidecar.signals.opinions import VERDICTS as WORDS
@@ -127,7 +128,7 @@ class Report(msgspec.Struct, frozen=True):
     """Of all runs that are remembered."""
 
 
-def report(known: Known, said: Opinions, coverage: float, now: Instant) -> Report:
+def report(known: Known, said: Opinions, now: Instant) -> Report:
     """The last seven days, in whole days of UTC; skill and coverage of forecasts fade over about as long."""
     since = Instant(math.floor(now / record.DAY) * record.DAY - (DAYS - 1) * record.DAY)
     odds, rules = record.total([s.record for s in known.snapshots.values()], since)
@@ -135,7 +136,7 @@ def report(known: Known, said: Opinions, coverage: float, now: Instant) -> Repor
     return Report(
         since=since,
         until=now,
-        nominal_coverage=coverage,
+        nominal_coverage=COVERAGE,
         total=_total(skills),
         watches=tuple(_forecasts(*one) for one in skills),
         odds=tuple(_odds(name, bins) for (name, _), bins in zip(HORIZONS, odds, strict=True)),

@@ -1,4 +1,4 @@
-"""A series as an SVG that needs no script: value, band, forecasts, anomalies and marks; pure."""
+"""Charts as SVG that need no script: a series with its band, forecasts and marks; odds against the truth; pure."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sidecar.signals.accounts import Odds
 from sidecar.signals.picture import Picture
 from sidecar.types import F64, HORIZONS, Bools, Finding
-from sidecar.web.shown import number
+from sidecar.web.shown import number, percent
 
 WIDTH, HEIGHT = 720.0, 260.0
 LEFT, RIGHT, TOP, BOTTOM = 56.0, 8.0, 10.0, 24.0
@@ -124,6 +125,63 @@ def drawn(picture: Picture, finding: Finding, marks: Sequence[Mark] = ()) -> Cha
         rows=tuple(Tick(y(v), number(v)) for v in _round(low, high)),
         columns=tuple(Tick(x(t), _clock(t, end - start)) for t in _times(start, end)),
     )  # fmt: skip
+
+
+class Dot(NamedTuple):
+    """Odds of one size; the radius grows with their number."""
+
+    x: float
+    y: float
+    radius: float
+    text: str
+
+
+class Curve(NamedTuple):
+    """What came true of the odds of one horizon, by their size."""
+
+    horizon: str
+    path: str
+    dots: tuple[Dot, ...]
+
+
+class Diagram(NamedTuple):
+    """Reliability: what was said from left to right, what came true upward; honest odds lie on `ideal`."""
+
+    ideal: str
+    curves: tuple[Curve, ...]
+    rows: tuple[Tick, ...]
+    columns: tuple[Tick, ...]
+
+
+def reliability(every: Sequence[Odds]) -> Diagram | None:
+    """The diagram of some horizons; None while the truth of no odds has come."""
+    if not any(odds.bins for odds in every):
+        return None
+
+    def x(share: float) -> float:
+        return round(LEFT + share * (WIDTH - LEFT - RIGHT), 1)
+
+    def y(share: float) -> float:
+        return round(TOP + (1 - share) * (HEIGHT - TOP - BOTTOM), 1)
+
+    curves = []
+    for odds in every:
+        dots = tuple(
+            Dot(
+                x(b.said), y(b.came), round(2 + math.log10(b.count), 1),
+                f"within {odds.horizon}: {percent(b.came)} of {b.count} odds of about {percent(b.said)} came true",
+            )
+            for b in odds.bins
+        )  # fmt: skip
+        path = "".join(f"{'L' if i else 'M'}{dot.x} {dot.y}" for i, dot in enumerate(dots))
+        curves.append(Curve(odds.horizon, path, dots))
+    marks = _round(0.0, 1.0)
+    return Diagram(
+        ideal=f"M{x(0)} {y(0)}L{x(1)} {y(1)}",
+        curves=tuple(curves),
+        rows=tuple(Tick(y(share), percent(share)) for share in marks),
+        columns=tuple(Tick(x(share), percent(share)) for share in marks),
+    )
 
 
 def _band(xs: Sequence[float], edges: Sequence[tuple[float, float] | None]) -> str:

@@ -11,14 +11,15 @@ import msgspec
 from aiohttp import web
 from yarl import URL
 
+from sidecar.signals.accounts import Report
 from sidecar.signals.feedback import About, Misplaced
-from sidecar.signals.opinions import PLANNED, VERDICTS, Opinion, Reliability
+from sidecar.signals.opinions import PLANNED, VERDICTS, Opinion
 from sidecar.signals.picture import Picture
 from sidecar.signals.picture import selector as exactly
-from sidecar.types import F32, HORIZONS, Finding, Instant, JsonObject
+from sidecar.types import HORIZONS, Finding, Instant, JsonObject
 from sidecar.web.answers import Problem
 from sidecar.web.auth import Person, Role, needs
-from sidecar.web.chart import Mark, drawn
+from sidecar.web.chart import Mark, drawn, reliability
 from sidecar.web.pages import Switch, form_of, page
 from sidecar.web.session import Sessions
 from sidecar.web.signals import selector
@@ -42,17 +43,12 @@ class Known(Protocol):
     def top(self, limit: int) -> Sequence[Finding]:
         """The most anomalous series, the highest score first."""
 
-    def skills(self) -> Sequence[tuple[str, F32, F32]]:
-        """Of each watch, by horizon, skill and coverage of its forecasts."""
-
 
 class Opinions(Protocol):
     """What people said."""
 
     @property
     def last(self) -> Sequence[Opinion]: ...
-    def reliability(self) -> Reliability:
-        """How honest confidence was."""
 
 
 class Feedback(Protocol):
@@ -98,12 +94,13 @@ def routes(
     feedback: Feedback,
     journal: Journal,
     pictured: Pictured,
+    report: Callable[[Instant], Report],
     switch: Switch,
     sessions: Sessions,
     clock: Callable[[], Instant],
 ) -> list[web.RouteDef]:
     """Every route; `pictured(finding, seconds)` is what the chart of a series shows."""
-    views = _Views(known, feedback, journal, pictured, switch, sessions, clock)
+    views = _Views(known, feedback, journal, pictured, report, switch, sessions, clock)
     return [
         web.get("/series", views.show_series),
         web.post("/series", views.say),
@@ -118,6 +115,7 @@ class _Views:
     feedback: Feedback
     journal: Journal
     pictured: Pictured
+    report: Callable[[Instant], Report]
     switch: Switch
     sessions: Sessions
     clock: Callable[[], Instant]
@@ -193,17 +191,15 @@ class _Views:
     @needs(None)
     async def show_trust(self, request: web.Request) -> web.Response:
         person = self.sessions.reader(request)
-        opinions = self.feedback.opinions
-        said = list(opinions.last)
+        report = self.report(self.clock())
         return page(
             "trust.html",
             person,
             self.switch,
-            skills=[(name, skill.tolist(), covered.tolist()) for name, skill, covered in self.known.skills()],
+            report=report,
+            diagram=reliability(report.odds),
             horizons=[name for name, _ in HORIZONS],
-            reliability=opinions.reliability(),
-            verdicts={verdict: sum(o.said.verdict == verdict for o in said) for verdict in VERDICTS},
-            said=said[::-1][:ROWS],
+            said=list(self.feedback.opinions.last)[::-1][:ROWS],
         )
 
     @needs(None)

@@ -260,7 +260,7 @@ def test_a_report_of_the_week(filled: tuple[Engine, list[Verdict], record.Kept])
     for n, verdict in enumerate(("real", "real", "real", "not_real")):
         said.add(made.at, "fay", {"verdict": verdict, "match": "{}", "runs": [{**run_of, "start": n / 4}]})
     said.add(Instant(made.at - 9 * 86400), "fay", {"verdict": "not_real", "match": "{}"})
-    told = report(known, said, 0.9, made.at)
+    told = report(known, said, made.at)
     (rule,) = told.rules
     assert rule.announced + rule.missed == sum(v.verdict != "false" for v in found)
     assert 600 < rule.ahead_seconds < 3600
@@ -271,4 +271,4 @@ def test_a_report_of_the_week(filled: tuple[Engine, list[Verdict], record.Kept])
     assert hour.rate == pytest.approx(sum(one.came * one.count for one in hour.bins) / hour.count)
     assert hour.brier_skill > 0.2
     assert told.watches[0].skill == pytest.approx(told.total.skill)
-    assert report(Known(), Opinions(), 0.9, made.at).odds[0].bins == ()
+    assert report(Known(), Opinions(), made.at).odds[0].bins == ()

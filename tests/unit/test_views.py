@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 from unittest.mock import MagicMock
 
@@ -14,14 +14,16 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from sidecar.remedy.case import Fact
+from sidecar.signals.accounts import Account, Bin, Forecasts, Odds, Report, report
 from sidecar.signals.frame import Matrix
 from sidecar.signals.opinions import Opinions
 from sidecar.signals.picture import Picture, pictured
+from sidecar.signals.snapshot import Known
 from sidecar.telemetry import Telemetry
-from sidecar.types import F32, Breach, Finding, Instant, Unavailable
-from sidecar.web import pages, server, views
+from sidecar.types import Breach, Finding, Instant, Unavailable
+from sidecar.web import pages, server, validation, views
 from sidecar.web.auth import Auth, Token
-from sidecar.web.chart import Mark, drawn
+from sidecar.web.chart import Mark, drawn, reliability
 from sidecar.web.session import Sessions
 from tests.unit.test_pages import HOSTILE, UNKNOWN, assert_harmless, finding, origin
 
@@ -48,6 +50,7 @@ class World:
         self.findings: list[Finding] = []
         self.facts: list[Fact] = []
         self.opinions = Opinions()
+        self.promised: dict[str, Any] = {}
         self.done: list[tuple[Any, ...]] = []
 
     def matching(self, wanted: Callable[[Mapping[str, str]], bool], limit: int) -> list[Finding]:
@@ -56,8 +59,8 @@ class World:
     def top(self, limit: int) -> list[Finding]:
         return sorted((f for f in self.findings if f.score > 0), key=lambda f: -f.score)[:limit]
 
-    def skills(self) -> Sequence[tuple[str, F32, F32]]:
-        return [("latency", np.float32([0.4, math.nan, -0.1]), np.float32([0.9, 0.8, 1.0]))]
+    def report(self, now: Instant) -> Report:
+        return msgspec.structs.replace(report(Known(), self.opinions, now), **self.promised)
 
     async def say(self, who: str, now: Instant, about: Any, verdict: str, start: Any, end: Any) -> None:
         self.done.append((who, about.match, verdict, end))
@@ -78,7 +81,17 @@ def world() -> World:
 async def client(world: World) -> AsyncIterator[TestClient[Any, Any]]:
     auth = Auth((Token("fay", TOKEN, "feedback"), Token("victor", WEAK, "view")), True)
     sessions = Sessions(auth)
-    routes = views.routes(world, world, world, world.pictured, world, sessions, lambda: NOW)  # type: ignore[arg-type]
+    routes = views.routes(
+        world,
+        world,
+        world,
+        world.pictured,
+        world.report,
+        world,
+        sessions,
+        lambda: NOW,  # type: ignore[arg-type]
+    )
+    routes += validation.routes(world.report, lambda: NOW)
     routes += pages.routes(MagicMock(), MagicMock(), MagicMock(), sessions)
 
     async def reload() -> None: ...
@@ -213,13 +226,65 @@ async def test_a_form_of_another_site_says_nothing(client: TestClient[Any, Any],
 
 async def test_trust_before_and_after_anybody_judged(client: TestClient[Any, Any], world: World) -> None:
     text = await text_of(client, "/trust")
-    for words in ("Nobody has judged anything yet", "40%", "-10%", "Nothing yet."):
+    for words in (
+        "None of your rules", "No odds have come due", "Nobody has judged anything yet",
+        "No forecast has come due", "Nothing yet.",
+    ):  # fmt: skip
         assert words in text
     said = {"verdict": "real", "match": "{}", "comment": HOSTILE, "runs": []}
     world.opinions.add(NOW, "fay", said)
     text = await text_of(client, "/trust")
     assert_harmless(text)
     assert "1 real" in text
+    assert "100% of what was judged was real" in text
+
+
+ODDS = Odds("60m", 1100, 0.02, 0.31, 0.004, (Bin("0-0.01", 1000, 0.001, 0.0), Bin("0.9-1", 100, 0.95, 0.9)))
+
+
+async def test_what_was_promised_stands_beside_what_came_true(
+    client: TestClient[Any, Any], world: World
+) -> None:
+    by_horizon = {"15m": 0.4, "30m": math.nan, "60m": -0.1}
+    world.promised = {
+        "rules": (Account(HOSTILE, 3, 2, 1, 840.0), Account("Quiet", 0, 4, 0, math.nan)),
+        "odds": (ODDS,),
+        "watches": (Forecasts("latency", by_horizon, by_horizon),),
+    }
+    text = await text_of(client, "/trust")
+    assert_harmless(text)
+    for words in (
+        "40%",
+        "-10%",
+        ">14m<",
+        "Brier skill",
+        "within 60m: 90% of 100 odds of about 95% came true",
+    ):
+        assert words in text
+    answer = await client.get("/api/v1/validation")
+    told = await answer.json()
+    assert told["rules"][1] == {
+        "source_alertname": "Quiet", "announced": 0, "missed": 4, "false": 0, "ahead_seconds": None,
+    }  # fmt: skip
+    assert told["watches"][0]["skill"] == {"15m": 0.4, "30m": None, "60m": -0.1}
+    assert told["odds"][0]["bins"][1] == {"bin": "0.9-1", "count": 100, "said": 0.95, "came": 0.9}
+    assert told["feedback"]["precision"] is None
+    assert told["until"] - told["since"] == NOW - told["since"] >= 6 * 86400
+
+
+def test_a_diagram_has_honest_odds_on_its_diagonal() -> None:
+    assert reliability([Odds("15m", 0, math.nan, math.nan, math.nan, ())]) is None
+    diagram = reliability(
+        [ODDS, msgspec.structs.replace(ODDS, horizon="15m", bins=(Bin("0.9-1", 1, 1.0, 1.0),))]
+    )
+    assert diagram is not None
+    assert diagram.ideal == "M56.0 236.0L712.0 10.0"
+    many, one = diagram.curves
+    assert [(dot.x, dot.y) for dot in many.dots] == [(56.7, 236.0), (679.2, 32.6)]
+    assert many.path == "M56.7 236.0L679.2 32.6"
+    assert [dot.radius for dot in many.dots] == [5, 4]
+    assert one.dots[0][:3] == (712.0, 10.0, 2.0)
+    assert [tick.text for tick in diagram.columns] == ["0%", "20%", "40%", "60%", "80%", "100%"]
 
 
 async def test_the_journal_goes_back_page_by_page(client: TestClient[Any, Any], world: World) -> None:
