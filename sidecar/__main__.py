@@ -35,7 +35,7 @@ EXAMPLES = {
     "check": ("--config.file=promantis.yml", "--live --prometheus.url=http://localhost:9090",
               "--rbac --config.file=promantis.yml"),
     "doctor": ("--config.file=promantis.yml",),
-    "backtest": ("--csv vm-1.csv vm-2.csv.gz --out tried --plot",
+    "backtest": ("--rules --prometheus.url=http://localhost:9090", "--csv vm-1.csv vm-2.csv.gz --out tried --plot",
                  "--query 'rate(http_requests_total[5m])' --prometheus.url=http://localhost:9090 --out tried"),
     "explain": ("""'{job="shop"}'""", "--fingerprint 6bf75205248afea2", """'{job="shop"}' --at 2026-11-25T12:46:00Z"""),
     "cases": ("", "c0ffee"),

@@ -16,11 +16,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sidecar.commands import recorded
+from sidecar.commands import recorded, rehearsed
 from sidecar.commands.asked import MOST, asked, step_of
 from sidecar.commands.flags import FLAGS, config_from
 from sidecar.commands.plots import Plotter
 from sidecar.commands.recorded import FORECASTS, ODDS, SAID, File
+from sidecar.commands.table import aligned, short
 from sidecar.config import Config
 from sidecar.signals import backtest, groups, why
 from sidecar.signals.backtest import Page
@@ -30,7 +31,6 @@ from sidecar.types import ConfigError, Duration, PromantisError
 
 COLUMNS = (*SAID.values(), *FORECASTS.values(), "why", "age")
 CHOICE = (0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0)  # scores whose pages a day are shown
-WIDE = 44
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -38,10 +38,15 @@ def add(parser: argparse.ArgumentParser) -> None:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--csv", metavar="FILE", nargs="+", help="timestamp and value columns; .gz too")
     source.add_argument("--query", metavar="EXPR", help="PromQL: every series of it, from Prometheus")
-    parser.add_argument("--out", metavar="DIR", required=True, help="where DIR/<name>.csv is written")
-    parser.add_argument("--days", type=float, default=14.0, help="days of history for --query (default 14)")
+    source.add_argument(
+        "--rules", action="store_true", help="your alerting rules: what would have been announced"
+    )
+    parser.add_argument("--out", metavar="DIR", help="where DIR/<name>.csv is written, for --csv and --query")
     parser.add_argument(
-        "--step", metavar="DURATION", help="between samples of --query (default the interval)"
+        "--days", type=float, default=14.0, help="days of the past, from Prometheus (default 14)"
+    )
+    parser.add_argument(
+        "--step", metavar="DURATION", help="between samples (default the interval, for --rules at least 1m)"
     )
     parser.add_argument("--limit", metavar="VALUE", help="write how likely it is crossed: 0.9, or '<5'")
     parser.add_argument("--for", dest="hold", metavar="DURATION", help="how long --limit must be crossed")
@@ -66,7 +71,14 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Replay, write what the engine says of each row, print what would have paged. 1: Prometheus did not answer;
     2: of the files some could not be read, and the others were replayed."""
-    began, out, config = time.monotonic(), Path(args.out), config_from(args)
+    began, config = time.monotonic(), config_from(args)
+    if args.rules:
+        if args.out:
+            raise ConfigError("--out", "is nothing for --rules, which writes no files")
+        return rehearsed.run(args, config)
+    if not args.out:
+        raise ConfigError("--out", "is needed: the folder that is written to")
+    out = Path(args.out)
     watch = settings(args, config)
     plotter = Plotter(out, args.threshold) if args.plot else None
     bad = 0
@@ -290,8 +302,8 @@ def paged(told: Sequence[Told], threshold: float, top: int) -> list[str]:
         usual = f"{lower:.4g} to {upper:.4g}" if math.isfinite(lower) else "-"
         lasted = str(Duration(max(1, round(page.end - page.start))))
         number = f"{value:.4g}" if math.isfinite(value) else "-"
-        table.append((_short(one.name), _utc(page.start), lasted, f"{page.peak:.1f}", number, usual, reason))
-    lines = [f"What would have paged at score {threshold:g}:", *_aligned(table)]
+        table.append((short(one.name), _utc(page.start), lasted, f"{page.peak:.1f}", number, usual, reason))
+    lines = [f"What would have paged at score {threshold:g}:", *aligned(table)]
     if rest := len(every) - len(shown):
         of = len({one.name for one, _ in every})
         lines.append(f"and {rest} more; {len(every)} pages on {of} of {len(told)} series (--top shows more)")
@@ -310,22 +322,13 @@ def choice(told: Sequence[Told], threshold: float) -> list[str]:
             counts = [one.counts[score] for one in mine]
             worst = max(range(len(mine)), key=lambda i: counts[i] / mine[i].days)
             noisy = (
-                (_short(mine[worst].name), f"{counts[worst] / mine[worst].days:.3f}")
+                (short(mine[worst].name), f"{counts[worst] / mine[worst].days:.3f}")
                 if counts[worst]
                 else ("-", "-")
             )
             paging = f"{sum(n > 0 for n in counts)} of {len(mine)}"
             table.append((f"{score:g}{words}", str(sum(counts)), f"{sum(counts) / days:.3f}", paging, *noisy))
-    return ["Pages at other thresholds (--threshold):", *_aligned(table)]
-
-
-def _aligned(table: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    return ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in table]
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= WIDE else name[: WIDE // 2 - 2] + "..." + name[-(WIDE // 2 - 1) :]
+    return ["Pages at other thresholds (--threshold):", *aligned(table)]
 
 
 def _utc(at: float) -> str:

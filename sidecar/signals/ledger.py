@@ -2,8 +2,9 @@
 
 An announcement is what a user sees of it: the alert `PromantisPredictedBreach` of rules/promantis.rules.yml begins to
 fire. It counts for an hour, and longer while the condition of its rule holds that began within it: true when the rule
-fires then, else false. A rule that fires without one is missed. What was beyond its limit when it was first seen, or
-after a time of which nothing is known, does not count.
+fires then, else false. A rule that fires without one is missed. One that fires again before it was quiet for an hour is
+in the same trouble and not counted again; nor is what was beyond its limit when it was first seen, or after a time of
+which nothing is known.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ ODDS = np.array([0.5, 0.7, 0.9], f4)
 LASTING = np.array([0.0, 300.0, 180.0, 60.0])
 """Tiers of `PromantisPredictedBreach`: from which odds on, and for how long; before them that of no alert."""
 REACH = HORIZONS[-1][1]
+AGAIN = 3600.0  # seconds without its condition, after which a rule is calm
 LOST = 300.0  # seconds after which Prometheus takes what is not there for gone
 ANNOUNCED, MISSED, FALSE = VERDICTS = ("announced", "missed", "false")
 
@@ -45,7 +47,7 @@ class Standing(Columns):
         "tier": Field(dtype=np.int8),
         "since": Field(dtype=np.float64),
         "said": Field(fresh=np.nan, dtype=np.float64),
-        "fired": Field(dtype=np.bool_),
+        "last": Field(fresh=np.nan, dtype=np.float64),
         "calm": Field(dtype=np.bool_),
     }
     tier: Array
@@ -53,10 +55,10 @@ class Standing(Columns):
     since: F64
     said: F64
     """When what stands was announced; NaN: nothing does."""
-    fired: Bools
-    """Whether the condition has held for its `for:` and holds still."""
+    last: F64
+    """When the condition held last; NaN: never yet."""
     calm: Bools
-    """Whether the condition was seen not to hold."""
+    """Whether it would be news that the rule fires."""
 
 
 class Ledger:
@@ -111,17 +113,19 @@ class Ledger:
         false = (at - said > REACH) & ~(since <= said + REACH)
         found = [(i, FALSE) for i in np.flatnonzero(false).tolist()]
         said[false] = np.nan
-        event = np.flatnonzero(fires & ~s.fired[pairs] & s.calm[pairs])
+        calm = s.calm[pairs]
+        event = np.flatnonzero(fires & calm)
         found += [(i, MISSED if np.isnan(said[i]) else ANNOUNCED) for i in event.tolist()]
         verdicts = [
             Verdict(self._rules[pairs[i]], what, at, at - float(said[i]) if what == ANNOUNCED else np.nan)
             for i, what in found
         ]
         said[fires] = np.nan
-        ended = there & ~np.isfinite(since)
-        s.said[pairs], s.fired[pairs] = said, fires | (s.fired[pairs] & ~ended)
-        s.calm[pairs] |= ended
-        self._live[pairs] = (s.tier[pairs] > 0) | ~np.isnan(said) | s.fired[pairs] | ~s.calm[pairs]
+        held, last = np.isfinite(since), s.last[pairs]
+        last[held] = at
+        calm |= there & ~held & ~(at - last <= AGAIN)
+        s.said[pairs], s.last[pairs], s.calm[pairs] = said, last, calm & ~fires
+        self._live[pairs] = (s.tier[pairs] > 0) | ~np.isnan(said) | ~s.calm[pairs]
         return verdicts
 
     def _announce(self, at: Instant, pairs: I64, top: F32) -> F64:
