@@ -10,7 +10,8 @@ import re
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +21,7 @@ from sidecar.commands import recorded, rehearsed
 from sidecar.commands.asked import MOST, asked, step_of
 from sidecar.commands.flags import FLAGS, config_from
 from sidecar.commands.plots import Plotter
+from sidecar.commands.progress import Progress
 from sidecar.commands.recorded import FORECASTS, ODDS, SAID, File
 from sidecar.commands.table import aligned, short
 from sidecar.config import Config
@@ -102,8 +104,11 @@ def run(args: argparse.Namespace) -> int:
     except OSError as error:
         raise ConfigError(f"--out {out}", error.strerror or str(error)) from None
     told = list[Told]()
-    for batch in _batches(files):
-        told += _replayed(batch, watch, out, args.threshold, plotter)
+    progress, batches = Progress("replayed"), list(_batches(files))
+    for i, batch in enumerate(batches):
+        share = partial(progress.at, part=i, parts=len(batches))
+        told += _replayed(batch, watch, out, args.threshold, plotter, share)
+    progress.done()
     if told:
         print("\n".join([*paged(told, args.threshold, args.top), "", *choice(told, args.threshold)]))
         rows = sum(one.rows for one in told)
@@ -220,12 +225,17 @@ def _batches(files: Sequence[File]) -> Iterator[list[File]]:
 
 
 def _replayed(
-    files: Sequence[File], watch: Watch, out: Path, threshold: float, plotter: Plotter | None
+    files: Sequence[File],
+    watch: Watch,
+    out: Path,
+    threshold: float,
+    plotter: Plotter | None,
+    progress: Callable[[float], None],
 ) -> list[Told]:
     """Run files of one step together, and write what is said of them."""
     every = [r for file in files for r in file.recordings]
     columns = (*COLUMNS, *(ODDS.values() if watch.limits else ()))
-    said, told = backtest.run(every, files[0].step, columns, watch), list[Told]()
+    said, told = backtest.run(every, files[0].step, columns, watch, progress), list[Told]()
     for file in files:
         mine, said = said[: len(file.recordings)], said[len(file.recordings) :]
         told += _told(file, mine, out, threshold, plotter)

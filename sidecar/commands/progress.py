@@ -1,41 +1,38 @@
-"""How far something is that takes long, on stderr: nothing at first, then a line every few seconds."""
+"""How far something is that takes long, on stderr."""
 
 from __future__ import annotations
 
 import sys
 import time
 
-PATIENCE = 5.0  # seconds without a word
+OVER, LINES = (
+    2.0,
+    15.0,
+)  # seconds between two words: on a terminal, where a line is written over, and elsewhere
 
 
 class Progress:
-    """Tells of a number of steps; on a terminal in one line that is written over."""
+    """Tells what share of some work is done, and about how long the rest takes."""
 
     def __init__(self, what: str) -> None:
-        self._what, self._began = what, time.monotonic()
-        self._told, self._written = self._began, 0
+        self._what, self._over = what, sys.stderr.isatty()
+        self._began = self._told = time.monotonic()
+        self._written = 0
 
-    def at(self, share: float) -> None:
-        """So much is done, of 1."""
-        now = time.monotonic()
-        if now - self._told < (1.0 if self._written and sys.stderr.isatty() else PATIENCE) or share <= 0:
+    def at(self, share: float, part: int = 0, parts: int = 1) -> None:
+        """So much is done of one of some parts, which come one after the other."""
+        now, whole = time.monotonic(), (part + share) / parts
+        if now - self._told < (OVER if self._over else LINES) or whole <= 0:
             return
-        self._told, left = now, (now - self._began) * (1 - share) / share
-        unit = f"{left / 60:.0f} min" if left >= 90 else f"{left:.0f} s"
-        self._write(f"promantis: {self._what} {share:.0%}, about {unit} left")
+        self._told, left = now, (now - self._began) * (1 - whole) / whole
+        rest = f"{left / 60:.0f} min" if left >= 90 else f"{left:.0f} s"
+        line = f"promantis: {self._what} {whole:.0%}, about {rest} left".ljust(self._written)
+        print(
+            f"\r{line}" if self._over else line, end="" if self._over else "\n", file=sys.stderr, flush=True
+        )
+        self._written = len(line) if self._over else 0
 
     def done(self) -> None:
         """Leave no half-written line."""
-        if self._written and sys.stderr.isatty():
+        if self._written:
             print("\r" + " " * self._written + "\r", end="", file=sys.stderr, flush=True)
-        self._written = 0
-
-    def _write(self, line: str) -> None:
-        over = sys.stderr.isatty()
-        print(
-            ("\r" if over else "") + line.ljust(self._written),
-            end="" if over else "\n",
-            file=sys.stderr,
-            flush=True,
-        )
-        self._written = len(line)

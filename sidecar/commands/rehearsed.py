@@ -80,7 +80,7 @@ async def _rehearsed(config: Config, days: float, step: float) -> tuple[Asked, T
         for done, (one, watches) in enumerate(by_step.items()):
             rehearsal = Rehearsal(watches, one, Instant(asked.end - days * 86400))
             async for share in _played(client, rehearsal, watches, asked):
-                progress.at((done + share) / len(by_step))
+                progress.at(share, done, len(by_step))
             first, ours = min(first, rehearsal.first or asked.end), ours + rehearsal.ours
             for name, verdicts in rehearsal.linear.items():
                 linear.setdefault(name, []).extend(verdicts)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -45,7 +45,11 @@ class Recording(NamedTuple):
 
 
 def run(
-    recordings: Sequence[Recording], step: float, columns: Sequence[str], settings: Watch | None = None
+    recordings: Sequence[Recording],
+    step: float,
+    columns: Sequence[str],
+    settings: Watch | None = None,
+    progress: Callable[[float], None] = lambda _: None,
 ) -> list[dict[str, Array]]:
     """What the engine says at each row, before it has seen any later one: f[rows, series] per column and recording.
 
@@ -53,6 +57,7 @@ def run(
     that lie weeks apart are moved onto one another by whole weeks, so that hour and weekday stay (in UTC: other zones
     change their clocks between), and their phases onto one grid; of samples of one tick the first counts. What is said
     of a recording is the same whichever others run beside it, save forecasts: these have a regression in common.
+    `progress` is told the share that is done, tick by tick.
     """
     watch = msgspec.structs.replace(settings or Watch("backtest", "", "config", step), step=step)
     first = min(float(r.at[0]) for r in recordings)
@@ -65,7 +70,9 @@ def run(
     out = [{name: np.full(r.values.shape, np.nan) for name in columns} for r in recordings]
     engine, at_row, place = Engine(step), [0] * len(recordings), _Places(every)
     engine.watch({watch.name: watch})
-    for tick in np.unique(np.concatenate(ticks)).tolist():
+    every_tick = np.unique(np.concatenate(ticks))
+    for done, tick in enumerate(every_tick.tolist()):
+        progress(done / len(every_tick))
         x, here = np.full(len(every), np.nan), list[tuple[int, int, int]]()
         for i, r in enumerate(recordings):
             lo = hi = at_row[i]
