@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
 
+from sidecar.demo.binaries import Binaries
 from sidecar.signals import record
 from sidecar.signals.accounts import Accounts, report
 from sidecar.signals.engine import Engine
@@ -100,6 +102,42 @@ def test_the_tiers_are_those_of_the_shipped_rules() -> None:
 )
 def test_verdicts(odds: str, expected: list[tuple[str, float]]) -> None:
     assert told(played(odds)) == expected
+
+
+def test_an_announcement_is_when_prometheus_fires_the_shipped_rule(peers: Binaries, tmp_path: Path) -> None:
+    """Odds that wander: promtool says from when on PromantisPredictedBreach fires, and so does the ledger."""
+    tests = []
+    for seed in range(12):
+        walk = 0.55 + np.cumsum(np.random.default_rng(seed).normal(0, 0.06, 60))
+        odds = np.clip(walk, 0.0, 0.999).round(3)
+        ledger = fresh()
+        for minute, p in enumerate(odds.tolist()):
+            ledger.tick(Instant(START + minute * STEP), np.float32([p]), np.array([True]), np.array([np.nan]))
+            if not np.isnan(ledger.standing.said[0]):
+                break
+        said = ledger.standing.said[0]
+        first = 60 if np.isnan(said) else round((said - START) / 60)
+        series = 'promantis_breach_probability{i="a",horizon="60m",limit=">9"}'
+        firing = 'count(ALERTS{alertname="PromantisPredictedBreach",alertstate="firing"}) or vector(0)'
+        tests.append(
+            {
+                "interval": "1m",
+                "input_series": [{"series": series, "values": " ".join(map(str, odds))}],
+                "promql_expr_test": [
+                    {
+                        "expr": firing,
+                        "eval_time": f"{m}m",
+                        "exp_samples": [{"labels": "{}", "value": int(m >= first)}],
+                    }
+                    for m in range(min(first + 1, 60))
+                ],
+            }
+        )
+    assert sum(len(test["promql_expr_test"]) < 60 for test in tests) >= 4
+    file = tmp_path / "walks.yml"
+    file.write_text(yaml.safe_dump({"rule_files": [str(RULES)], "evaluation_interval": "1m", "tests": tests}))
+    done = subprocess.run([peers.promtool, "test", "rules", file], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_how_long_before() -> None:
