@@ -30,7 +30,7 @@ from sidecar.types import Instant, PromantisError
 LEARNED = 7  # days before those that count
 STEP = 60.0
 SLICE = 1440  # samples that are played in one go
-WHOLE = 10_000_000  # samples in memory
+WHOLE, CHURN = 10_000_000, 4  # samples in memory, if of each series that is there now there were so many
 NONE = Tally()
 TOGETHER = "it asks for several things at once (`and`, `unless`), of which no odds are said"
 
@@ -100,16 +100,25 @@ async def _ask(client: Prometheus, config: Config, days: float, step: float) -> 
         for watch in plan(mine, found).watches
         if announced(watch.limits)
     ]
-    named = {limit.alertname for watch in every for limit in announced(watch.limits)}
+    named = {name for watch in every for name in _names(watch)}
     parts = {limit.alertname: watch for watch in found for limit in watch.limits if not limit.whole}
     out = [one for one in skipped if not one.own]
     out += [Skipped(name, watch.query, TOGETHER) for name, watch in parts.items() if name not in named]
     end = math.floor(time.time() / step) * step
-    begin, series, now = end, list[int](), Instant(end)
+    begin, series, now, watches = end, list[int](), Instant(end), list[Watch]()
     for watch in every:
-        begin = min(begin, await client.earliest(watch.query, now, (days + LEARNED) * 86400))
-        series.append(len((await client.instant(watch.query, now, 30.0)).keys))
-    return Asked(every, out, begin, end, series)
+        try:
+            begin = min(begin, await client.earliest(watch.query, now, (days + LEARNED) * 86400))
+            series.append(len((await client.instant(watch.query, now, 30.0)).keys))
+        except PromantisError as error:
+            out += [Skipped(name, watch.query, str(error)) for name in _names(watch)]
+        else:
+            watches.append(watch)
+    return Asked(watches, out, begin, end, series)
+
+
+def _names(watch: Watch) -> list[str]:
+    return list(dict.fromkeys(limit.alertname for limit in announced(watch.limits)))
 
 
 async def _played(
@@ -118,14 +127,20 @@ async def _played(
     """Ask and play the whole past, some of it at a time; the share that is done."""
     step = rehearsal.step
     largest, every = max(1, *asked.series), max(1, sum(asked.series))
-    most = max(1, min(POINTS, SAMPLES // largest, WHOLE // every))
+    most = max(1, min(POINTS, SAMPLES // largest, WHOLE // (CHURN * every)))
+    failed = set[str]()
     first, last = math.ceil(asked.begin / step), math.floor(asked.end / step)
     for at in range(first, last + 1, most):
         until = min(at + most - 1, last)
         answers = dict[str, Matrix]()
         for watch in watches:
             start, end = Instant(at * step), Instant(until * step)
-            answers[watch.name] = await client.range(watch.query, start, end, step)
+            try:
+                answers[watch.name] = await client.range(watch.query, start, end, step)
+            except PromantisError as error:
+                if watch.name not in failed:  # once, not for each part of the past
+                    print(f"promantis: some of the past is missing: {error}", file=sys.stderr)
+                failed.add(watch.name)
         for lo in range(0, until - at + 1, SLICE):
             part = slice(lo, lo + SLICE)
             times = np.arange(at, until + 1, dtype=np.float64)[part] * step

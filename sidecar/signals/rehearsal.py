@@ -22,7 +22,7 @@ from sidecar.signals.watches import Watch
 from sidecar.types import F64, I64, Bools, Instant
 
 WINDOWS = (("15m", 900.0), ("1h", 3600.0), ("4h", 14400.0))
-WAITS = tuple((f"{lasting / 60:g}m", odds) for odds, lasting in zip(ODDS, LASTING[1:], strict=True))[::2]
+WAITS = tuple((f"{lasting / 60:g}m", odds) for odds, lasting in zip(ODDS, LASTING[1:], strict=True))[::-2]
 """How long it must say so, and the odds for which an announcement waits as long."""
 
 

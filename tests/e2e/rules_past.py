@@ -30,6 +30,7 @@ groups:
       - {alert: HighErrorRate, expr: error_ratio > 0.05, for: 1m, labels: {severity: page}}
       - {alert: QueueBehind, expr: queue_length > 100, labels: {severity: warning}}
       - {alert: QueueStuck, expr: queue_length > 50 and pool_used > 90}
+      - {alert: JoinedBadly, expr: disk_used_ratio * on () memory_limit_bytes > 5}
       - {alert: ShopGone, expr: absent(pool_used)}
 """
 

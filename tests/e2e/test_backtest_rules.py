@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 import numpy as np
@@ -48,6 +49,7 @@ async def test_rules_are_replayed(stack: Stack, peers: Binaries, capsys: pytest.
     assert int(lines["HighErrorRate"][1]) == firings(made["error_ratio"], 0.05, 1, counted)
     assert "all 5" in told
     assert "not among them: ShopGone: absent() has no value that could be forecast" in told
+    assert re.search(r"not among them: JoinedBadly: http.*many-to-many matching not allowed", told)
     assert "not among them: QueueStuck: it asks for several things at once" in told
 
 
