@@ -50,6 +50,10 @@ def _breaches() -> table.Panel:
     )
 
 
+def _verdicts(verdict: str) -> str:
+    return f'sum by (source_alertname) (increase(promantis_rule_breaches_total{{verdict="{verdict}"}}[7d]))'
+
+
 def _groups() -> timeseries.Panel:
     oddest = "topk(10, max by (group, watch) (promantis_group_anomaly_score)) or vector(0)"
     panel = graph("Groups out of their usual", [Target(oddest, "{{group}}{{watch}}")], width=12, height=9)
@@ -99,12 +103,30 @@ def _forecasts() -> list[Any]:
         .unit("percentunit")
         .min(0)
         .max(1),
+        rows(
+            "Were your alerts announced? (7 days)",
+            "Announced: PromantisPredictedBreach began in the hour before. Missed: not so. False: nothing came of it.",
+            [
+                (f"round({_verdicts(verdict)})", verdict, "short")
+                for verdict in ("announced", "missed", "false")
+            ],
+        ),
+        graph(
+            "Odds that came true, by what was said",
+            [Target('avg by (bin) (promantis_breach_reliability{horizon="60m"})', "said {{bin}}")],
+            width=12,
+            height=9,
+        )
+        .description("Honest odds of 0.7-0.9 come true in 70 to 90% of the cases.")
+        .unit("percentunit")
+        .min(0)
+        .max(1),
         graph(
             "Skill: how much better than the best naive forecast",
             [Target(f"quantile by (horizon) (0.5, {skill})", "{{horizon}}, median watch")],
             width=12,
         )
-        .description("1 is perfect, 0 as good as naive; forecasts that are no better raise no alarm.")
+        .description("1 is perfect, 0 as good as naive.")
         .unit("percentunit"),
         graph(
             "Coverage: truths inside of the interval",
