@@ -111,19 +111,20 @@ class Crossings:
         self._block = -1
         self._set(breach.NONE)
 
-    def follow(self, limits: breach.Limits, of: Iterable[object]) -> None:
-        """Take a new limit table; `of` tells each line's series. Lines that were there before keep what they did."""
+    def follow(self, limits: breach.Limits, of: Iterable[object]) -> I64:
+        """Take a new limit table; `of` tells each line's series. Lines that were there before keep what they did: which
+        ones they were i64[lines], -1 for those that are new."""
         rows = limits.row.tolist(), limits.op.tolist(), limits.value.tolist(), limits.hold.tolist()
         keys = dict[tuple[object, ...], int]()
         for i, key in enumerate(zip(of, *rows, strict=True)):
             keys.setdefault(key, i)
         marks = _marks(self._day)(len(limits.row))
-        both = [(i, self._keys[key]) for key, i in keys.items() if key in self._keys]
-        if both:
-            to, was = np.array(both).T
-            marks.copy_rows(to, self.marks, was)
+        was = np.full(len(limits.row), -1)
+        was[list(keys.values())] = [self._keys.get(key, -1) for key in keys]
+        marks.copy_rows(np.flatnonzero(was >= 0), self.marks, was[was >= 0])
         self._keys, self.marks = keys, marks
         self._set(limits)
+        return was
 
     def _set(self, limits: breach.Limits) -> None:
         self._limits, n = limits, len(limits.row)
@@ -187,9 +188,9 @@ class Crossings:
             np.minimum(out, f4(breach.AT_MOST), out=out)
             np.copyto(out, f4(0), where=(out < f4(1 - breach.AT_MOST)) | (limits.hold[lines] >= _ENDS))
             self._last[:, lines] = out
-            if new:
-                self._told[block % RING] = self._last[:, self._fit]
             fixed = np.isnan(said.probability) | over
+            if new:
+                self._told[block % RING] = np.where(fixed, said.probability, self._last)[:, self._fit]
             # pulled back by what happened before, the forecast need not cross though more often than not it does
             some = np.isnan(said.eta[lines]) & (out[-1] >= LIKELY) & (sight.slope > 0)
             on_line = np.clip(-now[some] / sight.slope[some] * f4(3600), 1, _ENDS[-1])
@@ -273,9 +274,10 @@ class Crossings:
         self.marks.origins[h] += may
         self.rate[:, h] += (may & hit).sum(), may.sum()
         fit = may[self._fit]
-        came = hit[self._fit[fit]]
-        self.judged[h] += record.sums(self._told[origin % RING, h, fit], came)
-        self.model.learn(h, self._phi[origin % RING, h, fit], came)
+        told = self._told[origin % RING, h]
+        shown = fit & ~np.isnan(told)
+        self.judged[h] += record.sums(told[shown], hit[self._fit[shown]])
+        self.model.learn(h, self._phi[origin % RING, h, fit], hit[self._fit[fit]])
 
     def _work_out(self, at: float, lines: I64, sight: Sight, x: F32, f: F32, odds: F32, origin: bool) -> F64:
         """Probabilities f64[3, n] of some lines, from how far they are over the limit now f32[n] and ahead f32[3, n];

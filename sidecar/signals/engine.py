@@ -184,9 +184,10 @@ class Engine(Rows):
         view = self.table.view()
         if self._limits is None or self._limits[0] is not view:
             lines = Lines(view.watch_of, self.watches)
-            of = [view.keys[row] for row in lines.columns.row.tolist()]
-            self.crossings.follow(lines.columns, of)
-            self.ledger.follow(lines.limit, lines.columns.row, of)
+            rows = lines.columns.row
+            was = self.crossings.follow(lines.columns, [view.keys[row] for row in rows.tolist()])
+            for ledger in (self.ledger, *self.peers):
+                ledger.follow(lines.limit, rows, was)
             self._limits = view, lines
         return self._limits[1]
 

@@ -9,7 +9,7 @@ which nothing is known.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -67,28 +67,29 @@ class Ledger:
     def __init__(self, step: float) -> None:
         self.step, self.at = step, Instant(0.0)
         self.standing = Standing(0)
-        self._of: dict[tuple[object, int, Rule], int] = {}
         self._rules: list[Rule] = []
-        """Of each pair."""
+        self._number = np.empty(0, np.int64)
+        """Of each pair, which of `_rules`."""
         self._pair, self._hold = np.empty(0, np.int64), np.empty(0, f4)
         """Of each line."""
         self._live = np.zeros(0, bool)
         """Pairs that have to be looked at whatever their odds are."""
 
-    def follow(self, limits: Sequence[Limit], rows: I64, of: Iterable[object]) -> None:
-        """Take a new limit table; `of` tells each line's series. Pairs that were there before keep how they stand."""
-        pairs, mine = dict[tuple[object, int, Rule], int](), list[int]()
-        for limit, row, key in zip(limits, rows.tolist(), of, strict=True):
-            rule = limit.alertname, limit.severity, limit.labels
-            mine.append(pairs.setdefault((key, row, rule), len(pairs)))
-        standing = Standing(len(pairs))
-        both = [(i, self._of[pair]) for pair, i in pairs.items() if pair in self._of]
-        if both:
-            to, was = np.array(both).T
-            standing.copy_rows(to, self.standing, was)
-        self._of, self.standing, self._rules = pairs, standing, [rule for _, _, rule in pairs]
-        self._pair, self._hold = np.array(mine, np.int64), np.array([limit.hold for limit in limits], f4)
-        self._live = np.ones(len(pairs), bool)
+    def follow(self, limits: Sequence[Limit], rows: I64, was: I64) -> None:
+        """Take a new limit table; `was` i64[lines] says which line of the one before each is, -1: a new one. Pairs keep
+        how they stand."""
+        rules: dict[Rule, int] = {}
+        number = {
+            id(limit): rules.setdefault((limit.alertname, limit.severity, limit.labels), len(rules))
+            for limit in {id(limit): limit for limit in limits}.values()
+        }
+        of = np.fromiter((number[id(limit)] for limit in limits), np.int64, len(limits))
+        _, first, pair = np.unique(rows * max(1, len(rules)) + of, return_index=True, return_inverse=True)
+        standing, old = Standing(len(first)), was >= 0
+        standing.copy_rows(pair[old], self.standing, self._pair[was[old]])
+        self.standing, self._pair, self._rules, self._number = standing, pair, list(rules), of[first]
+        self._hold = np.fromiter((limit.hold for limit in limits), f4, len(limits))
+        self._live = np.ones(len(first), bool)
 
     def tick(self, at: Instant, odds: F32, known: Bools, began: F64) -> list[Verdict]:
         """What is decided now, from each line's odds of the longest horizon, 1 while its condition holds, which then
@@ -117,7 +118,12 @@ class Ledger:
         event = np.flatnonzero(fires & calm)
         found += [(i, MISSED if np.isnan(said[i]) else ANNOUNCED) for i in event.tolist()]
         verdicts = [
-            Verdict(self._rules[pairs[i]], what, at, at - float(said[i]) if what == ANNOUNCED else np.nan)
+            Verdict(
+                self._rules[self._number[pairs[i]]],
+                what,
+                at,
+                at - float(said[i]) if what == ANNOUNCED else np.nan,
+            )
             for i, what in found
         ]
         said[fires] = np.nan
@@ -141,38 +147,15 @@ class Ledger:
 
     # ------------------------------------------------------------------ state
 
-    def header(self) -> list[Rule]:
-        """The rules that `state` numbers."""
-        return list(dict.fromkeys(self._rules))
-
     def state(self) -> dict[str, Array]:
-        """How the pairs stand, with the row and the rule that each is of."""
-        number = {rule: i for i, rule in enumerate(self.header())}
-        rows = np.array([row for _, row, _ in self._of], np.int64)
-        return {
-            "at": np.array([self.at]),
-            "row": rows,
-            "rule": np.array([number[rule] for rule in self._rules], np.int64),
-            **self.standing.state(),
-        }
+        """What has to be saved, beside the limit table."""
+        return {"at": np.array([self.at]), "pair": self._pair, **self.standing.state()}
 
-    def restore(
-        self, header: Sequence[Sequence[object]], state: Mapping[str, Array], of: Sequence[object]
-    ) -> None:
-        """Take over what `header` and `state` gave, with the series of each row; ValueError, TypeError, IndexError or
-        KeyError when it does not fit."""
-        rules = [_rule(*one) for one in header]
-        rows = state["row"].tolist()
-        self._rules = [rules[number] for number in state["rule"].tolist()]
-        self._of = {
-            (of[row], row, rule): i for i, (row, rule) in enumerate(zip(rows, self._rules, strict=True))
-        }
-        self.standing = Standing(len(rows))
+    def restore(self, state: Mapping[str, Array], lines: int) -> None:
+        """Take over what `state` gave, for a table of so many lines; ValueError or KeyError when it does not fit."""
+        if state["pair"].shape != (lines,):
+            raise ValueError(f"ledger: {len(state['pair'])} lines, where the limit table has {lines}")
+        self._pair, self.standing = state["pair"].copy(), Standing(len(state["tier"]))
         self.standing.restore({name: state[name] for name in Standing.fields})
         self.standing.tier[:] = 0  # nothing was said meanwhile
-        self.at, self._live = Instant(float(state["at"][0])), np.ones(len(rows), bool)
-
-
-def _rule(alertname: object, severity: object, labels: object) -> Rule:
-    assert isinstance(labels, Sequence)
-    return str(alertname), str(severity), tuple((str(name), str(value)) for name, value in labels)
+        self.at = Instant(float(state["at"][0]))

@@ -76,7 +76,7 @@ class Rehearsal:
         self._watches = {watch.name: watch for watch in watches}
         self._engine = Engine(step)
         self._engine.watch(self._watches)
-        self._peers = [Ledger(step) for _ in self.linear]
+        self._engine.peers = [Ledger(step) for _ in self.linear]
         self._tails: dict[str, Matrix] = {}
         """The last hours of what was played."""
         self._lines: LimitLines | None = None
@@ -107,13 +107,10 @@ class Rehearsal:
     def _follow(self, said: Snapshot, column: Mapping[tuple[str, bytes], int]) -> I64:
         """Take a new limit table; the column of each line, -1 where it has none."""
         lines = self._lines = said.limits
-        rows = lines.row.tolist()
-        of = [said.keys[row] for row in rows]
-        for peer in self._peers:
-            peer.follow(lines.limit, lines.row, of)
         self._op = np.array([breach.OPS.index(limit.op) for limit in lines.limit], np.int8)
         self._value = np.array([limit.value for limit in lines.limit])
-        found = (column.get((said.watch_of[row], key or b""), -1) for row, key in zip(rows, of, strict=True))
+        rows = lines.row.tolist()
+        found = (column.get((said.watch_of[row], said.keys[row] or b""), -1) for row in rows)
         return np.fromiter(found, np.int64, len(rows))
 
     def _compare(self, said: Snapshot, ahead: F64) -> None:
@@ -123,7 +120,9 @@ class Rehearsal:
         beyond = [breach.true_now(self._op, self._value, line) for line in ahead]
         known, began = crossings.known, crossings.marks.began
         pairs = itertools.product(beyond, WAITS)
-        for peer, (line, (_, odds)), verdicts in zip(self._peers, pairs, self.linear.values(), strict=True):
+        for peer, (line, (_, odds)), verdicts in zip(
+            self._engine.peers, pairs, self.linear.values(), strict=True
+        ):
             p = np.where(over, f4(1), np.where(line & known, odds, f4(0)))
             verdicts += self._counted(peer.tick(said.at, p, known, began))
 

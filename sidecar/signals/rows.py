@@ -39,6 +39,8 @@ class Rows:
         self.blocks: list[Block] = []
         self.pool, self.crossings = Pool(), Crossings(step)
         self.ledger, self.record = Ledger(step), Record()
+        self.peers: list[Ledger] = []
+        """Ledgers of what others say, which follow the same limit table."""
         self.explained = Explained(step, per_instance)
         self.watches: dict[str, Watch] = {}
         self.beliefs: Beliefs = NONE

@@ -32,7 +32,6 @@ def dump(rows: Rows) -> Iterator[tuple[str, Any]]:
             "blocks": [block.rows for block in rows.blocks],
             "zones": [block.tz for block in rows.blocks],
             "explained": rows.explained.header(),
-            "ledger": rows.ledger.header(),
             "record": list(rows.record.kept().rules),
         },
     )
@@ -78,8 +77,8 @@ def fill(
         zone_of += [block.tz] * (len(keys) - len(zone_of))
     fresh.table.restore(keys, watch_of, zone_of, fresh.capacity)
     fresh.crossings.restore(_of("crossings.", arrays), keys)
-    if "ledger" in header:  # else it was saved before there was one
-        fresh.ledger.restore(header["ledger"], _of("ledger.", arrays), keys)
+    if "record" in header:  # else it was saved before there was one
+        fresh.ledger.restore(_of("ledger.", arrays), len(arrays.get("crossings.line.row", ())))
         fresh.record.restore(header["record"], _of("record.", arrays))
     fresh.stays.grow(fresh.capacity)
     for name in STAYS:
