@@ -14,7 +14,7 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from sidecar.adapters.prometheus import Prometheus
+from sidecar.adapters.prometheus import Prometheus, shorten
 from sidecar.commands.asked import step_of
 from sidecar.commands.progress import Progress
 from sidecar.commands.table import aligned, short
@@ -227,7 +227,8 @@ def _left_out(asked: Asked, top: int) -> list[str]:
     for one in asked.skipped:
         reasons.setdefault(one.reason, []).append(one.alertname)
     shown = sorted(reasons.items(), key=lambda item: -len(item[1]))[: max(top, 0)]
-    return ["", *(f"not among them: {_some(names)}: {reason}" for reason, names in shown)] if shown else []
+    told = [f"not among them: {_some(names)}: {shorten(reason, 160)}" for reason, names in shown]
+    return ["", *told] if told else []
 
 
 def _some(names: Sequence[str]) -> str:
