@@ -379,10 +379,11 @@ def test_pictures_need_matplotlib(
 
 def test_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     figure = pytest.importorskip("matplotlib.figure").Figure
-    drawn, save = list[list[str]](), figure.savefig
+    drawn, save, axes = list[list[str]](), figure.savefig, list[int]()
 
     def saved(self: Any, *args: Any, **more: Any) -> None:
         drawn.append([text.get_text() for text in self.axes[0].get_legend().get_texts()])
+        axes.append(len(self.axes))
         save(self, *args, **more)
 
     monkeypatch.setattr(figure, "savefig", saved)
@@ -390,7 +391,12 @@ def test_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert backtest(tmp_path / "out", write(tmp_path / "x.csv", rows), more=("--plot",)) == 0
     for name in ("x.a.png", "x.b.png", "x.group.png"):
         assert (tmp_path / "out" / name).read_bytes().startswith(b"\x89PNG")
-    assert drawn == [["expected, with its band", "value"]] * 2 + [["confidence"]]
+    of_one = ["expected, with its band", "forecast an hour before, with its interval", "value"]
+    assert drawn == [of_one, of_one, ["confidence"]]
+    assert axes == [2, 2, 2]
+    limited = ("--plot", "--limit", "58")
+    assert backtest(tmp_path / "out", write(tmp_path / "x.csv", rows), more=limited) == 0
+    assert axes[3:] == [3, 3, 2]  # and the odds
 
 
 def test_config_file_gives_the_zone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
