@@ -123,7 +123,7 @@ class Rehearsal:
         for peer, (line, (_, odds)), verdicts in zip(
             self._engine.peers, pairs, self.linear.values(), strict=True
         ):
-            p = np.where(over, f4(1), np.where(line & known, odds, f4(0)))
+            p = np.where(over, f4(1), np.where(line, odds, f4(0)))
             verdicts += self._counted(peer.tick(said.at, p, known, began))
 
     def _counted(self, verdicts: Iterable[Verdict]) -> list[Verdict]:

@@ -78,7 +78,7 @@ def test_the_tiers_are_those_of_the_shipped_rules() -> None:
 @pytest.mark.parametrize(
     ("odds", "expected"),
     [
-        ("0x5 0.95x10 1x3", [("announced", 15)]),
+        ("0x5 0.95x10 1x3 0x60", [("announced", 15)]),
         ("0x5 1x3 0x61 1x1", [("missed", 5), ("missed", 69)]),
         ("0x5 1x3 0x55 1x1", [("missed", 5)]),  # the same trouble
         ("0x5 0.95x10 1x3 0x9 0.95x5 1x9", [("announced", 15)]),
@@ -145,6 +145,17 @@ def test_how_long_before() -> None:
     assert found == Verdict(("High", "page", ()), "announced", Instant(START + 26 * 60), 20 * 60)
 
 
+def test_an_alert_begins_between_two_coarse_samples() -> None:
+    ledger = Ledger(300.0)
+    ledger.follow([HIGH], np.zeros(1, np.int64), np.array([-1]))
+    found = list[Verdict]()
+    for i, p in enumerate((0.0, 0.95, 1.0)):
+        at = Instant(START + 300 * i)
+        began = np.array([at if p == 1 else np.nan])
+        found += ledger.tick(at, np.float32([p]), np.array([True]), began)
+    assert [(v.verdict, v.ahead) for v in found] == [("announced", 240.0)]
+
+
 def test_a_rule_fires_after_its_for() -> None:
     slow = Limit(">", 9.0, 300.0, "High")
     assert told(played("0x5 1x4 0x5 1x7", slow)) == [("missed", 19)]
@@ -184,8 +195,13 @@ def test_what_stands_outlives_a_new_table_and_a_restart() -> None:
     again.restore(saved, 2)
     again.follow([HIGH], np.zeros(1, np.int64), np.array([1]))
     assert told(played("0.95x1 1x1", ledger=again, since=8)) == [("announced", 9)]
+    half = fresh()
+    assert played("0x5 0.6x4", ledger=half) == []
+    again.restore({name: array.copy() for name, array in half.state().items()}, 1)
+    again.follow([HIGH], np.zeros(1, np.int64), np.array([0]))
+    assert told(played("0.6x2 1x1", ledger=again, since=9)) == [("missed", 11)]  # its alert began anew
     again.follow([HIGH], np.zeros(1, np.int64), np.array([-1]))  # another series takes the row
-    assert played("1x1", ledger=again, since=10) == []
+    assert played("1x1", ledger=again, since=12) == []
 
 
 # --------------------------------------------------------------------------- in the engine
@@ -230,6 +246,7 @@ def test_a_fill_is_announced(filled: tuple[Engine, list[Verdict], record.Kept]) 
     assert odds[:, :, record.COUNT].sum(1).tolist() == pytest.approx(
         [odds[0, :, record.COUNT].sum()] * 3, rel=0.1
     )
+    assert odds[2, :, record.COUNT].sum() < 2 * 288  # each origin once
     assert odds[2, -1, record.CAME] > 0  # odds above .9 came true
     assert 0 < odds[2, :, record.CAME].sum() < odds[2, :, record.COUNT].sum()
 
@@ -239,7 +256,9 @@ def test_the_record_outlives_a_restart(filled: tuple[Engine, list[Verdict], reco
     again = Engine.load(*dumped(made), {"w": made.watches["w"]})
     np.testing.assert_array_equal(again.record.kept().rules["Full"], kept.rules["Full"])
     np.testing.assert_array_equal(again.record.kept().odds, kept.odds)
-    assert again.ledger.standing.calm.all()
+    for name, column in made.ledger.standing.state().items():
+        if name != "tier":
+            np.testing.assert_array_equal(again.ledger.standing.state()[name], column, err_msg=name)
 
 
 def test_a_state_from_before_there_was_a_ledger_is_taken(
@@ -260,6 +279,9 @@ def test_days_are_forgotten_after_four_weeks() -> None:
         kept.judge([Verdict(rule, "missed", Instant(START + day * 86400), np.nan)])
     assert record.total([kept.kept()], Instant(0))[1]["High"].tolist() == [0, 3, 0, 0]
     assert record.total([kept.kept()], Instant(START + 28 * 86400))[1]["High"].tolist() == [0, 1, 0, 0]
+    for day, count in ((0, 1.0), (28, 5.0)):  # these share a slot
+        kept.odds(Instant(START + day * 86400), np.full((3, len(record.BINS), 4), count))
+    assert record.total([kept.kept()], Instant(0))[0][0, 0].tolist() == [5.0] * 4
     with pytest.raises(ValueError, match="does not fit"):
         Record().restore([], {"days": np.zeros(3, np.int64)})
 
@@ -315,6 +337,8 @@ def test_a_report_of_the_week(filled: tuple[Engine, list[Verdict], record.Kept])
     hour = told.odds[-1]
     assert hour.count == sum(one.count for one in hour.bins)
     assert hour.rate == pytest.approx(sum(one.came * one.count for one in hour.bins) / hour.count)
+    error = sum(abs(one.came - one.said) * one.count for one in hour.bins) / hour.count
+    assert hour.calibration_error == pytest.approx(error)
     assert hour.brier_skill > 0.2
     assert told.watches[0].skill == pytest.approx(told.total.skill)
     assert report(Known(), Opinions(), made.at).odds[0].bins == ()
