@@ -53,7 +53,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", metavar="VALUE", help="write how likely it is crossed: 0.9, or '<5'")
     parser.add_argument("--for", dest="hold", metavar="DURATION", help="how long --limit must be crossed")
     parser.add_argument("--threshold", type=float, default=1.0, help="score that pages (default 1)")
-    parser.add_argument("--top", type=int, default=20, help="pages that are printed (default 20)")
+    parser.add_argument("--top", type=int, default=20, help="pages, or rules, that are printed (default 20)")
     parser.add_argument("--plot", action="store_true", help="draw DIR/<name>.png (needs matplotlib)")
     parser.add_argument("--direction", choices=DIRECTIONS, default="both", help="which way is odd")
     parser.add_argument("--min-deviation", type=float, default=0.0, help="smaller deviations are nothing")
@@ -75,8 +75,16 @@ def run(args: argparse.Namespace) -> int:
     2: of the files some could not be read, and the others were replayed."""
     began, config = time.monotonic(), config_from(args)
     if args.rules:
-        if args.out:
-            raise ConfigError("--out", "is nothing for --rules, which writes no files")
+        for flag, given in (
+            ("out", args.out),
+            ("plot", args.plot),
+            ("limit", args.limit),
+            ("for", args.hold),
+        ):
+            if given:
+                raise ConfigError(
+                    f"--{flag}", "is nothing for --rules, which reads your rules and writes no files"
+                )
         return rehearsed.run(args, config)
     if not args.out:
         raise ConfigError("--out", "is needed: the folder that is written to")

@@ -12,6 +12,7 @@ from sidecar.signals.rehearsal import Tally
 from sidecar.signals.watches import Limit, Skipped, Watch
 from tests.unit.made import watch
 
+NOTHING = "is nothing for --rules, which reads your rules and writes no files"
 PAGE, WARN, OTHER = ("Full", "page", ()), ("Full", "warning", ()), ("Slow", "", (("team", "shop"),))
 
 
@@ -62,7 +63,8 @@ def test_rules_that_are_not_among_them_are_told_by_reason() -> None:
 @pytest.mark.parametrize(
     ("flags", "words", "code"),
     [
-        (("--rules", "--out", "x"), "--out: is nothing for --rules, which writes no files", 2),
+        (("--rules", "--out", "x"), f"--out: {NOTHING}", 2),
+        (("--rules", "--limit", "5"), f"--limit: {NOTHING}", 2),
         (("--rules", "--days", "0"), "--days: must be greater than 0", 2),
         (
             ("--rules", "--prometheus.url", "http://127.0.0.1:1"),
