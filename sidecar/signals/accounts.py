@@ -11,7 +11,7 @@ import numpy as np
 from sidecar.signals import record
 from sidecar.signals.calibrate import COVERAGE
 from sidecar.signals.ledger import VERDICTS
-from sidecar.signals.opinions import NOT_REAL, REAL, Opinions, Reliability
+from sidecar.signals.opinions import NOT_REAL, REAL, Opinions
 from sidecar.signals.opinions import VERDICTS as WORDS
 from sidecar.signals.record import CAME, COUNT
 from sidecar.signals.record import SAID as ODDS
@@ -113,6 +113,15 @@ class Judged(msgspec.Struct, frozen=True):
     precision: float
 
 
+class Confidence(msgspec.Struct, frozen=True):
+    """How honest confidence was on all runs that were judged and are remembered, as `opinions.Reliability`."""
+
+    runs: Mapping[str, int]
+    share: Mapping[str, float]
+    brier: float
+    gain: float
+
+
 class Report(msgspec.Struct, frozen=True):
     """What was promised, and what came true."""
 
@@ -124,8 +133,7 @@ class Report(msgspec.Struct, frozen=True):
     odds: tuple[Odds, ...]
     rules: tuple[Account, ...]
     feedback: Judged
-    confidence: Reliability
-    """Of all runs that are remembered."""
+    confidence: Confidence
 
 
 def report(known: Known, said: Opinions, now: Instant) -> Report:
@@ -142,7 +150,7 @@ def report(known: Known, said: Opinions, now: Instant) -> Report:
         odds=tuple(_odds(name, bins) for (name, _), bins in zip(HORIZONS, odds, strict=True)),
         rules=tuple(_account(name, counts) for name, counts in rules.items()),
         feedback=_judged(said, since),
-        confidence=said.reliability(),
+        confidence=Confidence(*said.reliability()),
     )
 
 

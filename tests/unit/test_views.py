@@ -269,6 +269,8 @@ async def test_what_was_promised_stands_beside_what_came_true(
     assert told["watches"][0]["skill"] == {"15m": 0.4, "30m": None, "60m": -0.1}
     assert told["odds"][0]["bins"][1] == {"bin": "0.9-1", "count": 100, "said": 0.95, "came": 0.9}
     assert told["feedback"]["precision"] is None
+    assert told["confidence"]["brier"] is None
+    assert told["confidence"]["runs"]["0.9-1"] == 0
     assert told["until"] - told["since"] == NOW - told["since"] >= 6 * 86400
 
 
