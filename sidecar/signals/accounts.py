@@ -39,8 +39,9 @@ class Accounts:
         if [*map(id, watches)] != [*map(id, self._watches)]:
             self._watches = watches
             self._follow()
-        for (alertname, _, _), verdict, _, _ in snapshot.verdicts:
-            self._telemetry.rule_breaches.labels(alertname, verdict).inc()
+        for alertname, counts in snapshot.decided.counts().items() if len(snapshot.decided.rule) else ():
+            for verdict, count in zip(VERDICTS, counts.tolist(), strict=False):
+                self._telemetry.rule_breaches.labels(alertname, verdict).inc(count)
         if [*map(id, records)] != [*map(id, self._records)]:
             self._records = records
             self._tell(record.total(records, Instant(0))[0])

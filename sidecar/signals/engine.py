@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from sidecar.signals.block import Block
 from sidecar.signals.ensemble import BLOCK
 from sidecar.signals.frame import Frame, Vector
 from sidecar.signals.groups import Grouping
-from sidecar.signals.ledger import Verdict
+from sidecar.signals.ledger import Decided
 from sidecar.signals.limits import Lines, Odds
 from sidecar.signals.models import Array
 from sidecar.signals.rows import Rows
@@ -42,8 +42,7 @@ class Engine(Rows):
         self._odds = Odds(self._limit_lines())
         self._grouping = Grouping()
         self._skills: tuple[tuple[object, int], Mapping[str, Skill]] | None = None
-        self._verdicts: Sequence[Verdict] = ()
-        """Of the last tick."""
+        self._decided = Decided()
 
     def watch(self, watches: Mapping[str, Watch]) -> None:
         """Take a new set of watches; rows of those that are gone are freed."""
@@ -81,7 +80,7 @@ class Engine(Rows):
         Of an instant that has passed nothing is taken, unless it lies so far back that the clock must have been set.
         """
         if self._columns and at <= self.at <= at + max(SET_BACK, self.step):
-            return self.snapshot(self.at)._replace(verdicts=())
+            return self.snapshot(self.at)._replace(decided=Decided())
         frame = self.frame(at, answers, room)
         view, rows = self.table.view(), self.capacity
         return self.advance(frame, trust.doubt(self.step, at, view, self.watches, rows) if trust else None)
@@ -159,7 +158,7 @@ class Engine(Rows):
             limits=self._odds.lines(),
             skill=self._skill(),
             groups=self._grouping.score(view, self.watches, self._columns["raw"], self.step),
-            verdicts=self._verdicts,
+            decided=self._decided,
             record=self.record.kept(),
         )
 
@@ -195,8 +194,8 @@ class Engine(Rows):
         """Count what came true of what was said of limits."""
         crossings = self.crossings
         said = odds.lines().probability[-1]
-        self._verdicts = self.ledger.tick(at, said, crossings.known, crossings.marks.began)
-        self.record.judge(self._verdicts)
+        self._decided = self.ledger.tick(at, said, crossings.known, crossings.marks.began)
+        self.record.judge(self._decided)
         if crossings.judged.any():
             self.record.odds(at, crossings.judged)
             crossings.judged[:] = 0

@@ -25,6 +25,7 @@ REACH = HORIZONS[-1][1]
 AGAIN = 3600.0  # seconds without its condition, after which a rule is calm
 LOST = 300.0  # seconds after which Prometheus takes what is not there for gone
 ANNOUNCED, MISSED, FALSE = VERDICTS = ("announced", "missed", "false")
+_ANNOUNCED, _MISSED, _FALSE = range(len(VERDICTS))
 
 Rule = tuple[str, str, Labels]
 """Name, severity and static labels: what an alert on odds carries of its source."""
@@ -38,6 +39,32 @@ class Verdict(NamedTuple):
     at: Instant
     ahead: float
     """Seconds from the announcement until the rule fired; NaN where there are not both."""
+
+
+class Decided(NamedTuple):
+    """All verdicts of one tick, as columns: which of `rules` each is of, which of VERDICTS it is, seconds ahead."""
+
+    at: Instant = Instant(0.0)
+    rules: Sequence[Rule] = ()
+    rule: I64 = np.empty(0, np.int64)
+    verdict: I64 = np.empty(0, np.int64)
+    ahead: F64 = np.empty(0)
+
+    def each(self) -> list[Verdict]:
+        """One by one."""
+        columns = (self.rule.tolist(), self.verdict.tolist(), self.ahead.tolist())
+        return [Verdict(self.rules[r], VERDICTS[v], self.at, a) for r, v, a in zip(*columns, strict=True)]
+
+    def counts(self) -> dict[str, F64]:
+        """By name of the rule f64[4]: how many of each verdict, and all seconds ahead."""
+        table = np.zeros((len(self.rules), len(VERDICTS) + 1))
+        np.add.at(table, (self.rule, self.verdict), 1)
+        np.add.at(table[:, -1], self.rule, np.nan_to_num(self.ahead))
+        out: dict[str, F64] = {}
+        for i in np.flatnonzero(table.any(axis=1)).tolist():
+            name = self.rules[i][0]
+            out[name] = out.get(name, np.zeros(table.shape[1])) + table[i]
+        return out
 
 
 class Standing(Columns):
@@ -91,7 +118,7 @@ class Ledger:
         self._hold = np.fromiter((limit.hold for limit in limits), f4, len(limits))
         self._live = np.ones(len(first), bool)
 
-    def tick(self, at: Instant, odds: F32, known: Bools, began: F64) -> list[Verdict]:
+    def tick(self, at: Instant, odds: F32, known: Bools, began: F64) -> Decided:
         """What is decided now, from each line's odds of the longest horizon, 1 while its condition holds, which then
         `began`; of what is not `known` there is no value."""
         pause, self.at = at - self.at, at
@@ -100,7 +127,7 @@ class Ledger:
             self._live[:] = True
         lines = np.flatnonzero((odds >= ODDS[0]) | self._live[self._pair])
         if not len(lines):
-            return []
+            return Decided()
         pairs, place = np.unique(self._pair[lines], return_inverse=True)
         s, n = self.standing, len(pairs)
         top, since, there, fires = np.zeros(n, f4), np.full(n, np.inf), np.zeros(n, bool), np.zeros(n, bool)
@@ -112,27 +139,25 @@ class Ledger:
 
         said = self._announce(at, pairs, top)
         false = (at - said > REACH) & ~(since <= said + REACH)
-        found = [(i, FALSE) for i in np.flatnonzero(false).tolist()]
         said[false] = np.nan
         calm = s.calm[pairs]
-        event = np.flatnonzero(fires & calm)
-        found += [(i, MISSED if np.isnan(said[i]) else ANNOUNCED) for i in event.tolist()]
-        verdicts = [
-            Verdict(
-                self._rules[self._number[pairs[i]]],
-                what,
-                at,
-                at - float(said[i]) if what == ANNOUNCED else np.nan,
-            )
-            for i, what in found
-        ]
+        lost, event = np.flatnonzero(false), np.flatnonzero(fires & calm)
+        decided = Decided(
+            at,
+            self._rules,
+            self._number[pairs[np.concatenate([lost, event])]],
+            np.concatenate(
+                [np.full(len(lost), _FALSE), np.where(np.isnan(said[event]), _MISSED, _ANNOUNCED)]
+            ),
+            np.concatenate([np.full(len(lost), np.nan), at - said[event]]),
+        )
         said[fires] = np.nan
         held, last = np.isfinite(since), s.last[pairs]
         last[held] = at
         calm |= there & ~held & ~(at - last <= AGAIN)
         s.said[pairs], s.last[pairs], s.calm[pairs] = said, last, calm & ~fires
         self._live[pairs] = (s.tier[pairs] > 0) | ~np.isnan(said) | ~s.calm[pairs]
-        return verdicts
+        return decided
 
     def _announce(self, at: Instant, pairs: I64, top: F32) -> F64:
         """When what stands was announced f64[pairs], with what is announced now; the highest odds are `top`."""

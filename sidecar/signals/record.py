@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sidecar.signals.ledger import ANNOUNCED, VERDICTS, Verdict
+from sidecar.signals.ledger import Decided
 from sidecar.signals.models import Array
 from sidecar.types import F32, F64, HORIZONS, I64, Bools, Instant
 
@@ -39,13 +39,10 @@ class Record:
         self._rules: dict[str, F64] = {}
         self._kept: Kept | None = None
 
-    def judge(self, verdicts: Iterable[Verdict]) -> None:
+    def judge(self, decided: Decided) -> None:
         """Count what was decided."""
-        for (alertname, _, _), verdict, at, ahead in verdicts:
-            slot = self._slot(at)
-            mine = self._rules.setdefault(alertname, np.zeros((KEPT, 4)))[slot]
-            mine[VERDICTS.index(verdict)] += 1
-            mine[-1] += ahead if verdict == ANNOUNCED else 0.0
+        for alertname, counts in decided.counts().items() if len(decided.rule) else ():
+            self._rules.setdefault(alertname, np.zeros((KEPT, 4)))[self._slot(decided.at)] += counts
 
     def odds(self, at: Instant, sums: F64) -> None:
         """Add sums f64[horizons, bins, 4] of odds whose truth has come."""

@@ -15,7 +15,18 @@ import numpy as np
 from sidecar.signals import breach
 from sidecar.signals.engine import Engine
 from sidecar.signals.frame import Matrix, Vector
-from sidecar.signals.ledger import ANNOUNCED, FALSE, LASTING, MISSED, ODDS, REACH, Ledger, Rule, Verdict
+from sidecar.signals.ledger import (
+    ANNOUNCED,
+    FALSE,
+    LASTING,
+    MISSED,
+    ODDS,
+    REACH,
+    Decided,
+    Ledger,
+    Rule,
+    Verdict,
+)
 from sidecar.signals.models import f4
 from sidecar.signals.snapshot import LimitLines, Snapshot
 from sidecar.signals.watches import Watch
@@ -99,7 +110,7 @@ class Rehearsal:
             now = Instant(float(at[i]))
             self.first = self.first or now
             said = self._engine.tick(now, {one.name: one.at(i) for one in asked}, len(column))
-            self.ours += self._counted(said.verdicts)
+            self.ours += self._counted(said.decided)
             if self._lines is None or self._lines.limit is not said.limits.limit:
                 place = self._follow(said, column)
             self._compare(said, ahead[:, i, place])
@@ -126,8 +137,8 @@ class Rehearsal:
             p = np.where(over, f4(1), np.where(line, odds, f4(0)))
             verdicts += self._counted(peer.tick(said.at, p, known, began))
 
-    def _counted(self, verdicts: Iterable[Verdict]) -> list[Verdict]:
-        return [verdict for verdict in verdicts if verdict.at >= self.since]
+    def _counted(self, decided: Decided) -> list[Verdict]:
+        return decided.each() if decided.at >= self.since else []
 
     def _linear(self, name: str, matrix: Matrix) -> F64:
         """What predict_linear says of an hour from each time on f64[windows, times, series]."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from sidecar.signals import series, why
 from sidecar.signals.alike import Alike, alike
-from sidecar.signals.ledger import Verdict
+from sidecar.signals.ledger import Decided
 from sidecar.signals.models import Array
 from sidecar.signals.record import Kept
 from sidecar.signals.watches import Limit, Watch
@@ -118,8 +118,8 @@ class Snapshot(NamedTuple):
     limits: LimitLines
     skill: Mapping[str, Skill]
     groups: Groups = Groups()
-    verdicts: Sequence[Verdict] = ()
-    """What was decided at this tick."""
+    decided: Decided = Decided()
+    """What became of announcements at this tick."""
     record: Kept = Kept()
 
     def rows_of(self, watch: str) -> Sequence[int]:

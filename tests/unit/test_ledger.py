@@ -15,7 +15,7 @@ from sidecar.signals import record
 from sidecar.signals.accounts import Accounts, report
 from sidecar.signals.engine import Engine
 from sidecar.signals.frame import Vector
-from sidecar.signals.ledger import LASTING, ODDS, Ledger, Verdict
+from sidecar.signals.ledger import LASTING, ODDS, Decided, Ledger, Verdict
 from sidecar.signals.opinions import Opinions
 from sidecar.signals.record import Record
 from sidecar.signals.snapshot import Known
@@ -45,7 +45,7 @@ def played(odds: str, *limits: Limit, ledger: Ledger | None = None, since: int =
     for i, p in enumerate(np.array(lines, np.float32).T, since):
         at, known = START + i * STEP, ~np.isnan(p)
         began = np.where(p >= 1, np.where(np.isnan(began), at, began), np.where(known, np.nan, began))
-        out += ledger.tick(Instant(at), p, known, began)
+        out += ledger.tick(Instant(at), p, known, began).each()
     return out
 
 
@@ -152,7 +152,7 @@ def test_an_alert_begins_between_two_coarse_samples() -> None:
     for i, p in enumerate((0.0, 0.95, 1.0)):
         at = Instant(START + 300 * i)
         began = np.array([at if p == 1 else np.nan])
-        found += ledger.tick(at, np.float32([p]), np.array([True]), began)
+        found += ledger.tick(at, np.float32([p]), np.array([True]), began).each()
     assert [(v.verdict, v.ahead) for v in found] == [("announced", 240.0)]
 
 
@@ -165,6 +165,14 @@ def test_a_rule_fires_after_its_for() -> None:
     assert told(played("0x5 0.95x3 0x57 1x4 0x3", slow)) == [
         ("false", 69)
     ]  # it stood as long as there was hope
+
+
+def test_verdicts_of_rules_of_one_name_are_counted_together() -> None:
+    rules = [("High", "page", ()), ("Low", "", ()), ("High", "warning", ())]
+    rule, verdict = np.array([0, 2, 2, 0, 0]), np.array([0, 1, 2, 0, 2])
+    decided = Decided(START, rules, rule, verdict, np.array([60.0, np.nan, np.nan, 30.0, np.nan]))
+    assert {name: counts.tolist() for name, counts in decided.counts().items()} == {"High": [2, 1, 2, 90]}
+    assert decided.each()[1] == Verdict(rules[2], "missed", START, pytest.approx(np.nan, nan_ok=True))
 
 
 def test_limits_of_one_rule_are_one_alert() -> None:
@@ -219,10 +227,10 @@ def run(e: Engine, values: list[float], since: int = 0) -> tuple[list[Verdict], 
     found, kept = list[Verdict](), record.Kept()
     for i, value in enumerate(values, since):
         said = e.tick(Instant(START + i * COARSE), {"w": Vector([key(i="a")], np.array([value]))}, 10)
-        found += said.verdicts
+        found += said.decided.each()
         kept = said.record
         again = e.tick(Instant(START + i * COARSE), {}, 10)
-        assert not again.verdicts  # an instant that has passed is not counted twice
+        assert not again.decided.each()  # an instant that has passed is not counted twice
     return found, kept
 
 
@@ -276,7 +284,9 @@ def test_a_state_from_before_there_was_a_ledger_is_taken(
 def test_days_are_forgotten_after_four_weeks() -> None:
     kept, rule = Record(), ("High", "", ())
     for day in (0, 5, 27, 29):
-        kept.judge([Verdict(rule, "missed", Instant(START + day * 86400), np.nan)])
+        kept.judge(
+            Decided(Instant(START + day * 86400), [rule], np.array([0]), np.array([1]), np.array([np.nan]))
+        )
     assert record.total([kept.kept()], Instant(0))[1]["High"].tolist() == [0, 3, 0, 0]
     assert record.total([kept.kept()], Instant(START + 28 * 86400))[1]["High"].tolist() == [0, 1, 0, 0]
     for day, count in ((0, 1.0), (28, 5.0)):  # these share a slot
