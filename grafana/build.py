@@ -12,7 +12,7 @@ from grafana_foundation_sdk.builders import table, timeseries
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import dashboard as m
 
-from grafana import series
+from grafana import kpis, series
 from grafana.panels import SOURCE, Target, bars, graph, number, rows
 
 FOLDER = Path(__file__).with_name("dashboards")
@@ -151,6 +151,7 @@ def _forecasts() -> list[Any]:
 
 def _remedies() -> list[Any]:
     return [
+        *kpis.panels(),
         number(
             "Cases that wait", 'sum(promantis_cases{stage=~"proposed|planned"})', "short", TEXT, ("orange", 1)
         ),

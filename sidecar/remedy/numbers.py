@@ -9,6 +9,7 @@ from sidecar.remedy.breaker import BreakerConfig
 from sidecar.remedy.case import STAGES, Book, Case, Draft, Fact
 from sidecar.remedy.guard import family
 from sidecar.remedy.policy import REASONS, Policies
+from sidecar.remedy.worth import Over
 from sidecar.telemetry import Telemetry
 from sidecar.types import Instant
 
@@ -28,6 +29,10 @@ def publish(telemetry: Telemetry, policies: Policies, book: Book, rules: Breaker
     past = book.past()
     for name in policies.by_name:
         telemetry.exhausted.labels(family(name))
+        telemetry.avoided.labels(name)
+        telemetry.saved.labels(name)
+        for outcome in ("fixed", "failed"):
+            telemetry.outcomes.labels(name, action_of(policies, name), outcome)
         opened = breaker.state(name, past, rules, now) != "closed"
         telemetry.breaker_open.labels(name).set(opened)
         found, trials = book.odds(name), book.effect(name, now)
@@ -68,6 +73,25 @@ def count(telemetry: Telemetry, policies: Policies, fact: Fact, old: Case | None
     part, _, outcome = fact.kind.partition(".")
     if new and part in ("action", "undo") and outcome != "intent":
         outcome = "unclear" if fact.data.get("unclear") else outcome
-        policy = policies.by_name.get(new.policy)
-        name = str(policy.action.__struct_config__.tag) if policy else "gone"
+        name = action_of(policies, new.policy)
         telemetry.actions.labels(new.policy, name if part == "action" else f"{name} undo", outcome).inc()
+    lost = fact.kind == "action.failed" and not fact.data.get("unclear")
+    if new and (part == "verify" or lost):
+        good = fact.kind == "verify.passed"
+        name = action_of(policies, new.policy)
+        telemetry.outcomes.labels(new.policy, name, "fixed" if good else "failed").inc()
+
+
+def count_over(telemetry: Telemetry, policies: Policies, over: Over) -> None:
+    """An episode that ended."""
+    if not over.own:
+        telemetry.time_to_recover.labels(over.remedy).observe(over.lasted)
+    if policy := policies.by_name.get(over.policy):
+        telemetry.avoided.labels(policy.name).inc(over.spared)
+        telemetry.saved.labels(policy.name).inc(over.spared / 60 * policy.cost_per_minute)
+
+
+def action_of(policies: Policies, name: str) -> str:
+    """What a policy does, as `action.type` says."""
+    policy = policies.by_name.get(name)
+    return str(policy.action.__struct_config__.tag) if policy else "gone"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -80,6 +81,7 @@ class RemedyConfig(Section, frozen=True, kw_only=True):
     cooldown: Duration = Duration(1800)
     expires: Duration = Duration(3600)
     experiment: float = 0.0
+    cost_per_minute: float = 0.0
 
     def problems(self) -> Iterator[tuple[str, str]]:
         if not self.name or "/" in self.name:
@@ -94,6 +96,8 @@ class RemedyConfig(Section, frozen=True, kw_only=True):
         for name, most in (("min_confidence", 1), ("min_probability", 1), ("experiment", 0.5)):
             if not 0 <= getattr(self, name) <= most:
                 yield name, f"must lie between 0 and {most}"
+        if not 0 <= self.cost_per_minute < math.inf:
+            yield "cost_per_minute", "must be a number, at least 0"
         if self.approval not in APPROVALS:
             yield "approval", f"unknown approval {self.approval!r} (one of {', '.join(APPROVALS)})"
         if self.order not in ORDERS:

@@ -20,6 +20,7 @@ from sidecar.remedy.guard import AlertState, GuardConfig, family
 from sidecar.remedy.past import Odds
 from sidecar.remedy.policy import Policies, propose
 from sidecar.remedy.storm import Storm
+from sidecar.remedy.worth import Worth
 from sidecar.telemetry import Telemetry
 from sidecar.types import Alert, Instant, Labels, PromantisError, Rejected, Unavailable
 
@@ -71,7 +72,7 @@ class Runner:
         """Episodes whose end was never told: Alertmanager knows of so many fewer."""
         self._said: dict[str, str] = {}
         """What is not as it should be, by policy or storm, as it was last said."""
-        self._book = Book()
+        self._book, self._worth = Book(), Worth()
         self._lock = asyncio.Lock()
         self._wake = asyncio.Event()
         self._busy: set[str] = set()
@@ -85,6 +86,7 @@ class Runner:
         """Read the journal back. Unavailable when it cannot be read."""
         for fact in await self._journal.facts():
             self._book.add(fact)
+            self._worth.add(self._book, fact)
         self._publish()
         self._said = numbers.breakers(self._policies, self._book, self._rules.breaker, self._clock())
         numbers.start(self._telemetry, self._book.cases.values())
@@ -369,6 +371,8 @@ class Runner:
             self._book.add(fact)
             new = self._book.cases.get(fact.case or "")
             numbers.count(self._telemetry, self._policies, fact, old, new)
+            if over := self._worth.add(self._book, fact):
+                numbers.count_over(self._telemetry, self._policies, over)
             if fact.kind.partition(".")[0] in ("action", "verify", "undo"):
                 self._publish()
             if new and (old is None or old.stage != new.stage) and self._exhausted(new):

@@ -22,6 +22,7 @@ def _filled(query: str) -> str:
         "${query:raw}": "rate(x[5m])",
         "$watch": "w",
         "$__rate_interval": "1m",
+        "$__range": "6h",
     }.items():
         query = query.replace(name, value)
     return query
