@@ -23,6 +23,7 @@ COMMANDS = {
     "kill": "stop every action at once, or allow them again",
     "journal": "prove the journal whole, or export it",
     "feedback": "say whether what was odd was real",
+    "rules": "print the alert rules, with labels, selectors and thresholds of your own",
     "completion": "print what makes a shell complete commands and flags",
     "demo": "run the whole loop on real Prometheus and Alertmanager",
 }
@@ -45,6 +46,9 @@ EXAMPLES = {
     "journal": ("verify", "export"),
     "feedback": ("not_real --fingerprint 6bf75205248afea2",
                  """planned --match '{job="shop"}' --start 2026-11-27T00:00:00Z --end 2026-11-28T00:00:00Z"""),
+    "rules": ("> promantis.rules.yml",
+              """--label team=sre --selector 'cluster="eu"' --set probability.high=0.95 --drop PromantisGroupAnomaly""",
+              "--set for.PromantisAnomaly.high=10m --set confidence.low=0.5", "--recording"),
     "completion": ("bash > /etc/bash_completion.d/promantis",),
     "demo": ("--approve",),
 }  # fmt: skip
