@@ -55,12 +55,25 @@ EXAMPLES = {
 """What may stand behind each command; shown by its --help, and held to its flags by a test."""
 
 
+EXITS = {
+    0: "done",
+    1: "failed: what was asked could not be done, is refused, or is not as it should be; stderr says why",
+    2: "wrong use, a wrong config, or a file that cannot be read; the message names the place",
+}
+
+
 def _parser(*loaded: str) -> argparse.ArgumentParser:
     """The parser; only `loaded` commands have their flags, since to import others may be heavy."""
     parser = argparse.ArgumentParser(
         prog="promantis",
         description=(__import__("sidecar").__doc__ or "").strip(),
-        epilog="`promantis COMMAND --help` shows its flags, with examples. Exit codes: 0 done, 1 failed, 2 wrong use.",
+        epilog="\n".join(
+            [
+                "`promantis COMMAND --help` shows its flags, with examples. Exit codes:",
+                *(f"  {code}  {words}" for code, words in EXITS.items()),
+            ]
+        ),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"promantis {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")

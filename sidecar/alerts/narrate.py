@@ -7,11 +7,21 @@ from datetime import UTC, datetime
 
 from sidecar.types import HORIZONS, Breach, Finding, Forecast, Instant
 
-ANNOTATIONS = (
-    *("summary", "causes", "outlook", "next_steps", "changes", "incident", "url"),
-    *("score", "confidence", "since", "expected", "remedy"),
-)
-"""Names that `alerts.annotations` may list; on the alert each starts with `promantis_`."""
+ANNOTATIONS = {
+    "summary": "one sentence: the value against what is usual, since when, how sure",
+    "causes": "the likeliest cause and what speaks for it, or that none was found",
+    "outlook": "what comes if nobody acts: of the cause, where there is one",
+    "next_steps": "what to do now, and what keeps it from coming back, for the pattern of the cause",
+    "changes": "what was deployed within the last hour, of the services involved",
+    "incident": "the id of the incident: alerts of the same service or cause, or of a call between them, have the same",
+    "url": "the page of this alert: always the same for the same labels",
+    "score": "the score",
+    "confidence": "how sure",
+    "since": "since when it is out of its usual",
+    "expected": "what was expected",
+    "remedy": "what a policy would do; or that it did not help, and a person is needed",
+}
+"""What `alerts.annotations` may list, in words; on the alert each starts with `promantis_`."""
 
 _LIKELY = 0.5
 """A breach less probable than this is not announced."""
