@@ -192,7 +192,8 @@ class _Views:
 
     @needs(None)
     async def show_trust(self, request: web.Request) -> web.Response:
-        """Page: how honest confidence was, how good forecasts were, what people said."""
+        """Page: what was promised and what came true: announcements of your alerts, odds, confidence, forecasts; what
+        people said."""
         person = self.sessions.reader(request)
         report = self.report(self.clock())
         return page(
