@@ -134,6 +134,11 @@ class Telemetry:
             self.diagnoses.labels(outcome)
         self.diagnosis_duration = histogram("diagnosis_duration_seconds", "Time to diagnose one target.")
         self.incidents = gauge("incidents", "Incidents that are not over.")
+        self.incident_info = gauge(
+            "incident_info",
+            "1 while an incident is not over: the alert that it began with, and who is blamed.",
+            *("incident", "alertname", "cause"),
+        )
         self.lane_alerts = gauge("lane_alerts", "Alerts waiting for an Alertmanager.", "alertmanager")
         # remedies
         self.webhooks = counter("webhooks_received_total", "Webhooks received from Alertmanager.")
