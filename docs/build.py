@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -113,7 +114,7 @@ def command_line() -> str:
         shown = "\n".join(f"$ promantis {name} {arguments}".rstrip() for arguments in EXAMPLES[name])
         out.append(f"## {name}\n\n{words[0].upper()}{words[1:]}.\n\n```console\n{shown}\n```\n\n")
         flags = [
-            (code(_flag(action)), str(action.help or ""))
+            (code(_flag(action)), _help(action))
             for action in commands.choices[name]._actions
             if not isinstance(action, argparse._HelpAction)
         ]
@@ -121,10 +122,15 @@ def command_line() -> str:
     return "".join(out)
 
 
+def _help(action: argparse.Action) -> str:
+    text = (action.help or "") % {"default": action.default}
+    return re.sub(r"--[\w.-]+|<\w+>\.\w+|DIR/<\w+>\.\w+", lambda found: f"`{found[0]}`", text)
+
+
 def _flag(action: argparse.Action) -> str:
     if not action.option_strings:
         return action.dest.upper()
-    choices = ",".join(map(str, action.choices)) if action.choices else ""
+    choices = "|".join(map(str, action.choices)) if action.choices else ""
     value = str(action.metavar or choices or action.dest.upper())
     return action.option_strings[-1] + ("" if action.nargs == 0 else f"={value}")
 

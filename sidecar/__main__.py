@@ -7,6 +7,7 @@ import importlib
 import os
 import select
 import sys
+from typing import NoReturn
 
 from sidecar import __version__
 from sidecar.types import ConfigError
@@ -62,9 +63,17 @@ EXITS = {
 }
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says where help is when it is used wrongly."""
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(2, f"{self.prog}: {message}\n`{self.prog} --help` says more, with examples.\n")
+
+
 def _parser(*loaded: str) -> argparse.ArgumentParser:
     """The parser; only `loaded` commands have their flags, since to import others may be heavy."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="promantis",
         description=(__import__("sidecar").__doc__ or "").strip(),
         epilog="\n".join(
@@ -95,6 +104,9 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command; 0 done, 1 failed, 2 wrong use or wrong config. Who reads no further, as `| head`, has enough."""
     argv = sys.argv[1:] if argv is None else argv
     parser = _parser(*argv[:1])
+    if not argv:
+        parser.print_help(sys.stderr)
+        return 2
     args = parser.parse_args(argv, argparse.Namespace(whole=lambda: _parser(*COMMANDS)))
     try:
         code = int(importlib.import_module(f"sidecar.commands.{args.command}").run(args))

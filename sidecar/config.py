@@ -125,7 +125,7 @@ def load(path: str | Path) -> Config:
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
-        raise ConfigError(path.name, f"cannot be read: {error.strerror}") from None
+        raise ConfigError(str(path), f"cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise ConfigError(path.name, "is not UTF-8 text") from None
     return parse(text, path.name)
