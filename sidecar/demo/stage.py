@@ -23,8 +23,8 @@ RATIO = "db_pool_connections_in_use / db_pool_connections_max"
 LIMIT = 0.85
 BIGGER = 40
 """Connections after the remedy."""
-TELL_EVERY = 10.0
-"""Seconds between words about what Promantis still waits for."""
+PATIENCE, TELL_EVERY = 180.0, 10.0
+"""Seconds that Promantis may take to read the past on a busy machine, and between words about how far it is."""
 
 SHOP_RULES = f"""\
 groups:
@@ -164,7 +164,9 @@ async def build(stack: Stack, say: Callable[[str], None]) -> Stage:
     say("starting Promantis, which learns the past")
     telling = asyncio.create_task(_tell(words["promantis"], say))
     try:
-        promantis = await stack.promantis(PROMANTIS.format_map(words), port=ports["promantis"], within=60.0)
+        promantis = await stack.promantis(
+            PROMANTIS.format_map(words), port=ports["promantis"], within=PATIENCE
+        )
     finally:
         telling.cancel()
     return Stage(shop, prometheus, alertmanager, node, promantis, token, token_file)
