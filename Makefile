@@ -48,7 +48,7 @@ quality: .venv/.all ## accuracy against peers; DATA=folder (default ../shared/da
 docs: .venv/.docs ## the documents as a site, in build/docs
 	$(BIN)/python -m docs.build
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
-	@echo "build/docs/README.html"
+	@echo "build/docs/index.html"
 
 .PHONY: lock
 lock: ## resolve .requirements/*.lock from pyproject.toml (needs uv); ARGS=--upgrade takes the newest

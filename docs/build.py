@@ -23,7 +23,7 @@ from sidecar.signals import expose
 from sidecar.telemetry import Telemetry
 
 FOLDER = Path(__file__).with_name("reference")
-MADE = "<!-- Made by `python -m docs.build` from the code: change it there. -->\n\n"
+MADE = "\n\n<!-- Made by `python -m docs.build` from the code: change it there. -->\n"
 
 CONFIG = """# Config
 
@@ -255,7 +255,7 @@ PAGES: Mapping[str, Callable[[], str]] = {
 def build() -> Iterator[tuple[str, str]]:
     """Name and text of every file of the reference."""
     for name, page in PAGES.items():
-        yield name, MADE + page().rstrip() + "\n"
+        yield name, page().rstrip() + MADE
     yield "openapi.json", json.dumps(routes.openapi(), indent=1, ensure_ascii=False) + "\n"
 
 

@@ -31,8 +31,11 @@ def publish(telemetry: Telemetry, policies: Policies, book: Book, rules: Breaker
         telemetry.exhausted.labels(family(name))
         telemetry.avoided.labels(name)
         telemetry.saved.labels(name)
+        action = action_of(policies, name)
         for outcome in ("fixed", "failed"):
-            telemetry.outcomes.labels(name, action_of(policies, name), outcome)
+            telemetry.outcomes.labels(name, action, outcome)
+        for outcome in ("done", "failed", "unclear"):
+            telemetry.actions.labels(name, action, outcome)
         opened = breaker.state(name, past, rules, now) != "closed"
         telemetry.breaker_open.labels(name).set(opened)
         found, trials = book.odds(name), book.effect(name, now)

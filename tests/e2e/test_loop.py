@@ -189,6 +189,7 @@ async def test_killed_between_action_and_verification(world: World) -> None:
     assert code == 0, out
     await world.case("bigger-pool", "verifying")
     assert world.service.called == ["/pool"]
+    await until(lambda: world.ask('promantis_actions_total{policy="bigger-pool",outcome="done"} == 1'))
     before = len(world.promantis.log.read_text())
     world.promantis.kill()
     await world.promantis.start()

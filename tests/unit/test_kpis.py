@@ -6,13 +6,14 @@ import msgspec
 import pytest
 
 from sidecar.alerts.noticed import Noticed
+from sidecar.config import parse
 from sidecar.remedy import numbers
 from sidecar.remedy.case import Draft
 from sidecar.remedy.events import Apply, Observed
 from sidecar.remedy.policy import Policies
 from sidecar.remedy.worth import LEAST, Over, Worth
 from sidecar.telemetry import Telemetry
-from sidecar.types import Alert, Finding, Instant, JsonObject
+from sidecar.types import Alert, ConfigError, Finding, Instant, JsonObject
 from tests.unit.desk import POLICY, Desk, answered
 from tests.unit.test_enrich import ALERT, AT, OVER, POOL, SINCE
 
@@ -186,3 +187,17 @@ def test_what_is_spared_is_counted_and_costs_what_the_policy_says() -> None:
     assert read("promantis_cost_saved_total", of) == pytest.approx(112)
     assert read("promantis_time_to_recover_seconds_sum", {"remedy": "fixed"}) == 100
     assert read("promantis_time_to_recover_seconds_count", {"remedy": "fixed"}) == 1
+
+
+@pytest.mark.parametrize("cost", ["-1", ".inf", ".nan"])
+def test_a_cost_that_is_none_is_named(cost: str) -> None:
+    text = f"""
+remedies:
+  - name: a
+    match: [x="y"]
+    action: {{type: http, url: "https://example.org/"}}
+    verify: {{query: up}}
+    cost_per_minute: {cost}
+"""
+    with pytest.raises(ConfigError, match=r"remedies\[0\]\.cost_per_minute: must be a number, at least 0"):
+        parse(text)
