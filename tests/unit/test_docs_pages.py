@@ -38,6 +38,7 @@ def test_links_lead_somewhere(page: Path) -> None:
         path, _, anchor = target.partition("#")
         file = (page.parent / path).resolve() if path else page
         assert file.exists(), target
+        assert file.suffix != ".md" or file.is_relative_to(ROOT / "docs"), f"{target} is not part of the site"
         assert not anchor or anchor in anchors(file), target
 
 
