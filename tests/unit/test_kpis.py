@@ -8,7 +8,7 @@ import pytest
 from sidecar.alerts.noticed import Noticed
 from sidecar.config import parse
 from sidecar.remedy import numbers
-from sidecar.remedy.case import Draft
+from sidecar.remedy.case import Book, Draft
 from sidecar.remedy.events import Apply, Observed
 from sidecar.remedy.policy import Policies
 from sidecar.remedy.worth import LEAST, Over, Worth
@@ -187,6 +187,28 @@ def test_what_is_spared_is_counted_and_costs_what_the_policy_says() -> None:
     assert read("promantis_cost_saved_total", of) == pytest.approx(112)
     assert read("promantis_time_to_recover_seconds_sum", {"remedy": "fixed"}) == 100
     assert read("promantis_time_to_recover_seconds_count", {"remedy": "fixed"}) == 1
+
+
+def test_what_came_of_an_action_is_counted_by_what_it_was() -> None:
+    told, telemetry, policies = Told(), Telemetry(), Policies([POLICY])
+    told.hear("a", firing=True)
+    told.fixed("a")
+    told.now = Instant(told.now + 1000)
+    told.hear("b", firing=True)
+    id = told.approved("b")
+    told.step(id, told.look())
+    told.step(id, answered(400))  # refused: nothing was done
+    book = Book()
+    for fact in told.journal:
+        old = book.cases.get(fact.case or "")
+        book.add(fact)
+        numbers.count(telemetry, policies, fact, old, book.cases.get(fact.case or ""))
+
+    def outcomes(outcome: str) -> float | None:
+        labels = {"policy": POLICY.name, "action": "http", "outcome": outcome}
+        return telemetry.registry.get_sample_value("promantis_outcomes_total", labels)
+
+    assert (outcomes("fixed"), outcomes("failed")) == (1, 1)
 
 
 @pytest.mark.parametrize("cost", ["-1", ".inf", ".nan"])
