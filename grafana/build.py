@@ -114,7 +114,11 @@ def _forecasts() -> list[Any]:
         ),
         graph(
             "Odds that came true, by what was said",
-            [Target('avg by (bin) (promantis_breach_reliability{horizon="60m"})', "said {{bin}}")],
+            [
+                Target(
+                    'avg by (bin) (promantis_breach_reliability{horizon="60m"}) or vector(0)', "said {{bin}}"
+                )
+            ],
             width=12,
             height=9,
         )
