@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import html
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -23,6 +24,7 @@ from sidecar.signals import expose
 from sidecar.telemetry import Telemetry
 
 FOLDER = Path(__file__).with_name("reference")
+BAR = "&#124;"
 MADE = "\n\n<!-- Made by `python -m docs.build` from the code: change it there. -->\n"
 
 CONFIG = """# Config
@@ -92,12 +94,15 @@ are in `deploy/examples/business.yml`.
 def table(head: str, rows: Iterable[Iterable[str]]) -> str:
     """A table; a bar inside of a cell is escaped."""
     names = head.split("|")
-    lines = [names, ["---"] * len(names), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
+    lines = [names, ["---"] * len(names), *([cell.replace("|", BAR) for cell in row] for row in rows)]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines) + "\n"
 
 
 def code(text: str) -> str:
     """As code, nothing where there is nothing."""
+    if "|" in text:  # of which GitHub and mkdocs think differently inside of backticks
+        escaped = html.escape(text, quote=False).replace("*", "&#42;")
+        return f"<code>{escaped}</code>"
     return f"`{text}`" if text else ""
 
 
@@ -130,7 +135,7 @@ def _help(action: argparse.Action) -> str:
 def _flag(action: argparse.Action) -> str:
     if not action.option_strings:
         return action.dest.upper()
-    choices = "|".join(map(str, action.choices)) if action.choices else ""
+    choices = ",".join(map(str, action.choices)) if action.choices else ""
     value = str(action.metavar or choices or action.dest.upper())
     return action.option_strings[-1] + ("" if action.nargs == 0 else f"={value}")
 
