@@ -43,18 +43,35 @@ def shift(at: F64, luck: np.random.Generator) -> F64:
     return value
 
 
-SCENES: dict[str, Callable[[F64, np.random.Generator], F64]] = {"wave": wave, "shift": shift}
+def fill(at: F64, luck: np.random.Generator) -> F64:
+    """A disk that fills within a day or so and is cleaned, now and then only above its limit."""
+    value, top, out = 30.0, 80.0, np.empty(len(at))
+    for i in range(len(at)):
+        value += luck.normal(0.2, 0.05)
+        if value > top:
+            value, top = luck.normal(30, 2), luck.choice([75.0, 95.0])
+        out[i] = value
+    return out
+
+
+SCENES: dict[str, tuple[Callable[[F64, np.random.Generator], F64], tuple[str, ...]]] = {
+    "wave": (wave, ()),
+    "shift": (shift, ()),
+    "fill": (fill, ("--limit", "90", "--bounds", "0,100")),
+}
+"""By name: the series, and more flags of the command."""
 
 
 def draw(name: str) -> None:
     """One picture, from what the command says."""
     at = BEGIN + np.arange(0, DAYS * DAY, STEP, dtype=np.float64)
-    value = SCENES[name](at, np.random.default_rng(7))
+    made, flags = SCENES[name]
+    value = made(at, np.random.default_rng(7))
     with tempfile.TemporaryDirectory() as folder:
         csv = Path(folder) / f"{name}.csv"
         lines = (f"{t:.0f},{v:.3f}" for t, v in zip(at, value, strict=True))
         csv.write_text("timestamp,value\n" + "\n".join(lines) + "\n", encoding="utf-8")
-        if main(["backtest", "--csv", str(csv), "--out", folder, "--plot"]):
+        if main(["backtest", "--csv", str(csv), "--out", folder, "--plot", *flags]):
             sys.exit(f"{name} could not be drawn")
         shutil.copy(Path(folder) / f"{name}.png", FOLDER / f"{name}.png")
 
