@@ -19,7 +19,7 @@ from sidecar.types import F64
 FOLDER = Path(__file__).with_name("pictures")
 DAY, STEP = 86400, 300
 BEGIN, DAYS = 1_795_132_800, 14
-"""A Friday of November 2026, and how long a scene is; the last three days are drawn."""
+"""A Friday of November 2026, and how many days a scene lasts."""
 
 
 def _daily(at: F64, luck: np.random.Generator) -> F64:
