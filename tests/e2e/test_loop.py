@@ -120,7 +120,7 @@ async def test_promtool_finds_nothing_to_say(world: World) -> None:
 
 
 async def test_the_alert_is_explained_and_stays_the_same_alert(world: World) -> None:
-    world.service.values['queue_depth{pod="a"}'] = 400.0
+    world.service.values['queue_depth{pod="a"}'] = 450.0
 
     async def explained() -> dict[str, Any] | None:
         alert = await world.alert("QueueDeep")
