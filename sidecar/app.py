@@ -14,11 +14,12 @@ import msgspec
 from aiohttp.web import RouteDef
 
 from sidecar.adapters.fleet import Fleet
-from sidecar.adapters.journal import SqliteJournal
+from sidecar.adapters.journal import Held
 from sidecar.adapters.kubernetes import Cluster, own_namespace
 from sidecar.adapters.loki import Loki
+from sidecar.adapters.peer import Peers
 from sidecar.adapters.prometheus import Prometheus
-from sidecar.adapters.state import StateFiles
+from sidecar.adapters.state import StateFiles, first_free
 from sidecar.adapters.targets import KillSwitch, Targets
 from sidecar.alerts.enrich import Enricher
 from sidecar.alerts.knowledge import Pattern
@@ -26,7 +27,9 @@ from sidecar.alerts.noticed import Noticed
 from sidecar.alerts.relay import Relay
 from sidecar.causes import Causes
 from sidecar.config import Config, calendar, freezes, knowledge
+from sidecar.effects import Effects
 from sidecar.following import Following
+from sidecar.leading import Leading, Lease
 from sidecar.remedy.actions.words import World
 from sidecar.remedy.case import Draft
 from sidecar.remedy.eyes import Eyes
@@ -52,6 +55,7 @@ from sidecar.web import auth, cases, pages, server, validation, views
 from sidecar.web import explain as web_explain
 from sidecar.web import feedback as web_feedback
 from sidecar.web import signals as web_signals
+from sidecar.web.forward import forwarding
 from sidecar.web.session import Sessions
 
 log = logging.getLogger(__name__)
@@ -83,13 +87,13 @@ class App:
     def __init__(
         self,
         load: Callable[[], Config],
-        leads: Callable[[], bool] = lambda: True,
+        lease: Lease | None = None,
         parts: Collection[str] = PARTS,
     ) -> None:
         """Build everything and touch nothing but the storage folder; ConfigError when that is impossible.
 
-        `leads`: whether this replica is the one that may act; asked before every step of every action. `parts`:
-        what of PARTS this process is for.
+        `lease`: elects the one that acts, of several replicas that share the storage folder. `parts`: what of PARTS
+        this process is for.
         """
         self._load = load
         self._parts = parts
@@ -104,24 +108,35 @@ class App:
         self.prometheus = Prometheus(config.prometheus, self.telemetry)
         self.alertmanagers = Fleet(config.alertmanagers)
         self.targets = Targets(lambda: self.config.guard.allow_private)
-        self.watcher = Watcher(
-            self.prometheus, StateFiles(storage / "state"), self.known, config.learning, self.telemetry, clock
-        )
+        self._slot = first_free(storage / "state") if lease else None  # replicas keep what they learn apart
+        state = StateFiles(self._slot.folder if self._slot else storage / "state")
+        self.watcher = Watcher(self.prometheus, state, self.known, config.learning, self.telemetry, clock)
         self.trainer = Trainer(self.known, float(config.learning.retrain), self.telemetry, clock, self._note)
         self.accounts = Accounts(self.known, self.telemetry)
         self.watcher.follower = self._ticked
         self.following = Following(self.prometheus, self.watcher, self.telemetry, lambda: self.config)
         self.relay = Relay(config.alerts, self.alertmanagers, self._enrich, self.telemetry)
-        self.journal = SqliteJournal(storage / "journal.db")
+        self.journal = Held(storage / "journal.db")
+        if lease is None:
+            self.journal.take()
         switch = KillSwitch(storage)
         self.cluster = Cluster(config.kubernetes) if config.kubernetes and "remedies" in parts else None
         silences = self.alertmanagers if config.alertmanagers else None
-        world = World(self.targets, self.cluster, silences, lambda: switch() or not leads())
+        world = World(self.targets, self.cluster, silences, lambda: switch() or not self._acts())
         self.runner = Runner(
             self._policies(config),
             _guarding(config),
             journal=self.journal,
-            eyes=Eyes(self.prometheus, self.alertmanagers, world, switch, self._frozen, clock, leads),
+            eyes=Eyes(
+                self.prometheus,
+                self.alertmanagers,
+                world,
+                switch,
+                self._frozen,
+                clock,
+                self._acts,
+                self._cause,
+            ),
             world=world,
             kill=switch.set,
             confidence=self.known.confidence,
@@ -129,6 +144,11 @@ class App:
             telemetry=self.telemetry,
             clock=clock,
         )
+        named = config.kubernetes.lease if config.kubernetes else None
+        self._peers = Peers(named.peers) if named and named.peers else None
+        self._recalled = 0
+        work = self.runner.run if "remedies" in parts else asyncio.Event().wait
+        self.leading = Leading(lease, self.journal, self.runner, self._recall, work, self.telemetry)
         self.loki = Loki(config.loki) if config.loki.url else None
         self.causes = Causes(
             self.prometheus,
@@ -141,6 +161,7 @@ class App:
             self.telemetry,
             self.loki,
         )
+        self.effects = Effects(self.prometheus, self.runner, clock)
         self.feedback = Feedback(self.watcher, self.known, self._record, self.telemetry)
         self.outside = Outside(
             self.prometheus,
@@ -158,26 +179,27 @@ class App:
     async def run(self, started: Callable[[int], None] = lambda port: None) -> None:
         """Serve; `started` is told the port once requests are answered."""
         async with AsyncExitStack() as stack:
-            stack.push_async_callback(self.journal.close)
+            stack.push_async_callback(self.journal.give)
             closing = [self.prometheus.close, self.targets.close, self.alertmanagers.close]
-            for close in closing + ([self.loki.close] if self.loki else []):
+            closing += [one.close for one in (self.loki, self._peers) if one]
+            for close in closing:
                 stack.push_async_callback(close)
             await self.alertmanagers.look()
             self.relay.adopt(self.alertmanagers)
             if self.cluster:
                 stack.push_async_callback(self.cluster.close)
                 await self._ask_rights(self.cluster)
-            await self.runner.start()
-            facts = await self.journal.facts()
-            said = (fact for fact in facts if fact.kind == "feedback")
-            self.feedback.restore((fact.at, fact.who, fact.data) for fact in said)
-            self.causes.restore(facts)
-            del facts
+            if self._slot is None:
+                await self.leading.begin()
+            else:
+                stack.callback(self._slot.lock.close)
+                await self.leading.look()
             config = self.config
             web = config.web
             users, role = server.users(web), web.basic_auth_role
             doors = auth.load(web.tokens_file, config.storage.path, web.listen, web.proxy, users, role)
-            app = server.build(self._routes(doors), doors, self.telemetry, self.missing, self.reload)
+            inside = [forwarding(self._peers, lambda: self.leading.elsewhere, doors)] if self._peers else []
+            app = server.build(self._routes(doors), doors, self.telemetry, self.missing, self.reload, inside)
             served, port = await server.serve(app, config.web)
             stack.push_async_callback(served.cleanup)
             self._url = f"http://{config.web.listen.rpartition(':')[0]}:{port}"
@@ -185,7 +207,7 @@ class App:
             async with asyncio.TaskGroup() as group:
                 signals = (self.watcher.run, self.trainer.run, self.outside.run, self.following.run)
                 work = [*(signals if "signals" in self._parts else ())]
-                work += [self.runner.run] if "remedies" in self._parts else []
+                work += [self.leading.run, *((self.effects.run,) if "remedies" in self._parts else ())]
                 tasks = [group.create_task(one()) for one in work]
                 adopt = partial(self.relay.adopt, self.alertmanagers)
                 tasks.append(group.create_task(self.alertmanagers.run(adopt)))
@@ -245,6 +267,17 @@ class App:
         self.trainer.ticked(snapshot)
         self.causes.recent.ticked(snapshot)
 
+    def _acts(self) -> bool:
+        return self.leading.acts()
+
+    async def _recall(self) -> None:
+        """Take over what the journal says beside the cases: all of it, or what others added while they led."""
+        facts = await self.journal.facts()
+        said = (fact for fact in facts if fact.kind == "feedback" and fact.seq > self._recalled)
+        self.feedback.restore((fact.at, fact.who, fact.data) for fact in said)
+        self.causes.restore(facts)
+        self._recalled = facts[-1].seq if facts else 0
+
     async def _note(self, kind: str, data: JsonObject) -> None:
         """A fact of no case."""
         await self.journal.append(clock(), [Draft(kind, None, "system", data)])
@@ -268,6 +301,9 @@ class App:
     def _frozen(self, labels: Labels, now: Instant) -> str:
         return self._freezes(labels, now)
 
+    async def _cause(self, alert: Alert) -> str:
+        return await self.causes.pattern(alert)
+
     def _enrich(self, alert: Alert, now: Instant) -> Mapping[str, str]:
         return self._enricher(alert, now)
 
@@ -287,6 +323,7 @@ class App:
                 lambda: self.following.skipped,
                 self.telemetry,
                 clock,
+                lambda: bool(self.leading.elsewhere),
             ),
             *(
                 web_alerts.routes(self.relay, self.alertmanagers, self.telemetry)
@@ -312,7 +349,10 @@ class App:
 
     def missing(self) -> list[str]:
         """What still has to happen before this process is ready."""
-        return self.watcher.missing() if "signals" in self._parts else []
+        leader = "" if self._peers else self.leading.elsewhere  # who can pass it on may be asked anything
+        return ([f"stands by, {leader} leads"] if leader else []) + (
+            self.watcher.missing() if "signals" in self._parts else []
+        )
 
     def _policies(self, config: Config) -> Policies:
         return Policies(config.remedies if "remedies" in self._parts else ())
@@ -351,5 +391,6 @@ class App:
 
     async def _record(self, who: str, data: JsonObject) -> Instant:
         (fact,) = await self.journal.append(clock(), [Draft("feedback", None, who, data)])
+        self._recalled = fact.seq
         log.info("feedback who=%s: %s", who, data["verdict"])
         return fact.at

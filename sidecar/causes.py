@@ -16,6 +16,7 @@ from sidecar.adapters.prometheus import Prometheus
 from sidecar.alerts import logs
 from sidecar.alerts.aside import going_on
 from sidecar.alerts.diagnose import diagnose
+from sidecar.alerts.enrich import PREFIX
 from sidecar.alerts.evidence import evidence
 from sidecar.alerts.explain import RECENT, Changed, Explanation, Metric, Whose, explain
 from sidecar.alerts.explainer import KEPT, LEAST, QUIET, Explainer, recalled
@@ -29,7 +30,7 @@ from sidecar.signals.snapshot import Known
 from sidecar.signals.topology import NODE, CausesConfig, Topology, whose
 from sidecar.signals.watches import Watch
 from sidecar.telemetry import Telemetry
-from sidecar.types import Candidates, Finding, Instant, JsonObject, Labels, PromantisError
+from sidecar.types import Alert, Candidates, Finding, Instant, JsonObject, Labels, PromantisError
 
 log = logging.getLogger(__name__)
 
@@ -105,6 +106,12 @@ class Causes:
         self.explainer.changed = kept
 
     # ------------------------------------------------------------------ asked
+
+    async def pattern(self, alert: Alert) -> str:
+        """The pattern of failure behind an alert, as it is diagnosed here, or else by who wrote its annotations."""
+        found = await asyncio.to_thread(self.explainer.pattern, alert.labels)
+        told = alert.annotations.get(f"{PREFIX}pattern", "")
+        return found or (told if any(told == one.pattern for one in self.explainer.patterns) else "")
 
     async def explained(self, fingerprint: str, at: Instant | None) -> Explanation | None:
         """What explains an alert that was received, or did; None when it is not known, or nobody knows whose it is."""

@@ -141,6 +141,7 @@ class Telemetry:
         )
         self.lane_alerts = gauge("lane_alerts", "Alerts waiting for an Alertmanager.", "alertmanager")
         # remedies
+        self.leader = gauge("leader", "Whether this replica is the one that acts.")
         self.webhooks = counter("webhooks_received_total", "Webhooks received from Alertmanager.")
         self.cases = gauge("cases", "Cases by stage.", "stage")
         self.actions = counter("actions_total", "Actions by outcome.", "policy", "action", "outcome")
@@ -186,6 +187,22 @@ class Telemetry:
             "How often the policy helps: expected, and what 19 of 20 lie above.",
             "policy",
             "stat",
+        )
+        self.policy_effect = gauge(
+            "policy_effect",
+            "What the policy changes against earlier firings that were left alone: how much more often alerts end in "
+            "time, or how much more the value moves.",
+            *("policy", "of", "stat"),
+        )
+        self.cause_rate = gauge(
+            "cause_success_rate",
+            "How often the policy is expected to help with this cause, shrunk to all causes while it is little known.",
+            *("policy", "action", "cause"),
+        )
+        self.cause_outcomes = gauge(
+            "cause_outcomes",
+            "Times that the policy helped with this cause, or did not.",
+            *("policy", "action", "cause", "helped"),
         )
         self.refusals = counter(
             "refusals_total", "Remedies that were not proposed or not done, by reason.", "reason"

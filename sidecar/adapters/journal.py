@@ -105,6 +105,46 @@ class SqliteJournal:
         return facts
 
 
+class Held:
+    """The journal of whoever leads: `take` it, `give` it back; in between it is Unavailable."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._open: SqliteJournal | None = None
+
+    def take(self) -> None:
+        """Open it. ConfigError while another process has it."""
+        if self._open is None:
+            self._open = SqliteJournal(self._path)
+
+    async def give(self) -> None:
+        """Close it; what is being written is written first."""
+        held, self._open = self._open, None
+        if held is not None:
+            await held.close()
+
+    async def append(self, at: Instant, drafts: Sequence[Draft]) -> list[Fact]:
+        """As SqliteJournal."""
+        return await self._ours().append(at, drafts)
+
+    async def facts(self, since: int = 0) -> list[Fact]:
+        """As SqliteJournal."""
+        return await self._ours().facts(since)
+
+    async def newest(self, limit: int, before: int = 0) -> list[Fact]:
+        """As SqliteJournal."""
+        return await self._ours().newest(limit, before)
+
+    async def lines(self, since: int = 0) -> list[bytes]:
+        """As SqliteJournal."""
+        return await self._ours().lines(since)
+
+    def _ours(self) -> SqliteJournal:
+        if self._open is None:
+            raise Unavailable("another replica leads, and has the journal")
+        return self._open
+
+
 class Exported(msgspec.Struct):
     """A line of an export; `fact` is byte for byte what was hashed."""
 

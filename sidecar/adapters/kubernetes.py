@@ -34,15 +34,21 @@ class LeaseConfig(Section, frozen=True, kw_only=True):
     """The Lease that elects the one that acts."""
 
     name: str = "promantis"
-    """With a `lease`, of several replicas that share `storage.path` one runs at a time."""
+    """With a `lease`, of several replicas that share `storage.path` one acts at a time; all of them score, and
+    take and enrich alerts."""
     namespace: str | None = None
     """Default: that of the pod."""
     duration: Duration = Duration(15)
     """How long after its holder fell silent another may take over."""
+    peers: str | None = None
+    """Where a replica listens, `http://{{ holder }}.promantis-replicas:9909`: who stands by passes on what only the
+    leader knows (pages, cases, webhooks, feedback), and is ready; without it, unready."""
 
     def problems(self) -> Iterator[tuple[str, str]]:
         if self.duration < 3:
             yield "duration", "must be at least 3s"
+        if self.peers is not None and not self.peers.startswith(("http://", "https://")):
+            yield "peers", f"{self.peers!r} is not a url such as http://{{{{ holder }}}}.promantis:9909"
 
 
 class KubernetesConfig(Section, frozen=True, kw_only=True):

@@ -46,6 +46,11 @@ class Lease:
         self.holder = ""
         """Who holds it, as far as is known."""
 
+    @property
+    def elsewhere(self) -> str:
+        """Who else holds it, as far as is known; empty: nobody, or we do."""
+        return "" if self.holder == self._identity else self.holder
+
     def held(self) -> bool:
         """Whether we may act now; a question of our own clock, so it ends even if nothing can be asked."""
         return self._clock() < self._until

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import logging
 import os
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import msgspec
 import numpy as np
@@ -20,6 +21,31 @@ log = logging.getLogger(__name__)
 MAGIC = b"promantis state 1\n"
 _KINDS = (np.float16, np.float32, np.float64, np.int8, np.int16, np.int64, np.uint8, np.bool_)
 TYPES = {np.dtype(kind).str[1:]: kind for kind in _KINDS}
+
+
+class Slot(NamedTuple):
+    """A folder that no other process uses while the lock is open."""
+
+    folder: Path
+    lock: BinaryIO
+
+
+def first_free(folder: Path, most: int = 9) -> Slot:
+    """This folder, or where another process has it `<folder>-2` and so on. ConfigError when none is to be had."""
+    try:
+        for n in range(1, most + 1):
+            mine = folder if n == 1 else folder.with_name(f"{folder.name}-{n}")
+            mine.mkdir(parents=True, exist_ok=True)
+            lock = (mine / ".lock").open("wb")
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                lock.close()
+            else:
+                return Slot(mine, lock)
+    except OSError as error:
+        raise ConfigError("storage.path", f"{folder} cannot be locked: {error.strerror}") from None
+    raise ConfigError("storage.path", f"{folder} and {most - 1} more beside it are in use")
 
 
 class StateFiles:

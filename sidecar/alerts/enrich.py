@@ -16,7 +16,7 @@ from sidecar.alerts.times import ends, resolved
 from sidecar.types import Alert, Finding, Instant, Labels
 
 PREFIX = "promantis_"
-EXPLAINED = ("causes", "next_steps", "changes", "incident", "outlook")
+EXPLAINED = ("causes", "next_steps", "changes", "incident", "pattern", "outlook")
 """Annotations that need a diagnosis."""
 
 
@@ -94,6 +94,8 @@ def _explained(name: str, said: Explanation) -> str:
             return "; ".join(said.changes)
         case "incident":
             return said.incident
+        case "pattern":
+            return said.pattern
         case _:
             return said.outlook if said.pattern else ""
 

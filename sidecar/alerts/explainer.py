@@ -174,6 +174,12 @@ class Explainer:
             incident = self.incidents.of(labels)
         return incident.cause if incident else ""
 
+    def pattern(self, labels: Labels) -> str:
+        """The pattern of failure recognised in the incident that an alert belongs to, empty when there is none."""
+        with self._lock:
+            incident = self.incidents.of(labels)
+        return incident.pattern if incident else ""
+
     def of(self, entity: str, kind: str, now: Instant) -> Explanation:
         """What is wrong with a service, whether it alerts or not."""
         with self._lock:

@@ -9,11 +9,13 @@ from sidecar.types import HORIZONS, Breach, Finding, Forecast, Instant
 
 ANNOTATIONS = {
     "summary": "one sentence: the value against what is usual, since when, how sure",
-    "causes": "the likeliest cause and what speaks for it, or that none was found",
+    "causes": "the likeliest cause and what speaks for it, or that none was found; and what changed last",
     "outlook": "what comes if nobody acts: of the cause, where there is one",
     "next_steps": "what to do now, and what keeps it from coming back, for the pattern of the cause",
-    "changes": "what was deployed within the last hour, of the services involved",
+    "changes": "what changed within the last hour of the services involved: deployments, replicas, their autoscaler, "
+    "config maps and secrets that are named like them, the nodes that they run on",
     "incident": "the id of the incident: alerts of the same service or cause, or of a call between them, have the same",
+    "pattern": "the pattern of failure that was recognised, by its name; a process for remedies alone reads it there",
     "url": "the page of this alert: always the same for the same labels",
     "score": "the score",
     "confidence": "how sure",

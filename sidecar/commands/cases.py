@@ -8,6 +8,7 @@ from typing import Any
 
 from sidecar.commands import talk
 from sidecar.commands.talk import plain
+from sidecar.web.shown import compared
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -54,6 +55,9 @@ def _details(case: dict[str, Any]) -> list[str]:
         lines.append(
             f"odds    helped {odds['helped']} of {tried} times, above {odds['lower']:.0%} 19 times of 20"
         )
+    if of := case.get("odds_of_cause"):
+        tried = of["helped"] + of["did_not"]
+        lines.append(f"cause   {case['cause']}: helped {of['helped']} of {tried}, expected {of['mean']:.0%}")
     trials = case["trials"]
     if trials["interval"] is not None:
         (good, all_), (free, control) = trials["with"], trials["without"]
@@ -67,6 +71,8 @@ def _details(case: dict[str, Any]) -> list[str]:
             f"; {effect['untouched']} siblings {effect['siblings']:+.3g}" if effect["untouched"] else ""
         )
         lines.append(f"effect  moved by {effect['target']:+.3g}{untouched}")
+    if case["compared"]:
+        lines.append("without " + compared(case["compared"]))
     lines += ["plan    " + case["plan_hash"], talk.show_plan(case["plan"])] if case["plan"] else []
     for check in case["guard"]:
         lines.append(

@@ -9,7 +9,6 @@ import gc
 import logging
 import signal
 import sys
-from collections.abc import Callable
 
 from sidecar import __version__
 from sidecar.adapters.lease import Lease
@@ -50,34 +49,12 @@ async def _serve(args: argparse.Namespace) -> None:
     unknown = [part for part in args.enable.split(",") if part not in PARTS]
     if unknown:
         raise ConfigError("--enable", f"unknown part {unknown[0]!r} (some of {','.join(PARTS)})")
-    if config.kubernetes is None or config.kubernetes.lease is None:
-        await _run(args, lambda: True)
-        return
-    try:
-        async with leadership.led(config, config.kubernetes) as lease:
-            await _lead(args, lease)
-    except asyncio.CancelledError:
-        log.info("stopped while standing by")
+    async with leadership.candidate(config) as lease:
+        await _run(args, lease)
 
 
-async def _lead(args: argparse.Namespace, lease: Lease) -> None:
-    """Run for as long as the lease is held; ConfigError when it is lost."""
-    running = asyncio.create_task(_run(args, lease.held))
-    keeping = asyncio.create_task(lease.keep())
-    await asyncio.wait((running, keeping), return_when=asyncio.FIRST_COMPLETED)
-    lost = keeping.done() and not running.done()
-    if lost:
-        running.cancel()  # at once: whatever is under way is looked up by who leads now
-    keeping.cancel()
-    await asyncio.gather(keeping, return_exceptions=True)
-    await asyncio.wait([running])
-    if lost:
-        raise ConfigError("kubernetes.lease", "was lost: another replica leads now")
-    await running
-
-
-async def _run(args: argparse.Namespace, leads: Callable[[], bool]) -> None:
-    app = App(lambda: config_from(args), leads, args.enable.split(","))
+async def _run(args: argparse.Namespace, lease: Lease | None) -> None:
+    app = App(lambda: config_from(args), lease, args.enable.split(","))
     log.info("promantis %s starts, prometheus=%s", __version__, app.prometheus.url)
     loop = asyncio.get_running_loop()
     reloads: set[asyncio.Task[None]] = set()

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from sidecar.remedy.effect import Effect, Trial, effect
-from sidecar.remedy.past import Busy, Ended, Intent, Odds, Past, odds
+from sidecar.remedy.past import Busy, Ended, Intent, Odds, Past, odds, of_cause
 from sidecar.types import Alert, Instant, JsonObject, Labels, labels_of
 
 STAGES = (
@@ -58,6 +58,10 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     stage: str
     since: Instant
     why: tuple[str, ...] = ()
+    cause: str = ""
+    """The pattern of failure that the diagnosis recognised, last before anything was done; empty: none."""
+    action: str = ""
+    """Type of what was done."""
     words: str = ""
     """The reason of the last turn, for people."""
     reason: str = ""
@@ -88,6 +92,8 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     """What its verification compares, before the action."""
     effect: JsonObject | None = None
     """What it moved, and its siblings in the same time."""
+    compared: JsonObject | None = None
+    """What became of earlier firings that nothing was done for."""
     resolved: bool = False
     """The episode is over."""
     holding_since: Instant | None = None
@@ -130,6 +136,7 @@ def fold(case: Case | None, fact: Draft | Fact, at: Instant) -> Case | None:
         case "case.proposed":
             why, target = tuple(data["why"]), data["target"]
             change |= {"expires_at": data["expires_at"], "why": why, "target": target, "reason": ""}
+            change |= {"cause": data.get("cause", "")}
         case "case.refused":
             change |= {"reason": data["reason"], "guard": tuple(data.get("guard", ()))}
         case "plan.made":
@@ -145,6 +152,7 @@ def fold(case: Case | None, fact: Draft | Fact, at: Instant) -> Case | None:
             change |= {"intent_at": at, "guard": tuple(data.get("guard", ())), "harm_before": harm}
             change |= {"before": data.get("before"), "effect": None}
             change |= {"group": data.get("group", ""), "takes": data.get("takes", 0)}
+            change |= {"cause": data.get("cause", ""), "action": data.get("action", "")}
         case "action.done":
             change |= {"acted_at": at, "deadline": data["deadline"]}
         case "action.failed" if data.get("unclear"):
@@ -156,6 +164,8 @@ def fold(case: Case | None, fact: Draft | Fact, at: Instant) -> Case | None:
             change |= {"to_undo": undoing, "harm_before": False}
         case "effect.measured":
             change |= {"effect": data["effect"]}
+        case "effect.compared":
+            change |= {"compared": {key: data[key] for key in data if key != "words"}}
         case "verify.passed":
             change |= {"harm_before": False}
         case "undo.intent":
@@ -265,6 +275,8 @@ class Book:
         """By case: what came of it."""
         self.trials: dict[str, Trial] = {}
         """By case: acted on, or held back."""
+        self.compared: dict[str, JsonObject] = {}
+        """By policy: its effect as it was told last, by `ended` and `value`."""
         self.undone: list[tuple[Instant, str]] = []
         self.by_labels: dict[Labels, str] = {}
         """The fingerprint of an alert that has had an episode."""
@@ -305,20 +317,31 @@ class Book:
         control = fact.kind == "case.refused" and case.reason == "held_back"
         if (control or fact.kind == "intent") and "within" in fact.data:
             self.trials[case.id] = Trial(case.policy, not control, fact.at, fact.data["within"])
+        if fact.kind == "effect.compared" and fact.data["policy"]:
+            self.compared[case.policy] = fact.data["policy"]
         if fact.kind == "undo.done":
             self.undone.append((fact.at, case.object))
         good = fact.kind == "verify.passed"
         lost = fact.kind == "action.failed" and bool(fact.data.get("unclear"))
         if good or (fact.kind in ("verify.failed", "action.failed") and not lost):
-            self.ended[case.id] = Ended(fact.at, case.policy, case.object, good, not case.auto)
+            about = (case.action, case.cause, case.policy_hash)
+            self.ended[case.id] = Ended(fact.at, case.policy, case.object, good, not case.auto, *about)
 
     def past(self, storm: str = "") -> Past:
         """What the guard counts."""
         return Past(self.intents, tuple(self.ended.values()), self.undone, tuple(self._busy.values()), storm)
 
-    def odds(self, policy: str) -> Odds:
-        """How often a policy helped so far."""
-        return odds(one for one in self.ended.values() if one.policy == policy)
+    def odds(self, policy: str, action: str = "", cause: str | None = None) -> Odds:
+        """How often a policy helped so far, with this action and, where one is named, for this cause."""
+        found = self.outcomes(policy, action)
+        if cause is None:
+            return odds(found)
+        return of_cause(odds(one for one in found if one.cause == cause), odds(found))
+
+    def outcomes(self, policy: str, action: str = "") -> list[Ended]:
+        """What came of a policy, with this action."""
+        found = (one for one in self.ended.values() if one.policy == policy)
+        return [one for one in found if not action or one.action in ("", action)]
 
     def effect(self, policy: str, now: Instant) -> Effect:
         """How often alerts end in time with a policy, and without it."""

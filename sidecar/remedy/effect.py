@@ -83,12 +83,9 @@ def held_back(share: float, case: str, severity: str) -> bool:
 
 def effect(trials: Iterable[Trial], now: Instant) -> Effect:
     """The effect of these trials of one policy, of which some may not be over."""
-    counts = {True: [0, 0], False: [0, 0]}
-    for trial in trials:
-        good = trial.good(now)
-        if good is not None:
-            counts[trial.treated][not good] += 1
-    return Effect(Odds(*counts[True]), Odds(*counts[False]))
+    known = [(trial.treated, trial.good(now)) for trial in trials]
+    treated, control = (Odds(known.count((of, True)), known.count((of, False))) for of in (True, False))
+    return Effect(treated, control)
 
 
 def _share(odds: Odds) -> float | None:

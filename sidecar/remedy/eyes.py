@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from sidecar.remedy.actions.words import SHAPELESS, UNFORESEEN, TooMany, World
@@ -48,6 +48,11 @@ class AlertStates(Protocol):
         ...
 
 
+async def nobody_knows(alert: Alert) -> str:
+    """Where there is no diagnosis."""
+    return ""
+
+
 class Eyes:
     """Asks everybody at once; an answer that does not come forbids what it was asked for."""
 
@@ -60,9 +65,12 @@ class Eyes:
         frozen: Callable[[Labels, Instant], str],
         clock: Callable[[], Instant],
         leads: Callable[[], bool] = lambda: True,
+        cause: Callable[[Alert], Awaitable[str]] = nobody_knows,
     ) -> None:
-        """`frozen` names the freeze that is on for an alert with these labels, or is empty."""
+        """`frozen` names the freeze that is on for an alert with these labels, `cause` the pattern of failure behind
+        it; both may be empty."""
         self.leads = leads
+        self.cause = cause
         self._evidence = evidence
         self._alertmanagers = alertmanagers
         self._world = world
@@ -82,6 +90,7 @@ class Eyes:
         async def nothing() -> None:
             return None
 
+        cause = await self.cause(alert)
         # The plan takes the longest, and what is asked after it is the newer: nothing is done on an old answer.
         plan = await self.planned(policy, alert) if closely else None
         state, condition, blocking, fine, harm, values = await asyncio.gather(
@@ -103,6 +112,7 @@ class Eyes:
             fine=fine,
             harm=harm,
             values=values,
+            cause=cause,
         )
 
     async def planned(self, policy: RemedyConfig, alert: Alert) -> Planned | Refusal | None:

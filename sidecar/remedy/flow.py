@@ -44,7 +44,7 @@ from sidecar.remedy.events import (
 from sidecar.remedy.guard import FINAL, WAITS, GuardConfig, Look, Planned
 from sidecar.remedy.measure import difference, kept, read
 from sidecar.remedy.past import Past
-from sidecar.remedy.policy import Proposal, Refusal, RemedyConfig, acts_alone, policy_hash
+from sidecar.remedy.policy import Proposal, Refusal, RemedyConfig, acts_alone, kind, policy_hash
 from sidecar.types import Instant, JsonObject, Rejected
 
 LAST_CHANCE = 30.0
@@ -166,6 +166,7 @@ def _judged(
         about |= {"reason": verdict.reason, "words": verdict.words, "within": float(policy.verify.within)}
         return [Draft("case.refused", event.case, "system", about)]
     about |= {"target": verdict.target, "why": list(verdict.why), "expires_at": now + verdict.expires}
+    about |= {"cause": event.look.cause}
     return [Draft("case.proposed", event.case, "system", about)]
 
 
@@ -271,6 +272,8 @@ def _act(
         "plan_hash": case.plan_hash,
         "harm": look.harm is True,
         "within": float(policy.verify.within),
+        "action": kind(policy),
+        "cause": look.cause,
     }
     if look.values:
         intent["before"] = kept(look.values)

@@ -134,6 +134,8 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the harm that it is watched for is there already."""
     values: Values | None = None
     """What the verification compares, now."""
+    cause: str = ""
+    """The pattern of failure that is recognised; empty: none."""
 
 
 class Check(NamedTuple):

@@ -8,7 +8,8 @@ from sidecar.remedy import breaker
 from sidecar.remedy.breaker import BreakerConfig
 from sidecar.remedy.case import STAGES, Book, Case, Draft, Fact
 from sidecar.remedy.guard import family
-from sidecar.remedy.policy import REASONS, Policies
+from sidecar.remedy.past import odds, of_cause
+from sidecar.remedy.policy import REASONS, Policies, kind
 from sidecar.remedy.worth import Over
 from sidecar.telemetry import Telemetry
 from sidecar.types import Instant
@@ -24,23 +25,46 @@ def start(telemetry: Telemetry, cases: Iterable[Case]) -> None:
         telemetry.cases.labels(case.stage).inc()
 
 
+def forget(telemetry: Telemetry) -> None:
+    """Say nothing of cases and policies: another replica does."""
+    for gauge in (telemetry.odds, telemetry.trials, telemetry.breaker_open):
+        gauge.clear()
+    for gauge in (telemetry.cause_rate, telemetry.cause_outcomes, telemetry.policy_effect):
+        gauge.clear()
+    start(telemetry, ())
+
+
 def publish(telemetry: Telemetry, policies: Policies, book: Book, rules: BreakerConfig, now: Instant) -> None:
     """How each policy does."""
     past = book.past()
-    for name in policies.by_name:
+    telemetry.cause_rate.clear()  # of policies that are gone
+    telemetry.cause_outcomes.clear()
+    telemetry.policy_effect.clear()
+    for name, policy in policies.by_name.items():
+        ended = book.outcomes(name, kind(policy))  # looked through once: they are kept for good
+        told = odds(ended)
+        for cause in {one.cause for one in ended}:
+            mine = of_cause(odds(one for one in ended if one.cause == cause), told)
+            labels = (name, kind(policy), cause or "unknown")
+            telemetry.cause_rate.labels(*labels).set(mine.mean)
+            telemetry.cause_outcomes.labels(*labels, "true").set(mine.good)
+            telemetry.cause_outcomes.labels(*labels, "false").set(mine.bad)
         telemetry.exhausted.labels(family(name))
         telemetry.avoided.labels(name)
         telemetry.saved.labels(name)
-        action = action_of(policies, name)
         for outcome in ("fixed", "failed"):
-            telemetry.outcomes.labels(name, action, outcome)
+            telemetry.outcomes.labels(name, kind(policy), outcome)
         for outcome in ("done", "failed", "unclear"):
-            telemetry.actions.labels(name, action, outcome)
+            telemetry.actions.labels(name, kind(policy), outcome)
+        for of, found in (book.compared.get(name) or {}).items():
+            shown = [found["estimate"], *(found["interval"] or ())]
+            for stat, number in zip(("estimate", "lower", "upper"), shown, strict=False):
+                telemetry.policy_effect.labels(name, of, stat).set(number)
         opened = breaker.state(name, past, rules, now) != "closed"
         telemetry.breaker_open.labels(name).set(opened)
-        found, trials = book.odds(name), book.effect(name, now)
-        telemetry.odds.labels(name, "mean").set(found.mean)
-        telemetry.odds.labels(name, "lower").set(found.lower)
+        trials = book.effect(name, now)
+        telemetry.odds.labels(name, "mean").set(told.mean)
+        telemetry.odds.labels(name, "lower").set(told.lower)
         for group, value in (("treated", trials.treated), ("control", trials.control)):
             telemetry.trials.labels(name, group, "true").set(value.good)
             telemetry.trials.labels(name, group, "false").set(value.bad)
@@ -76,12 +100,12 @@ def count(telemetry: Telemetry, policies: Policies, fact: Fact, old: Case | None
     part, _, outcome = fact.kind.partition(".")
     if new and part in ("action", "undo") and outcome != "intent":
         outcome = "unclear" if fact.data.get("unclear") else outcome
-        name = action_of(policies, new.policy)
+        name = _kind(policies, new.policy)
         telemetry.actions.labels(new.policy, name if part == "action" else f"{name} undo", outcome).inc()
     lost = fact.kind == "action.failed" and not fact.data.get("unclear")
     if new and (part == "verify" or lost):
         good = fact.kind == "verify.passed"
-        name = action_of(policies, new.policy)
+        name = _kind(policies, new.policy)
         telemetry.outcomes.labels(new.policy, name, "fixed" if good else "failed").inc()
 
 
@@ -94,7 +118,6 @@ def count_over(telemetry: Telemetry, policies: Policies, over: Over) -> None:
         telemetry.saved.labels(policy.name).inc(over.spared / 60 * policy.cost_per_minute)
 
 
-def action_of(policies: Policies, name: str) -> str:
-    """What a policy does, as `action.type` says."""
+def _kind(policies: Policies, name: str) -> str:
     policy = policies.by_name.get(name)
-    return str(policy.action.__struct_config__.tag) if policy else "gone"
+    return kind(policy) if policy else "gone"

@@ -33,4 +33,4 @@ def turn(
 
 
 def _draw(dice: random.Random, odds: Odds) -> float:
-    return dice.betavariate(1 + odds.good, 1 + odds.bad)
+    return dice.betavariate(*odds.belief)

@@ -10,6 +10,8 @@ from sidecar.types import Instant
 
 CONFIDENCE = 1.645
 """Standard normal quantile of a one-sided bound at 95 %."""
+ENOUGH, WEIGHT = 3, 4.0
+"""Outcomes from which a cause speaks for itself, and how many those of other causes count for then."""
 
 
 class Intent(NamedTuple):
@@ -33,6 +35,12 @@ class Ended(NamedTuple):
     good: bool
     person: bool
     """A person had approved it."""
+    action: str = ""
+    """Its type; empty in journals that do not say it."""
+    cause: str = ""
+    """The pattern of failure that was recognised before it was done; empty: none."""
+    hash: str = ""
+    """Of what was done and how it was verified."""
 
 
 class Busy(NamedTuple):
@@ -66,6 +74,13 @@ class Odds(NamedTuple):
 
     good: int
     bad: int
+    prior: tuple[float, float] = (1.0, 1.0)
+    """What is believed before the first outcome, in outcomes."""
+
+    @property
+    def belief(self) -> tuple[float, float]:
+        """The two parameters of the Beta distribution."""
+        return self.prior[0] + self.good, self.prior[1] + self.bad
 
     @property
     def mean(self) -> float:
@@ -74,7 +89,7 @@ class Odds(NamedTuple):
         >>> Odds(8, 0).mean
         0.9
         """
-        return (1 + self.good) / (2 + self.good + self.bad)
+        return self.belief[0] / sum(self.belief)
 
     @property
     def lower(self) -> float:
@@ -98,6 +113,20 @@ def odds(ended: Iterable[Ended]) -> Odds:
     """The odds of these outcomes."""
     goods = [one.good for one in ended]
     return Odds(sum(goods), len(goods) - sum(goods))
+
+
+def of_cause(own: Odds, all: Odds) -> Odds:
+    """The odds for one cause, `own` of `all` outcomes of a policy, shrunk to those for the other causes.
+
+    Below `ENOUGH` outcomes of its own the belief is the policy's; from there on the others weigh `WEIGHT` at most.
+
+    >>> few, enough = of_cause(Odds(0, 2), Odds(18, 2)), of_cause(Odds(0, 3), Odds(18, 3))
+    >>> few.mean == Odds(18, 2).mean, round(enough.mean, 2)
+    (True, 0.54)
+    """
+    good, bad = 1 + all.good - own.good, 1 + all.bad - own.bad
+    share = min(1.0, WEIGHT / (good + bad)) if own.good + own.bad >= ENOUGH else 1.0
+    return own._replace(prior=(share * good, share * bad))
 
 
 def in_a_row(ended: Sequence[Ended], *, person: bool = False) -> int:

@@ -53,7 +53,8 @@ class EarnedConfig(Section, frozen=True, kw_only=True):
     """When a policy with `approval: earned` acts alone; the first failure makes it ask again."""
 
     in_a_row: int = 10
-    """Successes in a row that a person approved, before it acts alone; the first failure makes it ask again."""
+    """Successes in a row that a person approved, before it acts alone; the first failure, or a change of
+    its action or `verify`, makes it ask again."""
     floor: float = 0.7
     """And its success rate must be above this, 19 times of 20."""
 
@@ -94,8 +95,8 @@ class RemedyConfig(Section, frozen=True, kw_only=True):
     then: tuple[Alternative, ...] = ()
     """List of `{action, verify}`: proposed one after the other when the one before did not help and was undone."""
     order: str = "given"
-    """Of these and the first one: `given`, or `best`: by what helped most so far, drawn at random by how sure
-    that is (Thompson)."""
+    """Of these and the first one: `given`, or `best`: by what helped most so far with the pattern of failure that is
+    recognised (below three outcomes: with all), drawn at random by how sure that is (Thompson)."""
     cooldown: Duration = Duration(1800)
     """Between two actions on the same target, whichever policy acts."""
     expires: Duration = Duration(3600)
@@ -224,6 +225,8 @@ def acts_alone(policy: RemedyConfig, ended: Sequence[Ended]) -> bool:
     """Whether nobody is asked; `ended` are the outcomes of this policy."""
     if policy.approval != "earned":
         return policy.approval == "auto"
+    now = policy_hash(policy)  # another action, or another measure of success, has earned nothing yet
+    ended = [one for one in ended if one.hash == now]
     if not ended or not ended[-1].good:
         return False
     enough = in_a_row(ended, person=True) >= policy.earned.in_a_row
@@ -280,6 +283,11 @@ def condition_refusal(when: str, condition: bool | None) -> Refusal | None:
     if condition is None:
         return Refusal("condition_unknown", f"Prometheus could not say whether {when}")
     return None if condition else Refusal("condition_false", f"{when} does not hold")
+
+
+def kind(policy: RemedyConfig) -> str:
+    """The type of its action."""
+    return str(policy.action.__struct_config__.tag)
 
 
 def policy_hash(policy: RemedyConfig) -> str:

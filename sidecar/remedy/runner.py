@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
 
-from sidecar.remedy import events, flow, hands, numbers, order, storm
+from sidecar.remedy import events, flow, hands, numbers, order
 from sidecar.remedy.actions.words import World
 from sidecar.remedy.case import Book, Case, Draft, Episode, Fact, Notice, case_id, ended, heard
 from sidecar.remedy.effect import Effect
@@ -18,11 +18,11 @@ from sidecar.remedy.eyes import Eyes
 from sidecar.remedy.flow import Journal
 from sidecar.remedy.guard import AlertState, GuardConfig, family
 from sidecar.remedy.past import Odds
-from sidecar.remedy.policy import Policies, propose
-from sidecar.remedy.storm import Storm
+from sidecar.remedy.policy import Policies, RemedyConfig, kind, propose
+from sidecar.remedy.weather import Weather
 from sidecar.remedy.worth import Worth
 from sidecar.telemetry import Telemetry
-from sidecar.types import Alert, Instant, Labels, PromantisError, Rejected, Unavailable
+from sidecar.types import Alert, Instant, JsonObject, Labels, PromantisError, Rejected, Unavailable
 
 log = logging.getLogger(__name__)
 TICK = 5.0
@@ -65,11 +65,7 @@ class Runner:
         self._telemetry = telemetry
         self._clock = clock
         self._tick = tick
-        self._storm = Storm()
-        self._unhealthy: float | None = None
-        self._looked_at = float("-inf")
-        self._stale = 0
-        """Episodes whose end was never told: Alertmanager knows of so many fewer."""
+        self._weather = Weather(eyes, telemetry, tick)
         self._said: dict[str, str] = {}
         """What is not as it should be, by policy or storm, as it was last said."""
         self._book, self._worth = Book(), Worth()
@@ -79,20 +75,32 @@ class Runner:
         """Cases and episodes that a task works on."""
         self._judged: dict[str, Instant] = {}
         self._absent: dict[str, Instant] = {}
+        self._causes: dict[str, str] = {}
+        """What was recognised behind an alert when its episode was last judged."""
 
     # ----------------------------------------------------------------- life
 
     async def start(self) -> None:
         """Read the journal back. Unavailable when it cannot be read."""
-        for fact in await self._journal.facts():
-            self._book.add(fact)
-            self._worth.add(self._book, fact)
+        async with self._lock:  # what comes in meanwhile waits for it
+            book, worth = Book(), Worth()
+            for fact in await self._journal.facts():
+                book.add(fact)
+                worth.add(book, fact)
+            self._book, self._worth = book, worth
         self._publish()
         self._said = numbers.breakers(self._policies, self._book, self._rules.breaker, self._clock())
         numbers.start(self._telemetry, self._book.cases.values())
         for case in list(self._book.cases.values()):
             if case.open:
                 await self._step(case.id, events.Restarted())
+
+    def rest(self) -> None:
+        """Forget what the journal said: another replica leads, and writes it now."""
+        self._book = Book()
+        for known in (self._judged, self._absent, self._causes, self._said):
+            known.clear()
+        numbers.forget(self._telemetry)
 
     async def run(self) -> None:
         """Go on with every case, until cancelled."""
@@ -126,7 +134,7 @@ class Runner:
         """One piece of work; what a peer or the disk refuses now is tried again in the next round."""
         try:
             if key == WEATHER:
-                await self._weather()
+                await self._look_around()
             else:
                 await (self._drive(key) if key in self._book.cases else self._judge(key))
         except PromantisError as error:
@@ -139,6 +147,8 @@ class Runner:
     async def webhook(self, notices: Iterable[Notice]) -> None:
         """Store what a webhook says, durably on return; Unavailable when it must be sent again."""
         async with self._lock:
+            if not self._eyes.leads():
+                raise Unavailable("another replica leads now")
             known = self._book.episodes
             drafts = [draft for n in notices if (draft := heard(known.get(n.fingerprint), n))]
             for draft in drafts:
@@ -170,6 +180,9 @@ class Runner:
         """Switch everything off, or on again; recorded after it is done, so that nothing can hold it up."""
         self._kill(on)
         self._telemetry.killswitch.set(on)
+        if not self._eyes.leads():
+            log.warning("kill switch is %s by %s: not in the journal, another replica leads", on, who)
+            return
         data = {"on": on, "words": reason}
         async with self._lock:
             await self._append(self._clock(), [Draft("killswitch", None, who, data)])
@@ -183,7 +196,7 @@ class Runner:
     @property
     def stormy(self) -> str:
         """Why nothing acts alone now; empty: it may."""
-        return self._storm.words
+        return self._weather.words
 
     def cases(self) -> list[Case]:
         """All cases, the latest turn first."""
@@ -195,13 +208,26 @@ class Runner:
             raise Rejected("there is no such case", 404)
         return self._book.cases[id], tuple(self._book.facts[id])
 
-    def odds(self, policy: str) -> Odds:
-        """How often a policy helped so far."""
-        return self._book.odds(policy)
+    def odds(self, policy: str, cause: str | None = None) -> Odds:
+        """How often what a policy does now helped so far, for one cause where it is named."""
+        config = self.policy(policy)
+        return self._book.odds(policy, kind(config) if config else "", cause)
 
     def effect(self, policy: str) -> Effect:
         """How often alerts end in time with a policy, and without it."""
         return self._book.effect(policy, self._clock())
+
+    def policy(self, name: str) -> RemedyConfig | None:
+        """A policy, or alternative, as the config has it now."""
+        return self._policies.by_name.get(name)
+
+    async def tell(self, id: str, kind: str, data: JsonObject) -> None:
+        """Add to a case what was found out about it; its words stay."""
+        async with self._lock:
+            if not self._eyes.leads():
+                raise Unavailable("another replica leads now")
+            told = data | {"words": self._book.cases[id].words}
+            await self._append(self._clock(), [Draft(kind, id, "system", told)])
 
     def preview(self, alert: Alert) -> str:
         """What a policy would do, or that none is left; for the promantis_remedy annotation."""
@@ -241,8 +267,7 @@ class Runner:
             old, now = self._book.cases.get(id), self._clock()
             name = event.policy if isinstance(event, events.Judged) else old.policy if old else ""
             policy = self._policies.by_name.get(name)
-            self._look_at_storm()
-            past = self._book.past(self._storm.words)
+            past = self._book.past(self._weather.look(self._book.firing, self._rules.storm, now))
             new, effects = flow.step(old, event, now, policy, past, self._rules)
             drafts = [effect.draft for effect in effects if isinstance(effect, events.Record)]
             if drafts:
@@ -270,29 +295,16 @@ class Runner:
 
     # ----------------------------------------------------------------- weather
 
-    async def _weather(self) -> None:
-        """How many targets are unhealthy, asked in every round that has something to decide."""
-        self._telemetry.killswitch.set(self._eyes.killed())
-        now = self._clock()
-        if (self._book.firing or self._storm.words) and now - self._looked_at >= self._tick:
-            self._looked_at = now  # however often webhooks wake us: the budget of queries is for all
-            self._unhealthy = await self._eyes.number(self._rules.storm.unhealthy)
-            told = self._book.firing
-            active = await self._eyes.active() if told >= self._rules.storm.alerts / 2 else None
-            self._stale = max(0, told - active) if active is not None else 0
-            self._look_at_storm()
+    async def _look_around(self) -> None:
+        """Ask for a storm, and say what turned."""
+        await self._weather.ask(self._book.firing, self._rules.storm, self._clock())
         async with self._lock:
+            words = self._weather.look(self._book.firing, self._rules.storm, self._clock())
             found = numbers.breakers(self._policies, self._book, self._rules.breaker, self._clock())
-            found |= {"storm": self._storm.words} if self._storm.words else {}
+            found |= {"storm": words} if words else {}
             if self._eyes.leads():
                 await self._append(self._clock(), [*numbers.turned(self._said, found)])
                 self._said = found
-
-    def _look_at_storm(self) -> None:
-        rules = self._rules.storm
-        firing = max(0, self._book.firing - self._stale)
-        self._storm = storm.after(self._storm, firing, self._unhealthy, rules, self._clock())
-        self._telemetry.storm.set(bool(self._storm.words))
 
     def _publish(self) -> None:
         numbers.publish(self._telemetry, self._policies, self._book, self._rules.breaker, self._clock())
@@ -314,6 +326,7 @@ class Runner:
         """Hold the policies against an episode; the first that proposes has it."""
         episode = self._book.episodes[key]
         policies = self._policies.matching(episode.alert)
+        self._causes[key] = await self._eyes.cause(episode.alert) if policies else ""
         if not policies and not self._book.cases_of(key):
             return
         state = await self._eyes.state(episode.alert.labels)
@@ -345,7 +358,8 @@ class Runner:
         config = self._policies.by_name.get(policy)
         if config is None or config.order == "given":
             return order.turn(names, cases, "given", {}, "")
-        known = {name: self.odds(name) for name in names}
+        cause = self._causes.get(fingerprint, "")
+        known = {name: self.odds(name, cause) for name in names}
         return order.turn(names, cases, config.order, known, f"{fingerprint}/{episode}")
 
     async def _gone(self, episode: Episode, state: AlertState | None) -> bool:
@@ -373,7 +387,7 @@ class Runner:
             numbers.count(self._telemetry, self._policies, fact, old, new)
             if over := self._worth.add(self._book, fact):
                 numbers.count_over(self._telemetry, self._policies, over)
-            if fact.kind.partition(".")[0] in ("action", "verify", "undo"):
+            if fact.kind.partition(".")[0] in ("action", "verify", "undo", "effect"):
                 self._publish()
             if new and (old is None or old.stage != new.stage) and self._exhausted(new):
                 self._telemetry.exhausted.labels(family(new.policy)).inc()

@@ -139,6 +139,11 @@ class Auth:
         """What a 401 asks for."""
         return 'Bearer, Basic realm="promantis"' if self._users else "Bearer"
 
+    @property
+    def proxy_header(self) -> str:
+        """The header by which a trusted proxy says who somebody is; empty without one."""
+        return self._proxy.header if self._proxy else ""
+
     async def check(self, request: web.BaseRequest, need: Need) -> Person:
         """Who it is; Problem 401 without a good token where one is needed, 403 when the role is too low."""
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")

@@ -12,6 +12,7 @@ from aiohttp import web
 
 from sidecar.alerts.identity import fingerprint
 from sidecar.remedy.case import Case, Fact, Notice
+from sidecar.remedy.past import Odds
 from sidecar.remedy.runner import Runner
 from sidecar.telemetry import Telemetry
 from sidecar.types import Alert, JsonObject, labels_of
@@ -91,19 +92,20 @@ def routes(runner: Runner, journal: Lines, telemetry: Telemetry) -> list[web.Rou
     async def cases(_: web.Request) -> web.Response:
         """Every case: stage, plan, guardrails passed and failed."""
         found = runner.cases()
-        records = {policy: _record(policy, runner) for policy in {case.policy for case in found}}
-        return json([_case(case, records[case.policy]) for case in found])
+        kinds = {(case.policy, case.cause) for case in found}
+        records = {one: _record(*one, runner) for one in kinds}
+        return json([_case(case, records[case.policy, case.cause]) for case in found])
 
     async def case(request: web.Request) -> web.Response:
         """One case with its facts."""
         found, facts = runner.case(request.match_info["id"])
-        return json(_case(found, _record(found.policy, runner), facts))
+        return json(_case(found, _record(found.policy, found.cause, runner), facts))
 
     @needs(Role.APPROVE)
     async def plan(request: web.Request) -> web.Response:
         """Makes the plan of a case and its hash; nothing is sent."""
         done = await runner.plan(request.match_info["id"], request[PERSON].name)
-        return json(_case(done, _record(done.policy, runner)))
+        return json(_case(done, _record(done.policy, done.cause, runner)))
 
     @needs(Role.APPROVE)
     async def approve(request: web.Request) -> web.Response:
@@ -111,14 +113,14 @@ def routes(runner: Runner, journal: Lines, telemetry: Telemetry) -> list[web.Rou
         body = read(await request.read(), ApproveBody)
         id = request.match_info["id"]
         done = await runner.approve(id, request[PERSON].name, body.plan_hash)
-        return json(_case(done, _record(done.policy, runner)))
+        return json(_case(done, _record(done.policy, done.cause, runner)))
 
     @needs(Role.APPROVE)
     async def deny(request: web.Request) -> web.Response:
         """No, for as long as the alert fires."""
         body = read(await request.read() or b"{}", DenyBody)
         done = await runner.deny(request.match_info["id"], request[PERSON].name, body.reason)
-        return json(_case(done, _record(done.policy, runner)))
+        return json(_case(done, _record(done.policy, done.cause, runner)))
 
     @needs(Role.VIEW)
     async def export(request: web.Request) -> web.Response:
@@ -187,17 +189,22 @@ def _seconds(time: datetime | None) -> float:
     return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
 
 
-def _record(policy: str, runner: Runner) -> JsonObject:
-    """What came of a policy so far; it looks at every case, so a list of cases asks once for each policy."""
-    odds, effect = runner.odds(policy), runner.effect(policy)
-    rates = {"mean": round(odds.mean, 3), "lower": round(odds.lower, 3)}
+def _record(policy: str, cause: str, runner: Runner) -> JsonObject:
+    """What came of a policy so far, and for a cause; it looks at every case, so a list asks once for all alike."""
+    effect = runner.effect(policy)
     trials = {
         "with": [effect.treated.good, effect.treated.good + effect.treated.bad],
         "without": [effect.control.good, effect.control.good + effect.control.bad],
         "difference": effect.difference,
         "interval": effect.interval,
     }
-    return {"odds": {"helped": odds.good, "did_not": odds.bad, **rates}, "trials": trials}
+    record: JsonObject = {"odds": _odds(runner.odds(policy)), "trials": trials}
+    return record | ({"odds_of_cause": _odds(runner.odds(policy, cause))} if cause else {})
+
+
+def _odds(odds: Odds) -> JsonObject:
+    rates = {"mean": round(odds.mean, 3), "lower": round(odds.lower, 3)}
+    return {"helped": odds.good, "did_not": odds.bad, **rates}
 
 
 def _case(case: Case, record: JsonObject, facts: Iterable[Fact] = ()) -> JsonObject:
@@ -206,6 +213,8 @@ def _case(case: Case, record: JsonObject, facts: Iterable[Fact] = ()) -> JsonObj
     for hidden in ("holding_since", "deadline", "to_undo", "harm_before", "saved", "policy_hash", "before"):
         del view[hidden]
     view["labels"] = dict(case.labels)
+    if case.compared:
+        view["compared"] = {key: value for key, value in case.compared.items() if key != "rows"}
     view["expires_at"] = case.expires_at or None
     view |= record
     if facts:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Mapping, Sequence
 from importlib import resources
@@ -18,6 +19,7 @@ from sidecar.web import shown
 from sidecar.web.answers import Problem
 from sidecar.web.auth import Person, Role, needs
 from sidecar.web.session import Sessions, local_path
+from sidecar.web.ticket import Tickets
 
 ROWS = 20
 """Lines of a table."""
@@ -107,8 +109,8 @@ class Switch(Protocol):
 class Cases(Switch, Protocol):
     """The cases. Each act raises Rejected with 404 or 409 when it does not fit."""
 
-    def odds(self, policy: str, /) -> Odds:
-        """How often a policy helped so far."""
+    def odds(self, policy: str, cause: str | None = None, /) -> Odds:
+        """How often a policy helped so far, for one cause where it is named."""
 
     def cases(self) -> Sequence[object]:
         """All of them: what `GET /api/v1/cases` gives, or the structs behind it."""
@@ -145,6 +147,7 @@ class _Pages:
         self._alerts = alerts
         self._cases = cases
         self._sessions = sessions
+        self._tickets = Tickets()
         self._style = _asset("static/style.css")
         self._icon = _asset("static/icon.svg")
         self._script = _asset("static/page.js")
@@ -187,7 +190,11 @@ class _Pages:
                 await self._alerts.judge(fingerprint, do, person.name)
             else:
                 person = self._sessions.actor(request, token)
-                await self._decide(self._case_of(fingerprint, form.get("case", "")), person.name, do, form)
+                case = self._case_of(fingerprint, form.get("case", ""))
+                if do == "approve":
+                    name = reader.name if reader else ""
+                    self._tickets.redeem(form.get("ticket", ""), name, case, form.get("plan_hash", ""))
+                await self._decide(case, person.name, do, form)
         except (Problem, Rejected) as wrong:
             return self._alert(fingerprint, reader, wrong)
         raise web.HTTPSeeOther(f"/a/{fingerprint}")
@@ -253,6 +260,10 @@ class _Pages:
         known = self._alerts.alert(fingerprint)
         cases = [case for case in self._listed() if case["fingerprint"] == fingerprint]
         there = known is not None or cases
+        for case in cases:
+            case["ticket"] = self._tickets.issue(
+                person.name if person else "", case["id"], case["plan_hash"], case["expires_at"]
+            )
         return page(
             "alert.html",
             person,
@@ -273,8 +284,11 @@ class _Pages:
         """The newest first, labels as a mapping."""
         cases = [msgspec.to_builtins(case) for case in self._cases.cases()]
         cases.sort(key=lambda case: -case["since"])
+        odds = functools.cache(self._cases.odds)  # it looks at every case
         return [
-            case | {"labels": dict(case["labels"]), "odds": self._cases.odds(case["policy"])}
+            case
+            | {"labels": dict(case["labels"]), "odds": odds(case["policy"])}
+            | {"of_cause": odds(case["policy"], case["cause"]) if case.get("cause") else None}
             for case in cases
         ]
 

@@ -65,8 +65,12 @@ def build(
     telemetry: Telemetry,
     ready: Callable[[], Sequence[str]],
     reload: Callable[[], Awaitable[None]],
+    inside: Sequence[Middleware] = (),
 ) -> web.Application:
-    """Compose the application. `ready` lists what is missing; `reload` raises ConfigError when it fails."""
+    """Compose the application. `ready` lists what is missing; `reload` raises ConfigError when it fails.
+
+    `inside`: middlewares behind authentication.
+    """
 
     @needs(None)
     async def healthy(_: web.Request) -> web.Response:
@@ -90,7 +94,7 @@ def build(
             raise Problem(500, f"failed to reload config: {wrong.words}", wrong.where) from None
         return web.Response(text="")
 
-    app = web.Application(client_max_size=MAX_BODY, middlewares=[_boundary(auth, telemetry)])
+    app = web.Application(client_max_size=MAX_BODY, middlewares=[_boundary(auth, telemetry), *inside])
     app.add_routes([web.get("/-/healthy", healthy), web.get("/-/ready", is_ready)])
     app.add_routes([web.post("/-/reload", reloading)])
     app.add_routes(routes)
@@ -162,7 +166,9 @@ def _boundary(auth: Auth, telemetry: Telemetry) -> Middleware:
         except Rejected as wrong:
             return error(wrong.status, str(wrong), request.path)
         except Unavailable as failed:
-            return error(503, str(failed), request.path)
+            answer = error(503, str(failed), request.path)
+            answer.force_close()  # so that the next try may reach another replica
+            return answer
         except web.HTTPException as raised:
             if raised.status < 400 or raised.content_type == "application/json":
                 raise

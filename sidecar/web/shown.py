@@ -121,6 +121,31 @@ def _request(request: JsonObject) -> str:
     return "\n".join([*head, request["body"] or ""]).rstrip()
 
 
+def compared(found: JsonObject) -> str:
+    """One sentence on what an action changed, against earlier firings that nothing was done for.
+
+    >>> said = {"firings": 14, "ended": 3, "within": 600.0, "lasted": 2520.0, "in_time": True}
+    >>> compared(said | {"moved": -5.5, "expected": -1.25, "error": 0.5})[:94]
+    'Of 14 earlier firings that lasted as long and were left alone 3 ended within 10m (all lasted 4'
+    >>> compared(said | {"moved": -5.5, "expected": -1.25, "error": 0.5})[94:]
+    '2m in the median); this one did. Left alone it would have moved by -1.25 ± 0.5; it moved by -5.5.'
+    >>> compared({"firings": 0})
+    'No earlier firing is known that lasted as long and was left alone.'
+    """
+    if not found["firings"]:
+        return "No earlier firing is known that lasted as long and was left alone."
+    ended = f"{found['ended']} ended within {span(found['within'])}"
+    text = f"Of {found['firings']} earlier firings that lasted as long and were left alone {ended}"
+    if found["lasted"] is not None and math.isfinite(found["lasted"]):
+        text += f" (all lasted {span(found['lasted'])} in the median)"
+    text += f"; this one {'did' if found['in_time'] else 'did not'}."
+    if found["moved"] is not None and found["expected"] is not None:
+        error = f" ± {number(found['error'])}" if found["error"] is not None else ""
+        text += f" Left alone it would have moved by {number(found['expected'])}{error}; "
+        text += f"it moved by {number(found['moved'])}."
+    return text
+
+
 class Strip(NamedTuple):
     """A drawing of a value against its band, in 0..100."""
 
@@ -145,7 +170,6 @@ def strip(f: Finding) -> Strip | None:
     return Strip(lower, max(upper - lower, 1.0), value)
 
 
-FILTERS = {f.__name__: f for f in (number, score, percent, span, utc, labelled, crossed, planned, strip)} | {
-    "selected": selected
-}
+_ALL = (number, score, percent, span, utc, labelled, crossed, planned, compared, strip)
+FILTERS = {f.__name__: f for f in _ALL} | {"selected": selected}
 """What the templates may use, by name."""

@@ -45,8 +45,12 @@ def routes(
     skipped: Callable[[], Sequence[Skipped]],
     telemetry: Telemetry,
     clock: Callable[[], Instant],
+    hidden: Callable[[], bool] = lambda: False,
 ) -> list[web.RouteDef]:
-    """The routes; `exposition` and `skipped` are asked each time, since a reload may swap them."""
+    """The routes; `exposition` and `skipped` are asked each time, since a reload may swap them.
+
+    While `hidden`, another replica says the same of every series, which must not be on `/metrics` twice.
+    """
     one_at_a_time = asyncio.Lock()
 
     @needs(Role.VIEW, local=True)
@@ -54,7 +58,7 @@ def routes(
         """Prometheus text or OpenMetrics."""
         modern = "application/openmetrics-text" in request.headers.get("Accept", "")
         zipped = "gzip" in request.headers.get("Accept-Encoding", "")
-        snapshots = list(known.snapshots.values())
+        snapshots = [] if hidden() else list(known.snapshots.values())
         async with one_at_a_time:
             prepared = await asyncio.to_thread(exposition().prepare, snapshots, clock())
         lines = sum(

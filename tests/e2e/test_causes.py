@@ -94,6 +94,20 @@ async def found(alertmanager: Peer, session: aiohttp.ClientSession) -> dict[str,
     return words[0] if words and "promantis_next_steps" in words[0] else None
 
 
+REMEDY = """\
+remedies:
+  - name: bigger-pool
+    match: [alertname=HighLatency]
+    action: {type: http, url: "http://shop.example/pool"}
+    verify: {query: up == 2}
+"""
+
+
+async def case_of(promantis: Peer, session: aiohttp.ClientSession) -> dict[str, Any] | None:
+    async with session.get(f"{promantis.url}/api/v1/cases") as answer:
+        return next(iter(await answer.json()), None)
+
+
 @pytest.mark.timeout(240)
 async def test_a_pool_that_runs_out_is_named_as_the_cause(stack: Stack) -> None:
     data, state, now = stack.folder / "tsdb", stack.folder / "shop.json", time.time()
@@ -123,7 +137,7 @@ async def test_a_pool_that_runs_out_is_named_as_the_cause(stack: Stack) -> None:
     async with serving(logs) as loki, aiohttp.ClientSession() as session:
         promantis = await stack.promantis(
             f'interval: 5s\nprometheus: {{url: "http://{words["prometheus"]}", max_queries_per_second: 50}}\n'
-            f'alertmanagers: [{{url: "http://{words["alertmanager"]}"}}]\nloki: {{url: "{loki}"}}\n',
+            f'alertmanagers: [{{url: "http://{words["alertmanager"]}"}}]\nloki: {{url: "{loki}"}}\n{REMEDY}',
             port=ports["promantis"],
             within=90.0,
         )
@@ -148,6 +162,15 @@ async def test_a_pool_that_runs_out_is_named_as_the_cause(stack: Stack) -> None:
         async with session.get(page) as answer:
             assert "pool exhaustion" in await answer.text()
         await until(lambda: page_says(session, page, "no connection after"), 60)  # once it was told again
+        async with session.get(f"{alertmanager.url}/api/v2/alerts") as answer:
+            sent = next(a for a in await answer.json() if a["labels"]["alertname"] == "HighLatency")
+        sent = {key: sent[key] for key in ("labels", "annotations", "fingerprint")} | {"status": "firing"}
+        hook = {"version": "4", "alerts": [sent]}
+        async with session.post(f"{promantis.url}/api/v1/webhook", json=hook) as answer:
+            assert answer.status == 200, await answer.text()
+        case = await until(lambda: case_of(promantis, session), 30)
+        assert case["cause"] == "pool exhaustion", "what the diagnosis recognised is known to the remedy"
+        assert case["odds_of_cause"]["helped"] == 0
         command = [sys.executable, "-m", "sidecar", "explain", '{job="shop"}', "--url", promantis.url]
         for at, pattern in ((now, "runs out of pooled connections"), (now - 7200, "No cause found")):
             done = await asyncio.to_thread(

@@ -141,6 +141,22 @@ async def test_a_budget_blocks_and_it_gives_up_cleanly(story: Story) -> None:
         assert patches(story) == 0
 
 
+async def test_a_node_with_a_protected_pod_is_not_drained(story: Story) -> None:
+    pod = (await story.lab.pods())[0]
+    node = pod["spec"]["nodeName"]
+    await story.lab.edit("Deployment", "api", {"metadata": {"annotations": {"promantis.io/protect": "true"}}})
+    path = story.config({"action": {"type": "drain", "name": "{{ labels.node }}"}})
+    async with running(story, path):
+        story.lab.proxy.writes.clear()
+        await story.fire("Sick", node=node)
+        await story.approve("Sick")
+        refused = await story.case("Sick", *END)
+        assert (refused.stage, refused.reason) == ("refused", "protected")
+        assert "api has the annotation promantis.io/protect" in refused.words
+        assert patches(story) == 0
+        assert not (await story.lab.get("Node", node))["spec"].get("unschedulable")
+
+
 async def test_an_outage_before_and_in_the_middle(story: Story) -> None:
     verify = {"query": "shop_load <= 1", "within": "20s"}
     path = story.config({"action": SCALE, "verify": verify})

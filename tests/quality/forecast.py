@@ -12,6 +12,7 @@ from tests.quality.data import File
 from tests.quality.ours import Said
 from tests.quality.peers import DAY, shifted
 
+STILL = 0.05  # share of exact truths: beyond, no interval that holds the forecast can cover only 90 %
 METHODS = ("ours", "last value", "7-day median", "season+shift")
 
 
@@ -24,6 +25,8 @@ class Errors(NamedTuple):
     judged: int
     winkler: float
     """Interval score, relative to the best interval of constant width around the same forecasts, in hindsight."""
+    still: float
+    """Share of truths that are exactly the forecast or an end of its interval."""
 
 
 def judge(file: File, said: Said) -> list[Errors]:
@@ -58,12 +61,19 @@ def judge(file: File, said: Said) -> list[Errors]:
             error = x[then][ok] - value[now][ok]
             least = _winkler(*(value[now][ok] + np.quantile(error, q) for q in (0.05, 0.95)), x[then][ok])
             relative = tuple(max(1e-6, e / yesterday) if yesterday > 1e-12 else np.nan for e in errors)
-            out.append(Errors(h, relative, int(inside.sum()), int(ok.sum()), band / max(least, 1e-12)))
+            ends = np.stack([value[now], lower[now], upper[now]])[:, ok]
+            still = float(np.isclose(ends, x[then][ok], rtol=1e-6, atol=1e-12).any(0).mean())
+            score = band / max(least, 1e-12)
+            out.append(Errors(h, relative, int(inside.sum()), int(ok.sum()), score, still))
     return out
 
 
 def _gmean(x: list[float]) -> float:
     return float(np.exp(np.mean(np.log(np.maximum(x, 1e-6))))) if x else np.nan
+
+
+def _covered(errors: list[Errors]) -> float:
+    return sum(e.inside for e in errors) / max(1, sum(e.judged for e in errors))
 
 
 def _winkler(lower: F64, upper: F64, x: F64) -> float:
@@ -73,7 +83,7 @@ def _winkler(lower: F64, upper: F64, x: F64) -> float:
 
 def table(results: dict[str, list[Errors]]) -> list[tuple[str, ...]]:
     """One line per set and horizon."""
-    lines = [("set", "h", "series", *METHODS, "covered", "p10", "Winkler")]
+    lines = [("set", "h", "series", *METHODS, "covered", "p10", "of moving", "Winkler")]
     for name, errors in results.items():
         for h, (horizon, _) in enumerate(HORIZONS):
             mine = [e for e in errors if e.horizon == h]
@@ -82,15 +92,16 @@ def table(results: dict[str, list[Errors]]) -> list[tuple[str, ...]]:
             relative = np.array([e.relative for e in mine])
             means = np.exp(np.nanmean(np.log(relative), axis=0))
             share = np.array([e.inside / e.judged for e in mine])
-            pooled = sum(e.inside for e in mine) / sum(e.judged for e in mine)
+            moving = [e for e in mine if e.still < STILL]
             lines.append(
                 (
                     name,
                     horizon,
                     str(len(mine)),
                     *(f"{m:.3f}" for m in means),
-                    f"{pooled:.3f}",
+                    f"{_covered(mine):.3f}",
                     f"{np.quantile(share, 0.1):.3f}",
+                    f"{_covered(moving):.3f}",
                     f"{_gmean([e.winkler for e in mine if e.winkler < 1e3]):.2f}",
                 )
             )

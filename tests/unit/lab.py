@@ -7,7 +7,7 @@ import os
 import re
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,8 +17,10 @@ import yaml
 from aiohttp import web
 
 from sidecar.adapters.kubernetes import Cluster, KubernetesConfig
+from sidecar.config import Config, parse
 from sidecar.remedy.actions.objects import KINDS
-from sidecar.remedy.actions.words import Job, Outcome, Plan, World
+from sidecar.remedy.actions.words import Job, Outcome, Plan, Right, World
+from sidecar.remedy.rights import manifests
 from sidecar.types import Alert, Duration, Rejected, Unavailable
 from tests.e2e.alerting import serving
 from tests.unit.fakekube import FakeKube
@@ -55,6 +57,10 @@ class Proxy:
         """Each is met once, in order."""
         self.down = False
         self.held = 0
+        self.headers: dict[str, str] = {}
+        """Added to what is passed on: whom to impersonate."""
+        self.rules: list[Any] = []
+        """Roles, for a fake that knows none: what they do not grant is answered 403."""
         self.writes: list[tuple[str, str]] = []
         """Method and path of what was passed on and changed something, without Events."""
         self.app = web.Application()
@@ -70,7 +76,9 @@ class Proxy:
         down, self.down = self.down, self.down or (fault is not None and fault.down)
         if down or (fault and not fault.after):
             return await self._fail(request, fault)
-        headers = {"Content-Type": request.headers.get("Content-Type", "application/json")}
+        if self.rules and not granted(self.rules, request.method, request.path):
+            return await self._fail(request, Fault(request.method, request.path, 403))
+        headers = self.headers | {"Content-Type": request.headers.get("Content-Type", "application/json")}
         async with self.session.request(
             request.method, self.upstream + request.path_qs, data=body, headers=headers
         ) as answer:
@@ -93,6 +101,33 @@ class Proxy:
             return web.Response()
         body = {"kind": "Status", "message": f"made to answer {fault.status}", "code": fault.status}
         return web.json_response(body, status=fault.status, headers=fault.headers)
+
+
+VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
+
+
+def granted(roles: Sequence[Any], method: str, path: str) -> bool:
+    """Whether one of the (Cluster)Roles allows a request.
+
+    >>> rule = {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": ["get"]}
+    >>> roles = [{"metadata": {"namespace": "shop"}, "rules": [rule]}]
+    >>> paths = [f"/apis/apps/v1/namespaces/{n}/deployments/api" for n in ("shop", "other")]
+    >>> [granted(roles, "GET", path) for path in paths], granted(roles, "PATCH", paths[0])
+    ([True, False], False)
+    """
+    parts = path.strip("/").split("/")
+    group, rest = ("", parts[2:]) if parts[0] == "api" else (parts[1], parts[3:])
+    namespace = ""
+    if rest[0] == "namespaces" and len(rest) > 2:
+        namespace, rest = rest[1], rest[2:]
+    resource = "/".join((rest[0], *rest[2:3]))
+    verb = VERBS.get(method) or ("get" if len(rest) > 1 else "list")
+    return any(
+        group in rule["apiGroups"] and resource in rule["resources"] and verb in rule["verbs"]
+        for role in roles
+        if role["metadata"].get("namespace", namespace) == namespace
+        for rule in role["rules"]
+    )
 
 
 class Lab(NamedTuple):
@@ -209,6 +244,53 @@ async def lab(folder: Path, stopped: Callable[[], bool] = lambda: False) -> Asyn
         yield made
         if not fake:
             await _clean(made)
+
+
+def configured(*actions: dict[str, Any]) -> Config:
+    """A config with a remedy for each of these actions."""
+    remedies = [
+        {"name": f"p{i}", "match": ["a=b"], "action": action, "verify": {"query": "up"}}
+        for i, action in enumerate(actions)
+    ]
+    return parse(yaml.safe_dump({"kubernetes": {}, "remedies": remedies}))
+
+
+@asynccontextmanager
+async def limited(lab: Lab, folder: Path, rights: Sequence[Right]) -> AsyncIterator[World]:
+    """The world of a service account with the manifests of `promantis check --rbac` for these rights.
+
+    A real cluster stores the roles and decides by them, for the account that is impersonated; before the fake it is
+    the proxy that does.
+    """
+    found = [*manifests(rights, "promantis-test")]
+    rules = [one for one in found if "rules" in one]
+    account = next(one["metadata"] for one in found if one["kind"] == "ServiceAccount")
+    proxy = Proxy(lab.proxy.upstream, lab.proxy.session)
+    made = []
+    if REAL:
+        who = f"system:serviceaccount:{account['namespace']}:{account['name']}"
+        proxy.headers = {"Impersonate-User": who}
+        for one in found:
+            if one["kind"] == "ServiceAccount":
+                continue
+            name = one["metadata"]["name"] = f"promantis-{lab.namespace}"
+            if "roleRef" in one:
+                one["roleRef"]["name"] = name
+            space = one["metadata"].get("namespace")
+            where = f"/namespaces/{space}" if space else ""
+            path = f"/apis/rbac.authorization.k8s.io/v1{where}/{one['kind'].lower()}s"
+            await lab.cluster.ask("POST", path, {}, one)
+            made.append(f"{path}/{name}")
+    else:
+        proxy.rules = rules
+    async with serving(proxy.app) as url:
+        path = folder / "limited.kubeconfig"
+        path.write_text(yaml.safe_dump(_kubeconfig(url)))
+        cluster = Cluster(KubernetesConfig(kubeconfig=str(path), timeout=Duration(5)))
+        yield lab.world._replace(kubernetes=cluster)
+        await cluster.close()
+    for one in made:
+        await lab.cluster.ask("DELETE", one)
 
 
 async def _clean(lab: Lab) -> None:

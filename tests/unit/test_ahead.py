@@ -7,7 +7,7 @@ import pytest
 
 from sidecar.signals.ahead import Ahead, Said
 from sidecar.signals.models import Array, f4, profile
-from sidecar.signals.models.mixture import EXPERTS, FEATURES, REGRESSORS, experts, fold
+from sidecar.signals.models.mixture import EXPERTS, FEATURES, OWN, REGRESSORS, SEASON, Mixture, experts, fold
 from sidecar.signals.models.ridge import Pool
 from sidecar.types import F32, F64
 
@@ -240,3 +240,27 @@ def test_a_ramp_is_forecast_along_its_slope_before_any_season_is_known() -> None
     said = run(Ahead(3, 300.0, "UTC"), at, x)[-1]
     for value, ahead in zip(said.value, (0.25, 0.5, 1.0), strict=True):
         np.testing.assert_allclose(value - x[-1], 60 * ahead, rtol=0.05)
+
+
+def test_an_expert_far_off_on_the_other_side_has_not_helped() -> None:
+    """Each error of the mixture is small and below the truth; what lies far above would have been no better."""
+    mixture, y = Mixture(1), np.full(1, 0.05, f4)
+    for _ in range(200):
+        said = np.zeros((EXPERTS, 1), f4)
+        said[SEASON], said[OWN] = 400.0, 0.1
+        with np.errstate(all="ignore"):
+            weight = mixture.learn(2, said, np.zeros(1, f4), y, np.ones(1, f4), np.ones(1, bool))
+    assert weight[SEASON, 0] < 2e-4
+    assert weight[OWN, 0] > 0.5
+
+
+def test_a_ramp_is_not_off_when_its_samples_begin_to_come_more_often() -> None:
+    """Of history each block has one sample, at its beginning; later its last one is almost a block later."""
+    ahead = Ahead(1, 30.0, "UTC")
+    coarse = days(1.0)
+    fine = coarse[-1] + 300 + np.arange(240) * 30.0
+    ramp = (np.concatenate([coarse, fine]) - START)[:, None] / 60
+    run(ahead, coarse, ramp[: len(coarse)])
+    usual = ahead.mixture.loss[:, 0, 0].copy()
+    run(ahead, fine, ramp[len(coarse) :], step=30.0)
+    assert (ahead.mixture.loss[:, 0, 0] < 1.25 * usual).all()

@@ -24,7 +24,7 @@ DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 VERSIONS = ("1.30", "1.35")
 """Of Kubernetes, whose schemas the manifests must fit."""
 REMEDY = """\
-kubernetes: {lease: {namespace: monitoring}}
+kubernetes: {lease: {namespace: monitoring, peers: "http://{{ holder }}.promantis-replicas:9909"}}
 remedies:
   - name: more
     match: ['alertname="A"']
@@ -35,6 +35,14 @@ remedies:
     action: {type: restart, namespace: "{{ labels.namespace }}", name: "{{ labels.deployment }}"}
     verify: {query: "up == 1"}
 """
+
+
+TWO: dict[str, Any] = {
+    "replicas": 2,
+    "persistence": {"accessMode": "ReadWriteMany"},
+    "config": {"kubernetes": {"lease": {}}},
+}
+"""Two replicas that do not know one another."""
 
 
 def _module(path: Path) -> Any:
@@ -139,6 +147,7 @@ def test_every_value_is_in_the_schema_and_is_closed() -> None:
         ({"replica": 2}, ""),
         ({"replicas": 2}, "persistence"),
         ({"replicas": 2, "persistence": {"accessMode": "ReadWriteMany"}}, "config"),
+        (TWO, "config/kubernetes/lease"),
         ({"config": {"web": {"listen": "127.0.0.1:9909"}}}, "config"),
         ({"config": {"storage": {}}}, "config"),
         ({"rbac": {"roles": [{"namespace": "shop", "rules": []}]}}, "rbac/roles/0/rules"),
@@ -182,6 +191,22 @@ def test_the_pod_is_restricted_and_its_probes_lead_somewhere(values: dict[str, A
     assert pod["automountServiceAccountToken"] == bool(values.get("rbac"))
 
 
+def test_replicas_find_one_another_and_are_scraped_once() -> None:
+    made = render.documents(ALL)
+    pods = one(made, "StatefulSet")
+    service = next(o for o in made if o["metadata"]["name"] == pods["spec"]["serviceName"])
+    assert service["spec"]["clusterIP"] == "None"
+    assert service["spec"]["publishNotReadyAddresses"]
+    assert service["spec"]["selector"].items() <= pods["spec"]["template"]["metadata"]["labels"].items()
+    config = parse(one(made, "ConfigMap")["data"]["promantis.yml"])
+    assert config.kubernetes is not None
+    assert config.kubernetes.lease is not None
+    host = f"{{{{ holder }}}}.{service['metadata']['name']}:{service['spec']['ports'][0]['port']}"
+    assert config.kubernetes.lease.peers == f"http://{host}"
+    wanted = one(made, "ServiceMonitor")["spec"]["selector"]["matchLabels"]
+    assert not wanted.items() <= service["metadata"]["labels"].items()
+
+
 def test_rights_are_those_of_the_configured_actions() -> None:
     assert not [o for o in render.documents({}) if "rbac" in o["apiVersion"]]
     made = [o for o in render.documents(ALL) if "rbac" in o["apiVersion"]]
@@ -195,7 +220,7 @@ def test_rights_are_those_of_the_configured_actions() -> None:
 def test_the_operator_scrapes_with_honor_labels_and_gets_the_rules(peers: Binaries, tmp_path: Path) -> None:
     made = render.documents(ALL)
     (endpoint,) = one(made, "ServiceMonitor")["spec"]["endpoints"]
-    service = one(made, "Service")
+    service = next(o for o in made if o["kind"] == "Service" and o["spec"].get("clusterIP") != "None")
     assert endpoint["honorLabels"]
     assert endpoint["port"] == service["spec"]["ports"][0]["name"]
     wanted = one(made, "ServiceMonitor")["spec"]["selector"]["matchLabels"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,9 +16,11 @@ from sidecar.remedy.actions.patch import Patch
 from sidecar.remedy.actions.pods import DeletePod, EvictPod
 from sidecar.remedy.actions.restart import Restart
 from sidecar.remedy.actions.rollback import Rollback
+from sidecar.remedy.actions.words import Job, World
+from sidecar.remedy.rights import needed
 from sidecar.remedy.templates import Unfit
 from sidecar.types import Duration, Rejected
-from tests.unit.lab import REAL, WHERE, Fault, Lab
+from tests.unit.lab import REAL, WHERE, Fault, Lab, configured, limited
 
 pytestmark = pytest.mark.timeout(120 if REAL else 30)
 
@@ -253,8 +256,21 @@ async def test_drain(lab: Lab) -> None:
     await lab.edit(
         "Pod", here[0]["metadata"]["name"], {"metadata": {"annotations": {"promantis.io/protect": "1"}}}
     )
-    plan, _ = await lab.plan(action)
+    plan, job = await lab.plan(action)
     assert plan.around.protected.endswith("has the annotation promantis.io/protect")
+    given_up = await action.apply(job, lab.world)  # as if it was marked after the plan was made
+    assert given_up.state == "failed"
+    assert given_up.words.endswith("has the annotation promantis.io/protect; uncordoned")
+    assert not [path for method, path in lab.proxy.writes if method == "POST"], "nothing was evicted"
+    await lab.edit(
+        "Pod", here[0]["metadata"]["name"], {"metadata": {"annotations": {"promantis.io/protect": None}}}
+    )
+    await lab.edit("Deployment", "api", {"metadata": {"annotations": {"promantis.io/protect": "1"}}})
+    plan, _ = await lab.plan(action)
+    assert plan.around.protected == (
+        f"deployment {lab.namespace}/api has the annotation promantis.io/protect"
+    ), "what is protected is so with its pods"
+    await lab.edit("Deployment", "api", {"metadata": {"annotations": {"promantis.io/protect": None}}})
     job, outcome = await lab.do(action)
     assert outcome == ("done", "drained node node-1")
     assert await action.take_back(job, lab.world) == ("failed", plan.no_undo)
@@ -291,6 +307,49 @@ async def test_a_drain_that_was_interrupted_is_given_up(lab: Lab) -> None:
     outcome = await action.look(job, lab.world, False)
     assert outcome == ("failed", "gave up: it was interrupted; uncordoned")
     assert not await cordoned()
+
+
+RIGHTS: dict[str, dict[str, Any]] = {
+    "cordon": {"name": "node-2"},
+    "drain": {"name": "node-2", "deadline": "20s"},
+    "restart": WHERE,
+    "rollback": WHERE,
+    "scale": {**WHERE, "to": 4, "max": 5},
+}
+
+
+@pytest.mark.parametrize("type", RIGHTS)
+async def test_the_rights_that_are_printed_are_enough_and_no_more(
+    lab: Lab, tmp_path: Path, type: str
+) -> None:
+    await lab.deployment()
+    await deploy(lab, "2")
+    await lab.until(lambda: lab.ready("api", 3))
+    config = configured(*({"type": name, **RIGHTS[name]} for name in (type, *RIGHTS)))
+    action, *others = [one.action for one in config.remedies]
+    has = needed(config.remedies[:1])
+    async with limited(lab, tmp_path, has) as world:
+        plan = await action.plan(lab.alert, world)
+        job = Job("c0ffee", lab.alert, plan.saved)
+        outcome = await action.apply(job, world)
+        assert outcome.state == "done", outcome.words
+        assert (await action.look(job, world, False)).state == "done"
+        if not plan.no_undo:
+            assert (await action.take_back(job, world)).state == "done"
+        allowed = {(r.resource, verb) for r in has for verb in r.verbs}
+        beyond = [one for one in others if {(r.resource, v) for r in one.rights() for v in r.verbs} - allowed]
+        assert beyond
+        for one in beyond:
+            assert await forbidden(one, lab, world), one
+
+
+async def forbidden(action: Any, lab: Lab, world: World) -> bool:
+    try:
+        plan = await action.plan(lab.alert, world)
+        outcome = await action.apply(Job("c0ffee", lab.alert, plan.saved), world)
+    except Rejected as error:
+        return error.status == 403
+    return "answered 403" in outcome.words
 
 
 # --------------------------------------------------------------------------- bounds, config, any patch

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+import time
 from collections.abc import AsyncIterator, Sequence
 from html.parser import HTMLParser
 from typing import Any
@@ -18,13 +19,16 @@ from sidecar.remedy.past import Odds
 from sidecar.telemetry import Telemetry
 from sidecar.types import Alert, Breach, Finding, Forecast, Instant, JsonObject, Rejected, labels_of
 from sidecar.web import pages, server
+from sidecar.web.answers import Problem
 from sidecar.web.auth import Auth, Token
 from sidecar.web.pages import Known
 from sidecar.web.session import Sessions
+from sidecar.web.ticket import Tickets
 
 HOSTILE = """"'><script>alert(1)</script><img src=x onerror=alert(2)>{{ 7*7 }}"""
 FINGERPRINT = "0123456789abcdef"
 NAN = float("nan")
+NOT_SEEN = "this form was not given to you for this plan: look at it again"
 UNKNOWN_DEED = "do must be real, not_real, plan, approve or deny, not 'explode'"
 TOKEN, WEAK, SAYS = "t" * 20, "v" * 20, "f" * 20
 
@@ -71,7 +75,8 @@ class World:
             "plan": {"do": {"method": "POST", "url": "http://shop/pool", "headers": {}, "body": HOSTILE}},
             "plan_hash": "abc123",
             "effect": {"target": -0.5, "siblings": 0.1, "untouched": 2},
-            "expires_at": 1_764_003_600,
+            "compared": {"firings": 0},
+            "expires_at": 4_000_000_000,
         }
         self.listed: list[JsonObject] = []
         self.words = {"promantis_summary": HOSTILE}
@@ -100,8 +105,8 @@ class World:
     killed = False
     stormy = ""
 
-    def odds(self, policy: str, /) -> Odds:
-        return Odds(3, 1)
+    def odds(self, policy: str, cause: str | None = None, /) -> Odds:
+        return Odds(3, 1) if cause is None else Odds(2, 0, (1.0, 1.0))
 
     def cases(self) -> Sequence[JsonObject]:
         return self.listed
@@ -217,7 +222,7 @@ async def test_what_is_odd_ahead_and_waiting_is_shown(client: TestClient[Any, An
     ahead = text.split("Breaches ahead")[1]
     assert '<a href="/series?match=' in ahead
     assert (
-        '<time datetime="2025-11-24T17:00:00Z">2025-11-24 17:00 UTC</time>' in text
+        '<time datetime="2096-10-02T07:06:40Z">2096-10-02 07:06 UTC</time>' in text
     )  # the case is void then
     assert "default-src 'self'" in answer.headers["Content-Security-Policy"]
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
@@ -263,6 +268,17 @@ async def test_a_plan_is_shown_as_it_would_be_sent(client: TestClient[Any, Any],
     assert sent in text
 
 
+async def test_a_case_says_how_often_it_helped_with_its_cause(
+    client: TestClient[Any, Any], world: World
+) -> None:
+    world.listed = [world.case | {"cause": "<queue>"}]
+    text = await (await client.get(f"/a/{FINGERPRINT}")).text()
+    assert "It helped 3 of 4 times" in text
+    assert "With &lt;queue&gt; 2 of 2; 75% is to be expected of the next." in text
+    world.listed = [world.case]
+    assert "is to be expected" not in await (await client.get(f"/a/{FINGERPRINT}")).text()
+
+
 async def test_approve_and_deny_are_forms_of_their_own(client: TestClient[Any, Any], world: World) -> None:
     """Enter in a field presses the first button of its form."""
     world.listed = [world.case]
@@ -282,11 +298,69 @@ async def test_an_unknown_alert_is_404(client: TestClient[Any, Any]) -> None:
     assert (await client.get("/a/%3Cscript%3E")).status == 404
 
 
+async def seen(client: TestClient[Any, Any]) -> dict[str, str]:
+    """What the form that approves holds, once the page was looked at."""
+    text = await (await client.get(f"/a/{FINGERPRINT}")).text()
+    (form,) = [part for part in text.split("<form") if 'value="approve"' in part]
+    hidden = re.findall(r'type="hidden" name="(\w+)" value="([^"]*)"', form)
+    return {**dict(hidden), "do": "approve"}
+
+
 async def test_approve_with_the_token_in_the_form(client: TestClient[Any, Any], world: World) -> None:
     world.listed = [world.case]
-    answer = await send(client, case="c0ffee", do="approve", plan_hash="abc123", token=TOKEN)
+    answer = await send(client, **await seen(client), token=TOKEN)
     assert answer.status == 303
     assert answer.headers["Location"] == f"/a/{FINGERPRINT}"
+    assert world.done == [("approve", "c0ffee", "abc123", "alice")]
+
+
+async def test_a_form_approves_once_and_only_what_was_seen(
+    client: TestClient[Any, Any], world: World
+) -> None:
+    world.listed = [world.case, world.case | {"id": "decaf", "plan_hash": "abc123", "stage": "fixed"}]
+    form = await seen(client) | {"token": TOKEN}
+    ends, nonce, sign = form["ticket"].split(".")
+    later = f"{int(ends) + 9999}.{nonce}.{sign}"
+    forged = ("", "x", later, f"{ends}.{nonce}x.{sign}", f"{ends}.{nonce}.{'0' * 64}", f"{form['ticket']}é")
+    for ticket in forged:
+        assert (await send(client, **form | {"ticket": ticket})).status == 403
+    assert (await send(client, **form | {"plan_hash": "def"})).status == 403, "for another plan"
+    assert (await send(client, **form | {"case": "decaf"})).status == 403, "for another case"
+    assert world.done == []
+    assert (await send(client, **form)).status == 303
+    replayed = await send(client, **form)
+    assert (replayed.status, "this form was sent already" in await replayed.text()) == (409, True)
+    assert len(world.done) == 1, "the same plan made again is not approved by going back"
+    assert (await send(client, **await seen(client), token=TOKEN)).status == 303, "who looks again may"
+    world.listed = [world.case | {"expires_at": time.time() - 1}]
+    expired = await send(client, **await seen(client), token=TOKEN)
+    assert (expired.status, "the form is too old" in await expired.text()) == (409, True)
+    assert len(world.done) == 2
+
+
+def test_a_ticket_ends_with_its_case_and_after_half_an_hour() -> None:
+    now = [1000.0]
+    tickets = Tickets(lambda: now[0])
+    for until, lasts in ((9e9, 1800), (1060.0, 60)):
+        now[0] = 1000.0
+        ticket = tickets.issue("ada", "c", "h", until)
+        now[0] += lasts
+        with pytest.raises(Problem, match="too old"):
+            tickets.redeem(ticket, "ada", "c", "h")
+        now[0] -= 1
+        with pytest.raises(Problem, match="not given to you"):
+            Tickets(lambda: now[0]).redeem(ticket, "ada", "c", "h")  # of another process
+        tickets.redeem(ticket, "ada", "c", "h")
+        with pytest.raises(Problem, match="sent already"):
+            tickets.redeem(ticket, "ada", "c", "h")
+
+
+async def test_a_form_is_for_whom_it_was_given_to(client: TestClient[Any, Any], world: World) -> None:
+    world.listed = [world.case]
+    to_nobody = await seen(client)
+    await send(client, "/login", token=TOKEN, next="/")
+    assert (await send(client, **to_nobody)).status == 403
+    assert (await send(client, **await seen(client))).status == 303
     assert world.done == [("approve", "c0ffee", "abc123", "alice")]
 
 
@@ -296,7 +370,7 @@ async def test_approve_with_the_token_in_the_form(client: TestClient[Any, Any], 
         ({}, 401, "a token is needed"),
         ({"token": "x" * 20}, 401, "the token is not known"),
         ({"token": WEAK}, 403, "victor may view; this needs approve"),
-        ({"token": TOKEN, "plan_hash": "other"}, 409, "the plan has another hash"),
+        ({"token": TOKEN, "plan_hash": "other"}, 403, NOT_SEEN),
         ({"token": TOKEN, "case": "another"}, 404, "this alert has no such case"),
         ({"token": TOKEN, "do": "explode"}, 400, UNKNOWN_DEED),
     ],
@@ -305,7 +379,7 @@ async def test_what_does_not_fit_is_refused_in_words(
     client: TestClient[Any, Any], world: World, form: dict[str, str], status: int, words: str
 ) -> None:
     world.listed = [world.case]
-    answer = await send(client, **({"case": "c0ffee", "do": "approve", "plan_hash": "abc123"} | form))
+    answer = await send(client, **(await seen(client) | form))
     assert answer.status == status
     assert (
         f'<p class="wrong" role="alert">{html.escape(words).replace("&#x27;", "&#39;")}</p>'

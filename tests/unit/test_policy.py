@@ -27,6 +27,7 @@ from sidecar.remedy.policy import (
     RemedyConfig,
     VerifyConfig,
     acts_alone,
+    policy_hash,
     propose,
 )
 from sidecar.types import Alert, ConfigError, Instant, labels_of
@@ -232,7 +233,8 @@ def test_the_hash_is_of_everything_that_would_be_sent_and_how_it_is_judged() -> 
 
 
 def _ended(*goods: bool, person: bool = True) -> list[Ended]:
-    return [Ended(Instant(0), "a", "o", good, person) for good in goods]
+    hash = policy_hash(policy())
+    return [Ended(Instant(0), "a", "o", good, person, hash=hash) for good in goods]
 
 
 def test_a_policy_earns_it_with_a_person_and_loses_it_by_itself() -> None:

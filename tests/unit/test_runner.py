@@ -28,6 +28,7 @@ from tests.e2e.alerting import serving, until
 from tests.unit.desk import ALERT, AUTO
 
 TICK = 0.02
+NOTICE = Notice("f", ALERT, True, 0.0, 0.0)
 
 
 class Standing(NamedTuple):
@@ -101,7 +102,8 @@ async def running(folder: Path, shop: Shop) -> AsyncIterator[Runner]:
         )
         await runner.start()
         task = asyncio.create_task(runner.run())
-        await runner.webhook([Notice("f", ALERT, True, 0.0, 0.0)])
+        if shop.leads:
+            await runner.webhook([NOTICE])
         yield runner
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -131,8 +133,13 @@ async def test_who_does_not_lead_does_nothing(tmp_path: Path) -> None:
     shop = Shop()
     shop.leads = False
     async with running(tmp_path, shop) as runner:
+        with pytest.raises(Unavailable, match="another replica leads now"):
+            await runner.webhook([NOTICE])
         await asyncio.sleep(20 * TICK)
         assert (runner.cases(), shop.calls) == ([], 0)
+        shop.leads = True
+        await runner.webhook([NOTICE])
+        await until(lambda: shop.calls)
 
 
 async def test_who_leads_no_more_decides_nothing(tmp_path: Path) -> None:

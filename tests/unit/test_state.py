@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sidecar.adapters.state import MAGIC, StateFiles
+from sidecar.adapters.state import MAGIC, StateFiles, first_free
 from sidecar.signals.engine import Engine
 from sidecar.signals.watches import Limit
 from sidecar.types import ConfigError
@@ -179,3 +179,19 @@ def test_a_folder_that_cannot_be(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as wrong:
         StateFiles(Path("/proc/promantis"))
     assert str(wrong.value) == "storage.path: /proc/promantis is not writable: No such file or directory"
+
+
+def test_replicas_that_share_a_volume_keep_their_states_apart(tmp_path: Path) -> None:
+    first, second = (first_free(tmp_path / "state", 2) for _ in range(2))
+    assert [one.folder.name for one in (first, second)] == ["state", "state-2"]
+    with pytest.raises(ConfigError, match="and 1 more beside it are in use"):
+        first_free(tmp_path / "state", 2)
+    first.lock.close()
+    again = first_free(tmp_path / "state", 2)
+    assert again.folder == first.folder, "who begins again goes on with what is there"
+    for one in (second, again):
+        one.lock.close()
+    file = tmp_path / "file"
+    file.write_text("")
+    with pytest.raises(ConfigError, match="cannot be locked"):
+        first_free(file / "state")

@@ -220,19 +220,35 @@ async def test_a_case_says_what_came_of_its_policy(site: Site) -> None:
         outcome = Draft("verify.passed" if good else "verify.failed", id, "system", {})
         facts = [
             Draft("case.proposed", id, "system", proposed),
-            Draft("intent", id, "system", {"within": 60.0}),
+            Draft("intent", id, "system", {"within": 60.0, "cause": "queue" if id == "a" else ""}),
         ]
-        await site.journal.append(Instant(100.0), [*facts, outcome])
+        told = {"firings": 9, "ended": 7, "within": 600.0, "lasted": 1800.0, "in_time": True, "error": None}
+        told |= {
+            "moved": None,
+            "expected": None,
+            "policy": {},
+            "rows": [["x", "y", 1.0, False, True, 1.0, 2.0]],
+        }
+        told |= {"words": ""}
+        compared = [Draft("effect.compared", id, "system", told)] if id == "a" else []
+        await site.journal.append(Instant(100.0), [*facts, outcome, *compared])
     await site.runner.start()
     async with site.client.get("/api/v1/cases") as answer:
         listed = {case["id"]: case for case in await answer.json()}
     assert listed["a"]["odds"] == {"helped": 2, "did_not": 0, "mean": 0.75, "lower": 0.425}
+    assert listed["a"]["odds_of_cause"] == {"helped": 1, "did_not": 0, "mean": 0.75, "lower": 0.27}
+    assert "odds_of_cause" not in listed["b"], "nothing was recognised"
     assert listed["c"]["odds"] | {"lower": 0} == {"helped": 0, "did_not": 1, "mean": 0.333, "lower": 0}
     assert listed["b"]["trials"] == {"with": [0, 2], "without": [0, 0], "difference": None, "interval": None}
     async with site.client.get("/api/v1/cases/a") as answer:
         one = await answer.json()
+    lines = cases_command._details(one)
+    assert "cause   queue: helped 1 of 1, expected 75%" in lines
+    (left,) = [line for line in lines if line.startswith("without ")]
+    assert left.endswith("were left alone 7 ended within 10m (all lasted 30m in the median); this one did.")
     assert one.pop("facts")
     assert one == listed["a"]
+    assert "rows" not in one["compared"], "they are for the journal"
 
 
 async def test_the_kill_switch_from_the_command_line(

@@ -12,7 +12,15 @@ import msgspec
 from sidecar.remedy.actions import edits
 from sidecar.remedy.actions.base import Editing
 from sidecar.remedy.actions.edits import Edit, field
-from sidecar.remedy.actions.objects import around_node, protection, word
+from sidecar.remedy.actions.objects import (
+    KINDS,
+    WORKLOADS,
+    around_node,
+    controller,
+    owner_of,
+    protection,
+    word,
+)
 from sidecar.remedy.actions.pods import POD, kept
 from sidecar.remedy.actions.words import Job, Kubernetes, Outcome, Plan, Right, TooMany, World
 from sidecar.remedy.templates import Unfit
@@ -99,12 +107,11 @@ class Drain(_OnNode, frozen=True, kw_only=True, tag_field="type", tag="drain"):
                 raise Unfit(f"pod {_name(pod)} {why}")
         seen = await around_node(cluster, node, ref, takes=1)
         going = [pod for pod in pods if not kept(pod)]
-        marked = (
-            protection(pod, POD.ref(pod["metadata"]["namespace"], pod["metadata"]["name"])) for pod in going
-        )
         seen = msgspec.structs.replace(
             seen,
-            protected=seen.protected or next(filter(None, marked), ""),
+            protected=seen.protected
+            or next(filter(None, map(_marked, going)), "")
+            or await _owned(cluster, going),
             namespaces=tuple(sorted({pod["metadata"]["namespace"] for pod in going})),
         )
         plan = edits.plan(self.target(alert), self.target(alert), [change], seen, self.no_undo)
@@ -124,6 +131,8 @@ class Drain(_OnNode, frozen=True, kw_only=True, tag_field="type", tag="drain"):
                 left = await _left(job, world)
                 if not left:
                     return Outcome("done", f"drained node {job.saved['node']}")
+                if why := next(filter(None, map(_marked, left)), ""):  # since the plan was made
+                    return await self._give_up(job, world, why)
                 blocked = await _evict(world.cluster, left) or blocked
             except Unavailable as error:
                 blocked = str(error)
@@ -148,11 +157,12 @@ class Drain(_OnNode, frozen=True, kw_only=True, tag_field="type", tag="drain"):
         return Outcome("failed" if back.state == "done" else "unclear", f"gave up: {why}; {said}")
 
     def rights(self) -> tuple[Right, ...]:
-        """The node, and the pods on it, wherever they are."""
+        """The node, and the pods on it with their workloads, wherever they are."""
         return (
             *super().rights(),
             Right("", "pods", ("list",)),
             Right("", "pods/eviction", ("create",)),
+            *(Right("apps", KINDS[kind].plural, ("get",)) for kind in WORKLOADS),
         )
 
 
@@ -165,6 +175,26 @@ async def _pods(cluster: Kubernetes, node: str) -> list[JsonObject]:
 async def _left(job: Job, world: World) -> list[JsonObject]:
     """Pods that are still to go."""
     return [pod for pod in await _pods(world.cluster, job.saved["node"]) if not kept(pod)]
+
+
+def _marked(pod: JsonObject) -> str:
+    """Why a pod must be left alone."""
+    return protection(pod, POD.ref(pod["metadata"]["namespace"], pod["metadata"]["name"]))
+
+
+async def _owned(cluster: Kubernetes, pods: list[JsonObject]) -> str:
+    """Why the workload of one of them must be; each is looked at once."""
+    one_each = {(pod["metadata"]["namespace"], controller(pod)): pod for pod in pods}
+    for pod in one_each.values():
+        try:
+            owner = await owner_of(cluster, pod)
+        except Rejected as error:
+            if error.status != 404:
+                raise
+            continue  # it is gone, and its pods go with it
+        if owner is not None and (why := protection(owner[1], owner[0])):
+            return why
+    return ""
 
 
 async def _evict(cluster: Kubernetes, pods: list[JsonObject]) -> str:

@@ -213,17 +213,25 @@ async def workload(
     cluster: Kubernetes, pod: JsonObject
 ) -> tuple[tuple[Ref, JsonObject] | None, Sequence[JsonObject]]:
     """What a pod belongs to (a Deployment rather than its ReplicaSet), and all pods of it."""
-    namespace, found = pod["metadata"]["namespace"], controller(pod)
-    obj: JsonObject | None = None
-    ref: Ref | None = None
-    while found is not None and found[0] in ("ReplicaSet", "Deployment", "StatefulSet"):
-        ref = KINDS[found[0]].ref(namespace, found[1])
-        obj = await cluster.get(ref)
-        found = controller(obj)
-    if obj is None or ref is None:
+    owner = await owner_of(cluster, pod)
+    if owner is None:
         return None, ()
-    pods = KINDS["Pod"].ref(namespace, "")
-    return (ref, obj), await cluster.list(pods, labels=selector(obj["spec"]["selector"]))
+    pods = KINDS["Pod"].ref(pod["metadata"]["namespace"], "")
+    return owner, await cluster.list(pods, labels=selector(owner[1]["spec"]["selector"]))
+
+
+WORKLOADS = ("ReplicaSet", "Deployment", "StatefulSet")
+
+
+async def owner_of(cluster: Kubernetes, pod: JsonObject) -> tuple[Ref, JsonObject] | None:
+    """The workload that a pod belongs to, the outermost one; None when it is of another kind, or there is none."""
+    owner: tuple[Ref, JsonObject] | None = None
+    found = controller(pod)
+    while found is not None and found[0] in WORKLOADS:
+        ref = KINDS[found[0]].ref(pod["metadata"]["namespace"], found[1])
+        owner = ref, await cluster.get(ref)
+        found = controller(owner[1])
+    return owner
 
 
 def selector(spec: Mapping[str, Any]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import ClassVar
 
 from sidecar.remedy.actions.edits import persist
-from sidecar.remedy.actions.objects import KINDS, Named, annotated, around_pod, controller, word
+from sidecar.remedy.actions.objects import KINDS, WORKLOADS, Named, annotated, around_pod, controller, word
 from sidecar.remedy.actions.words import Job, Outcome, Plan, Ref, Right, TooMany, World
 from sidecar.remedy.templates import Unfit
 from sidecar.types import Alert, Duration, JsonObject, Rejected, Unavailable
@@ -94,8 +94,7 @@ class _OnPod(Named, frozen=True, kw_only=True):
         return await persist(attempt, world, word(ref), lambda: lost, patience)
 
     def _around_rights(self) -> tuple[Right, ...]:
-        kinds = ("ReplicaSet", "Deployment", "StatefulSet")
-        return (self.right("Pod", "list"), *(self.right(kind, "get") for kind in kinds))
+        return (self.right("Pod", "list"), *(self.right(kind, "get") for kind in WORKLOADS))
 
 
 class DeletePod(_OnPod, frozen=True, kw_only=True, tag_field="type", tag="delete-pod"):

@@ -37,6 +37,7 @@ LARGE, MOST = (
     3.0,
     1e3,
 )  # an error beyond so many usual ones is large, if that is less than the usual deviation
+WILD = 10.0  # times what the mixture errs, now and usually: an expert as far off has not helped
 REST_SLACK = 1.05  # by which standing still may have been worse than the mixture
 
 
@@ -141,11 +142,14 @@ class Mixture(Columns):
         finer = np.minimum(np.maximum(unit, f4(1) / large), f4(MOST) * unit)
         slant = np.sign(mixed - y) * np.where(large > 0, finer, unit)
         errors = np.abs(np.stack([mixed, *said[NAIVE]]) - y)
+        # a gradient knows no overshoot: small errors on one side would speak for whatever lies far beyond the other
+        wild = np.abs(said - y) > f4(WILD) * np.maximum(errors[0], self.loss[h, 0])
         self.loss[h] += f4(EXACT_RATE / 2) * np.where(good, errors - self.loss[h], f4(0))
         regret = np.subtract(mixed, said, out=said)
         regret *= slant
         np.maximum(regret, f4(-4), out=regret)
         np.minimum(regret, f4(4), out=regret)
+        np.minimum(regret, f4(0), out=regret, where=wild)
         np.copyto(regret, f4(0), where=~good)
         keep = np.where(good, f4(MEMORY), f4(1))
         square = regret * regret
