@@ -6,36 +6,44 @@ from pathlib import Path
 
 import numpy as np
 
+from sidecar.types import F64
 from tests.unit.test_backtest_files import HEADER, backtest, read, rows_of, write
 from tests.unit.waves import DAY, wave
 
 
-def test_odds_of_a_limit_know_nothing_of_later_rows(tmp_path: Path) -> None:
-    """A wave that crosses each day: announced before, certain while it lasts; a `for` makes it less likely."""
-    whole = rows_of(wave(6))
-    files = {name: write(tmp_path / f"{name}.csv", whole) for name in ("short", "long", "down", "none")}
-    half = write(tmp_path / "half.csv", whole[: 4 * DAY + 1])
+def odds(folder: Path, days: float, *more: str) -> list[dict[str, str]]:
+    """What is written of some days of a wave that goes from 40 to 60 and back each day."""
+    file = write(folder / "x.csv", rows_of(wave(4))[: int(days * DAY) + 1])
+    assert backtest(folder / "out", file, more=more) == 0
+    return read(folder / "out" / "x.csv")
 
-    def odds(file: Path, *more: str) -> list[dict[str, str]]:
-        assert backtest(tmp_path / "out", file, more=more) == 0
-        return read(tmp_path / "out" / file.name)
 
-    short = odds(files["short"], "--limit", "58")
-    assert list(short[0]) == [*HEADER.split(","), *(f"breach_probability_{h}" for h in ("15m", "30m", "60m"))]
-    assert short[: 4 * DAY] == odds(half, "--limit", ">58")
-    values = np.array([float(row["value"]) for row in short])
-    p15, p60 = (
-        np.array([float(row[f"breach_probability_{h}"] or "nan") for row in short]) for h in ("15m", "60m")
-    )
+def column(rows: list[dict[str, str]], name: str) -> F64:
+    return np.array([float(row[name] or "nan") for row in rows])
+
+
+def test_a_row_knows_nothing_of_later_rows(tmp_path: Path) -> None:
+    """What crosses each day is announced before, and certain while it lasts."""
+    rows = odds(tmp_path, 4, "--limit", "58")
+    assert list(rows[0]) == [*HEADER.split(","), *(f"breach_probability_{h}" for h in ("15m", "30m", "60m"))]
+    assert rows[: 2 * DAY] == odds(tmp_path, 2, "--limit", ">58")
+    values, p15, p60 = (column(rows, name) for name in ("value", *list(rows[0])[-3::2]))
     np.testing.assert_array_equal(p60 == 1, values > 58)
     assert np.nanmin(p60 - p15) >= 0
     came = np.array([(values[i + 1 : i + 5] > 58).any() for i in range(len(values))])
-    late = (np.arange(len(values)) > 3 * DAY) & (values <= 58)
+    late = (np.arange(len(values)) > 2 * DAY) & (values <= 58)
     assert p60[late & came].mean() > 0.4 > 0.1 > p60[late & ~came].mean()
-    long = np.array(
-        [float(r["breach_probability_60m"] or 0) for r in odds(files["long"], "--limit=58", "--for=45m")]
+
+
+def test_a_for_makes_it_less_likely(tmp_path: Path) -> None:
+    short, long = (
+        column(odds(tmp_path, 2, "--limit=58", *more), "breach_probability_60m")
+        for more in ((), ("--for=45m",))
     )
-    assert long[late & came].mean() < p60[late & came].mean()
-    down = odds(files["down"], "--limit", "42", "--direction", "down")
-    assert [row["breach_probability_60m"] in ("1", "1.0") for row in down] == (values < 42).tolist()
-    assert ",".join(odds(files["none"])[0]) == HEADER
+    assert np.nanmean(long[(short > 0) & (short < 1)]) < 0.8 * np.nanmean(short[(short > 0) & (short < 1)])
+
+
+def test_the_direction_decides_on_which_side_the_limit_is(tmp_path: Path) -> None:
+    down = odds(tmp_path, 1, "--limit", "42", "--direction", "down")
+    np.testing.assert_array_equal(column(down, "breach_probability_60m") == 1, column(down, "value") < 42)
+    assert ",".join(odds(tmp_path, 0.5)[0]) == HEADER
