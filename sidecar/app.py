@@ -168,6 +168,7 @@ class App:
             self.alertmanagers,
             self.watcher.trust,
             self._deployed,
+            self.causes.happened,
             self.feedback.opinions.planned,
             clock,
         )

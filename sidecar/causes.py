@@ -25,6 +25,7 @@ from sidecar.alerts.relay import Relay
 from sidecar.remedy.case import Case, Fact
 from sidecar.signals.attribute import Part, parts_of
 from sidecar.signals.changes import Change
+from sidecar.signals.happenings import Event
 from sidecar.signals.recent import Recent, then
 from sidecar.signals.snapshot import Known
 from sidecar.signals.topology import NODE, CausesConfig, Topology, whose
@@ -101,9 +102,15 @@ class Causes:
 
     async def deployed(self, changes: Sequence[Change], at: Instant) -> None:
         """Note what was deployed, for an hour."""
-        kept = [one for one in self.explainer.changed if at - one.at <= RECENT]
-        kept += [Changed(workload.name, at) for change in changes for workload in change.workloads]
-        self.explainer.changed = kept
+        names = [workload.name for change in changes for workload in change.workloads]
+        self._changed([Changed(name, at, f"{name} was deployed", "deployed") for name in names], at)
+
+    def happened(self, events: Sequence[Event], at: Instant) -> None:
+        """Note what else changed, for an hour."""
+        self._changed([Changed(event.entity, at, event.words, event.kind) for event in events], at)
+
+    def _changed(self, found: Iterable[Changed], at: Instant) -> None:
+        self.explainer.changed = [one for one in self.explainer.changed if at - one.at <= RECENT] + [*found]
 
     # ------------------------------------------------------------------ asked
 
@@ -160,7 +167,8 @@ class Causes:
     def _explained_then(self, c: Candidates, about: Whose, at: Instant) -> Explanation:
         ev = evidence(c)
         found = diagnose(c, about, LEAST, ev=ev)
-        return explain(c, ev, about, at, found, patterns=self.explainer.patterns, what=about[0])
+        patterns, changed = self.explainer.patterns, tuple(self.explainer.changed)
+        return explain(c, ev, about, at, found, patterns=patterns, changed=changed, what=about[0])
 
     def _whose(self, labels: Labels, of: Finding | None) -> Whose | None:
         return whose(self._watching.watches, labels, of.watch if of else None, of.labels if of else ())

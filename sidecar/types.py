@@ -178,6 +178,12 @@ HARM: Mapping[str, int] = {
 """Which way a kind of series does harm: up, down, or (0) both. Kinds of call edges: what the client waits, what the
 server works, the gap between the two, and calls per request of the caller."""
 
+CONFIG = "config/"
+"""Before the name of a configuration, which may be called as the service is that reads it."""
+
+CHANGES = ("deployed", "configured", "fewer", "machine")
+"""What may have happened to a service: `fewer` instances than before, trouble of a `machine` that it runs on."""
+
 STOCKS = ("saturation", "memory", "disk")
 """Kinds that fill up slowly; up to 1 they are shares of a whole, while processors are counted in cores."""
 

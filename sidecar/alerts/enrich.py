@@ -89,7 +89,9 @@ class Enricher:
 def _explained(name: str, said: Explanation) -> str:
     match name:
         case "causes":
-            return " ".join([said.summary, *(f"{text[0].upper()}{text[1:]}." for text in said.logs[:1])])
+            changed = [f"Changed: {text.partition(' (')[0]}." for text in said.changes[:1]]
+            logged = [f"{text[0].upper()}{text[1:]}." for text in said.logs[:1]]
+            return " ".join([said.summary, *changed, *logged])
         case "changes":
             return "; ".join(said.changes)
         case "incident":

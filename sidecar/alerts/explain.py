@@ -1,4 +1,4 @@
-"""What was found, put into words: causes, pattern, outlook, next steps, what was deployed. Pure."""
+"""What was found, put into words: causes, pattern, outlook, next steps, what had changed. Pure."""
 
 from __future__ import annotations
 
@@ -11,19 +11,22 @@ from sidecar.alerts import because, narrate
 from sidecar.alerts.diagnose import LOAD, Diagnosis
 from sidecar.alerts.evidence import Evidence
 from sidecar.alerts.knowledge import Pattern, Seen, filled, recognised
-from sidecar.types import STOCKS, Candidates, Finding, Instant
+from sidecar.types import CONFIG, STOCKS, Candidates, Finding, Instant
 
 RECENT = 3600.0
-"""Seconds for which a deployment may be what changed."""
+"""Seconds for which a change may be the reason."""
 Whose = tuple[str, str]
 """A service or machine, and the kind of the series that an alert is about."""
 
 
 class Changed(NamedTuple):
-    """A service that was deployed."""
+    """What happened to a service, a machine, or a configuration."""
 
     entity: str
     at: Instant
+    words: str
+    kind: str = ""
+    """Of CHANGES; empty where it is none that does harm."""
 
 
 class Said(msgspec.Struct, frozen=True):
@@ -93,14 +96,16 @@ def explain(
         Said(cause.entity, because.leading(cause).kind, words, cause.likelihood, round(cause.probability, 3))
         for cause, words in zip(listed, sentences, strict=True)
     )
-    involved = {target[0] if target else "", *(cause.entity for cause in listed[:3])}
-    recent = sorted({one for one in changed if one.entity in involved and 0 <= now - one.at <= RECENT})
+    involved = {target[0] if target else "", *(cause.entity.removeprefix(LOAD) for cause in listed[:3])}
+    recent = _recent(changed, involved, c, now)
     base = Explanation(
         what=what,
         causes=causes,
         none_likelihood=round(found.none, 3),
         summary=because.listed(found, "", sentences),
-        changes=tuple(_deployed(one, now) for one in recent),
+        changes=tuple(
+            f"{one.words} at {narrate.clock(one.at, now)} ({narrate.age(now - one.at)} ago)" for one in recent
+        ),
     )
     if not found.found:
         return base
@@ -111,7 +116,7 @@ def explain(
         reason.kind,
         c.names[reason.series] if reason.series >= 0 else "",
         entity,
-        any(one.entity == entity for one in recent),
+        frozenset(one.kind for one in _recent(changed, {entity}, c, now)),
         target is not None and target[0] != entity,
         frozenset(r.kind for r in first.reasons if r.weight > 0.1),
     )
@@ -144,5 +149,24 @@ def _outlook(series: Finding, metric: str, kind: str, slope: float) -> str:
     return narrate.outlook(series, "")
 
 
-def _deployed(one: Changed, now: Instant) -> str:
-    return f"{one.entity} was deployed at {narrate.clock(one.at, now)} ({narrate.age(now - one.at)} ago)"
+def _recent(changed: Sequence[Changed], involved: set[str], c: Candidates, now: Instant) -> list[Changed]:
+    """What happened to who is involved, to where it runs and to what it may read: nothing twice, the newest first.
+
+    What may do harm comes before what does none, such as a machine that is ready again.
+    """
+    there = involved | {host for service, host in c.hosts if service in involved}
+    newest: dict[str, Changed] = {}
+    for one in sorted(changed, key=lambda one: one.at):
+        if 0 <= now - one.at <= RECENT and (one.entity in there or _reads(one.entity, involved)):
+            newest[one.words] = one
+    return sorted(newest.values(), key=lambda one: (not one.kind, -one.at, one.words))
+
+
+def _reads(entity: str, involved: set[str]) -> bool:
+    """Whether it is a configuration that is named for one of these services.
+
+    >>> [_reads(CONFIG + name, {"shop"}) for name in ("shop", "shop-settings", "shopping")]
+    [True, True, False]
+    """
+    name = entity.removeprefix(CONFIG)
+    return name != entity and any(who and f"{name}-".startswith(f"{who}-") for who in involved)

@@ -35,21 +35,22 @@ def fingerprint(labels: Labels) -> str:
     return f"{value:016x}"
 
 
-class Latest(msgspec.Struct):
-    """The newest message about one alert."""
+class Latest(msgspec.Struct, eq=False):
+    """A message about one alert, the newest when it arrived."""
 
     alert: Alert
-    generation: int
     expires: float
     resolved: bool
     enrichment: Mapping[str, str]
     """What was last said about it in the same state; empty when nothing was."""
     enriched_at: float
     """When that was found; times are the loop's."""
+    newest: bool = True
+    """Whether it still is: false as soon as something newer arrives, or it is forgotten."""
 
 
 class Generations:
-    """Numbers messages in the order in which they arrive, since that is the order Alertmanager merges by.
+    """Tells which message about an alert arrived last, since that is the order Alertmanager merges by.
 
     A message is the newest while nothing later arrived about the same labels. An alert that is forgotten
     (expired, or the oldest of too many) has no newest message: what is late about it is dropped.
@@ -57,7 +58,6 @@ class Generations:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._count = 0
         self._sweep = 0.0
         self._latest: dict[Labels, Latest] = {}
 
@@ -66,38 +66,17 @@ class Generations:
 
     def arrived(self, alert: Alert, resolved: bool, now: float, expires: float) -> Latest:
         """Note a message; what was said before is kept while the alert stays firing, or stays resolved."""
-        self._count += 1
         labels = alert.labels
+        new = Latest(alert, expires, resolved, {}, -math.inf)
         old = self._latest.pop(labels, None)
-        same = old is not None and old.resolved == resolved and old.expires > now
-        enrichment, at = (old.enrichment, old.enriched_at) if old is not None and same else ({}, -math.inf)
-        new = self._latest[labels] = Latest(alert, self._count, expires, resolved, enrichment, at)
+        if old is not None:
+            old.newest = False
+            if old.resolved == resolved and old.expires > now:
+                new.enrichment, new.enriched_at = old.enrichment, old.enriched_at
+        self._latest[labels] = new
         if len(self._latest) > self._limit:
-            del self._latest[next(iter(self._latest))]
+            self._drop(next(iter(self._latest)))
         return new
-
-    def newest(self, labels: Labels, generation: int) -> bool:
-        """Whether nothing newer arrived about this alert."""
-        latest = self._latest.get(labels)
-        return latest is not None and latest.generation == generation
-
-    def enriched(self, labels: Labels, generation: int, enrichment: Mapping[str, str], now: float) -> bool:
-        """Remember what is said with this message, if it is still the newest: whether it is."""
-        if not self.newest(labels, generation):
-            return False
-        latest = self._latest[labels]
-        latest.enrichment, latest.enriched_at = enrichment, now
-        return True
-
-    def fresh(self, labels: Labels, since: float) -> bool:
-        """Whether what is said about this alert was found after that."""
-        latest = self._latest.get(labels)
-        return latest is not None and latest.enriched_at > since
-
-    def known(self, labels: Labels) -> Mapping[str, str]:
-        """What was last said about this alert in its present state."""
-        latest = self._latest.get(labels)
-        return {} if latest is None else latest.enrichment
 
     def get(self, labels: Labels) -> Latest | None:
         """The newest message about this alert."""
@@ -114,4 +93,7 @@ class Generations:
             return
         self._sweep = now + 60
         for labels in [labels for labels, latest in self._latest.items() if latest.expires < now]:
-            del self._latest[labels]
+            self._drop(labels)
+
+    def _drop(self, labels: Labels) -> None:
+        self._latest.pop(labels).newest = False

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from sidecar.types import HARM, Section
+from sidecar.types import CHANGES, HARM, Section
 
 _PART = re.compile(r"\{\{\s*(\w+)\s*\}\}")
 PARTS = ("cause", "metric", "alert")
@@ -25,8 +25,8 @@ class When(Section, frozen=True, kw_only=True):
     """The name of its metric has a part that fits this regular expression."""
     cause: str = ""
     """The name of the cause fits from its beginning."""
-    changed: bool | None = None
-    """Whether it was deployed within the last hour."""
+    changed: bool | str | None = None
+    """Whether it was deployed within the last hour; or which of CHANGES happened to it then."""
     elsewhere: bool | None = None
     """Whether the cause is another service than the one that alerts."""
     also: tuple[str, ...] = ()
@@ -50,6 +50,8 @@ class Pattern(Section, frozen=True, kw_only=True):
                 re.compile(text)
             except re.error as error:
                 yield key, f"not a regular expression: {error}"
+        if isinstance(self.when.changed, str) and self.when.changed not in CHANGES:
+            yield "when.changed", f"{self.when.changed!r} is not one of {', '.join(CHANGES)}"
         for key, kinds in (("when.kind", self.when.kind), ("when.also", self.when.also)):
             for i, kind in enumerate(kinds):
                 if kind not in HARM:
@@ -69,7 +71,8 @@ class Seen(NamedTuple):
     kind: str
     metric: str
     cause: str
-    changed: bool
+    changes: frozenset[str]
+    """Of CHANGES."""
     elsewhere: bool
     also: frozenset[str]
 
@@ -84,10 +87,16 @@ def _fits(when: When, seen: Seen) -> bool:
         (not when.kind or seen.kind in when.kind)
         and (not when.metric or re.search(when.metric, seen.metric, re.I) is not None)
         and (not when.cause or re.match(when.cause, seen.cause) is not None)
-        and when.changed in (None, seen.changed)
+        and _changed(when.changed, seen.changes)
         and when.elsewhere in (None, seen.elsewhere)
         and set(when.also) <= seen.also
     )
+
+
+def _changed(wanted: bool | str | None, found: frozenset[str]) -> bool:
+    if isinstance(wanted, str):
+        return wanted in found
+    return wanted in (None, "deployed" in found)
 
 
 def filled(text: str, parts: Mapping[str, str]) -> str:

@@ -8,7 +8,9 @@ import logging
 import random
 from collections.abc import Iterable, Sequence
 from itertools import islice
-from typing import NamedTuple, Protocol
+from typing import Protocol
+
+import msgspec
 
 from sidecar.telemetry import Telemetry
 from sidecar.types import Alert, Labels, PromantisError, Rejected, Unavailable
@@ -64,14 +66,14 @@ class Ticket:
             self.done.set_result(failure)
 
 
-class Message(NamedTuple):
+class Message(msgspec.Struct, frozen=True, eq=False):
     """What is to be said about one alert; `expires` is the loop's time."""
 
     alert: Alert
     expires: float
 
 
-class _Item(NamedTuple):
+class _Item(msgspec.Struct, frozen=True, eq=False):
     message: Message
     tickets: tuple[Ticket, ...]
 
@@ -106,11 +108,12 @@ class Lane:
 
         With a ticket somebody waits, so it is tried at once even if the last try has just failed.
         """
+        tickets = () if ticket is None else (ticket,)
         for message in messages:
-            self._to_confirm.pop(message.alert.labels, None)
-            old = self._items.pop(message.alert.labels, None)
-            tickets = (*(old.tickets if old else ()), *((ticket,) if ticket else ()))
-            self._items[message.alert.labels] = _Item(message, tickets)
+            labels = message.alert.labels
+            self._to_confirm.pop(labels, None)
+            old = self._items.pop(labels, None)
+            self._items[labels] = _Item(message, old.tickets + tickets if old else tickets)
         while len(self._items) > LIMIT:
             self._drop(next(iter(self._items)), "dropped", "too many alerts wait")
         self._changed()
@@ -175,7 +178,7 @@ class Lane:
                 if len(batch) > 1:
                     await self._one_by_one(batch)
                 else:
-                    self._settle(*batch[0], refused)
+                    self._settle(batch, refused)
                 self._changed()
                 delay = 0.0
             else:
@@ -183,8 +186,7 @@ class Lane:
                     self._confirm_later(
                         [item.message for labels, item in batch if self._items.get(labels) is item]
                     )
-                for labels, item in batch:
-                    self._settle(labels, item, None)
+                self._settle(batch, None)
                 self._changed()
                 self._unsure = self._unsure and bool(self._items)
                 delay = 0.0
@@ -209,11 +211,11 @@ class Lane:
             try:
                 await self._send([item.message.alert])
             except Rejected as refused:
-                self._settle(labels, item, refused)
+                self._settle([(labels, item)], refused)
             except Unavailable:
                 return  # the next round tells what is left
             else:
-                self._settle(labels, item, None)
+                self._settle([(labels, item)], None)
 
     def _confirm_later(self, messages: Sequence[Message]) -> None:
         """Say these again in a while, unless something newer is to be said by then."""
@@ -228,13 +230,15 @@ class Lane:
 
         loop.call_later(CONFIRM_AFTER, confirm)
 
-    def _settle(self, labels: Labels, item: _Item, refused: Rejected | None) -> None:
-        item.settle(refused)
-        self._count["ok" if refused is None else "rejected"].inc()
-        if refused is not None:
-            log.warning("alert refused alertmanager=%s labels=%s error=%s", self.name, dict(labels), refused)
-        if self._items.get(labels) is item:
-            del self._items[labels]
+    def _settle(self, batch: Sequence[tuple[Labels, _Item]], refused: Rejected | None) -> None:
+        self._count["ok" if refused is None else "rejected"].inc(len(batch))
+        for labels, item in batch:
+            item.settle(refused)
+            if refused is not None:
+                words = dict(labels)
+                log.warning("alert refused alertmanager=%s labels=%s error=%s", self.name, words, refused)
+            if self._items.get(labels) is item:
+                del self._items[labels]
 
     def _expire(self, now: float) -> None:
         for labels in [labels for labels, item in self._items.items() if item.message.expires <= now]:

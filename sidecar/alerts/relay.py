@@ -16,7 +16,7 @@ from sidecar.alerts.aside import Aside, Enrich
 from sidecar.alerts.identity import Generations, Latest
 from sidecar.alerts.lane import LIMIT, SLICE, Downstream, Lane, Message, Ticket
 from sidecar.alerts.narrate import ANNOTATIONS
-from sidecar.alerts.times import ends, resolved
+from sidecar.alerts.times import ends
 from sidecar.alerts.wire import RESOLVE_TIMEOUT
 from sidecar.telemetry import Telemetry
 from sidecar.types import Alert, Instant, Labels, PromantisError, Rejected, Section, Unavailable
@@ -107,16 +107,13 @@ class Received(NamedTuple):
     firing: bool
 
 
-class _Pending(NamedTuple):
+class _Pending(msgspec.Struct, frozen=True):
     """A message that waits to be enriched. Times are the loop's, `now` is the wall clock at `arrived`."""
 
-    alert: Alert
-    generation: int
-    resolved: bool
+    latest: Latest
     now: Instant
     arrived: float
     due: float
-    expires: float
     tries: int = 0
     """How often no words were found in time, or finding them failed."""
 
@@ -167,15 +164,26 @@ class Relay:
         arrived = asyncio.get_running_loop().time()
         self._generations.forget(arrived)
         batch = [self._arrived(alert, now, arrived) for alert in alerts]
-        for pending in batch:
-            self._pending.pop(pending.alert.labels, None)  # to the end: the dict is in order of `due`
-            self._pending[pending.alert.labels] = pending
+        self._wait_for_words(batch, now, arrived)
+        return await self._forward(batch) if self._inline else Outcome(True)
+
+    def _wait_for_words(self, batch: Sequence[Latest], now: Instant, arrived: float) -> None:
+        """In line for enrichment, but for those that carry words which are still good."""
+        due, since, said = arrived if self._inline else arrived + TEE_DELAY, arrived - WORDS_FOR, 0
+        for latest in batch:
+            labels = latest.alert.labels
+            self._pending.pop(labels, None)  # to the end: the dict is in order of `due`
+            if self._inline and latest.enriched_at > since:
+                said += bool(latest.enrichment)
+            else:
+                self._pending[labels] = _Pending(latest, now, arrived, due)
+        self._telemetry.alerts_enriched.inc(said)
         while len(self._pending) > LIMIT:
             del self._pending[next(iter(self._pending))]
             self._telemetry.enrich_failures.inc()
-        self._work.set()
-        self._quiet.clear()
-        return await self._forward(batch) if self._inline else Outcome(True)
+        if self._pending:
+            self._work.set()
+            self._quiet.clear()
 
     def fires(self, labels: Labels) -> bool:
         """Whether the newest message about this alert says so."""
@@ -194,7 +202,7 @@ class Relay:
             return
         latest.enriched_at = -math.inf
         due = at if self._inline else at + TEE_DELAY
-        self._pending[labels] = _Pending(latest.alert, latest.generation, False, now, at, due, latest.expires)
+        self._pending[labels] = _Pending(latest, now, at, due)
         self._work.set()
         self._quiet.clear()
 
@@ -228,25 +236,27 @@ class Relay:
 
     # ------------------------------------------------------------------- in
 
-    def _arrived(self, alert: Alert, now: Instant, arrived: float) -> _Pending:
-        over, end = resolved(alert, now), ends(alert)
+    def _arrived(self, alert: Alert, now: Instant, arrived: float) -> Latest:
+        end = ends(alert)
+        over = end is not None and end <= now
         left = RESOLVED_FOR if over else RESOLVE_TIMEOUT if end is None else end - now
-        expires = arrived + left
-        latest = self._generations.arrived(alert, over, arrived, expires)
-        due = arrived if self._inline else arrived + TEE_DELAY
+        latest = self._generations.arrived(alert, over, arrived, arrived + left)
         if not self._inline:  # what waits in a lane is older than what Prometheus has just sent itself
             for lane in self._lanes:
                 lane.forget(alert.labels)
-        return _Pending(alert, latest.generation, over, now, arrived, due, expires)
+        return latest
 
-    async def _forward(self, batch: Sequence[_Pending]) -> Outcome:
-        """Give the batch to every lane at once; the first that has it decides, the others go on alone."""
+    async def _forward(self, batch: Sequence[Latest]) -> Outcome:
+        """Give the batch to every lane at once; the first that has it decides, the others go on alone.
+
+        What was said before is said again, so that annotations do not come and go with each re-send.
+        """
         if not self._lanes:
             return Outcome(False, "no Alertmanager is configured")
-        messages = [Message(self._with_known(pending), pending.expires) for pending in batch]
+        messages = [Message(_annotated(one.alert, one.enrichment), one.expires) for one in batch]
         waits = {}
         for lane in self._lanes:
-            ticket = Ticket(pending.alert.labels for pending in batch)
+            ticket = Ticket(one.alert.labels for one in batch)
             lane.put(messages, ticket)
             waits[lane.name] = ticket.done
         within = ANSWER_FAILING_WITHIN if all(lane.failing for lane in self._lanes) else ANSWER_WITHIN
@@ -268,10 +278,6 @@ class Relay:
         words = "; ".join(_named(name, str(failure)) for name, failure in failures.items())
         return Outcome(False, words, refused[0] if len(refused) == len(failures) else 503)
 
-    def _with_known(self, pending: _Pending) -> Alert:
-        """Say again what was said before, so that annotations do not come and go with each re-send."""
-        return _annotated(pending.alert, self._generations.known(pending.alert.labels))
-
     # ------------------------------------------------------------------- aside
 
     async def _enrich_forever(self, aside: Aside) -> None:
@@ -291,27 +297,30 @@ class Relay:
             now, stopping = clock(), self._stop.is_set()
             due = list(islice((p for p in self._pending.values() if p.due <= now or stopping), SLICE))
             for pending in due:
-                del self._pending[pending.alert.labels]
+                del self._pending[pending.latest.alert.labels]
             if due:
                 since = clock() - WORDS_FOR
-                wanted = [p for p in due if not self._generations.fresh(p.alert.labels, since)]
-                work = [(p.alert, Instant(p.now + clock() - p.arrived)) for p in wanted]
+                wanted = [p for p in due if p.latest.newest and p.latest.enriched_at <= since]
+                work = [(p.latest.alert, Instant(p.now + clock() - p.arrived)) for p in wanted]
                 found = await aside.enrich(work) if work else {}
                 self._send(due, found, clock())
-                if failed := [p for p in wanted if p.alert.labels not in found and p.tries + 1 < TRIES]:
-                    self._try_again(failed)
+                missed = [p for p in wanted if p.latest.alert.labels not in found and p.tries + 1 < TRIES]
+                if missed:
+                    self._try_again(missed)
                 if not work:
                     await asyncio.sleep(0)
 
-    def _try_again(self, failed: Sequence[_Pending]) -> None:
+    def _try_again(self, missed: Sequence[_Pending]) -> None:
         """The next re-send of Prometheus is far: by then somebody has been told without words."""
         loop = asyncio.get_running_loop()
 
         def again() -> None:
-            for pending in failed:
-                labels, at = pending.alert.labels, loop.time()
-                if labels not in self._pending and self._generations.newest(labels, pending.generation):
-                    self._pending[labels] = pending._replace(due=at, tries=pending.tries + 1)
+            for old in missed:
+                labels = old.latest.alert.labels
+                if labels not in self._pending and old.latest.newest:
+                    self._pending[labels] = _Pending(
+                        old.latest, old.now, old.arrived, loop.time(), old.tries + 1
+                    )
             self._work.set()
 
         loop.call_later(RETRY_AFTER, again)
@@ -319,22 +328,21 @@ class Relay:
     def _send(self, batch: Sequence[_Pending], found: Mapping[Labels, Mapping[str, str]], now: float) -> None:
         """Hand over what is still the newest and not over. An alert that got no words goes on as it is."""
         messages, enriched = [], 0
-        for pending in batch:
-            labels = pending.alert.labels
-            known = self._generations.known(labels)
+        for latest in (pending.latest for pending in batch):
+            labels, known = latest.alert.labels, latest.enrichment
             words = found.get(labels, known)
-            if pending.expires <= now or not self._generations.newest(labels, pending.generation):
+            if latest.expires <= now or not latest.newest:
                 continue
             if words:
                 if labels in found:
-                    self._generations.enriched(labels, pending.generation, words, now)
+                    latest.enrichment, latest.enriched_at = words, now
                 enriched += 1
                 if self._inline and words == known:
                     continue  # it was said with the message itself
-            elif self._inline or not pending.resolved:
+            elif self._inline or not latest.resolved:
                 continue  # Alertmanager has it already
             # a resolved copy is sent without words too: it ends what an earlier copy may have kept alive
-            messages.append(Message(_annotated(pending.alert, words), pending.expires))
+            messages.append(Message(_annotated(latest.alert, words), latest.expires))
         self._telemetry.alerts_enriched.inc(enriched)
         if messages:
             for lane in self._lanes:
@@ -358,4 +366,5 @@ def _annotated(alert: Alert, words: Mapping[str, str]) -> Alert:
     """Add annotations; what the user has written under the same name stays."""
     if not words:
         return alert
-    return msgspec.structs.replace(alert, annotations={**words, **alert.annotations})
+    annotations = {**words, **alert.annotations}
+    return Alert(alert.labels, annotations, alert.starts_at, alert.ends_at, alert.generator_url)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import msgspec
 
 from sidecar.alerts.times import instant
 from sidecar.alerts.uri import is_request_uri
-from sidecar.types import Alert, Instant, labels_of
+from sidecar.types import Alert, Instant, Labels, labels_of
 
 RESOLVE_TIMEOUT = 300.0
 """Alertmanager's default `resolve_timeout`: how long an alert without endsAt fires."""
@@ -19,6 +20,10 @@ RESOLVE_TIMEOUT = 300.0
 
 SKEW = 3600.0
 """Seconds by which our clock may be behind: below it Alertmanager judges an alert without endsAt by its own."""
+
+
+MANY = 20_000
+"""Sets of labels whose text is known: as many alerts as are kept."""
 
 
 class Answer(NamedTuple):
@@ -46,13 +51,17 @@ _NAMES = (
 
 
 class _Wire(msgspec.Struct, omit_defaults=True, rename=dict(_NAMES)):
-    """One alert in the order in which Prometheus writes it."""
+    """One alert in the order in which Prometheus writes it; labels stay text, since they come again and again."""
 
     annotations: dict[str, str] | None = None
     ends_at: str | None = None
     starts_at: str | None = None
     generator_url: str | None = None
-    labels: dict[str, str] | None = None
+    labels: msgspec.Raw = msgspec.Raw()
+
+
+_Read = tuple[_Wire, Labels | None]
+"""An alert and its labels; None: not given."""
 
 
 class _Problem(NamedTuple):
@@ -64,7 +73,19 @@ class _Problem(NamedTuple):
 
 
 _decoder = msgspec.json.Decoder(list[_Wire] | None)
+_label_decoder = msgspec.json.Decoder(dict[str, str])
 _encoder = msgspec.json.Encoder()
+
+
+@lru_cache(maxsize=MANY)
+def _labels(text: bytes) -> Labels:
+    """What was read before is the same object again, which is also what makes looking it up cheap."""
+    return labels_of(_label_decoder.decode(text))
+
+
+@lru_cache(maxsize=MANY)
+def _text(labels: Labels) -> msgspec.Raw:
+    return msgspec.Raw(_encoder.encode(dict(labels)))
 
 
 def encode(alerts: Iterable[Alert]) -> bytes:
@@ -80,7 +101,7 @@ def encode(alerts: Iterable[Alert]) -> bytes:
                 alert.ends_at,
                 alert.starts_at,
                 alert.generator_url,
-                dict(alert.labels),
+                _text(alert.labels),
             )
             for alert in alerts
         ]
@@ -103,34 +124,29 @@ def decode(body: bytes, content_type: str, now: Instant) -> Decoded:
     if not body.strip(b" \t\r\n"):
         return Decoded((), 0, _coded(422, 602, "alerts in body is required"))
     try:
-        wires: Sequence[_Wire | _Problem] = _fast(body) or list(_careful(body))
+        items: Sequence[_Read | _Problem] = _fast(body) or list(_careful(body))
     except _NotAlerts as error:
         return Decoded((), 0, _parse_error(str(error)))
     alerts, problems = [], []
-    for i, wire in enumerate(wires):
-        problem = wire if isinstance(wire, _Problem) else _check(wire, i, now)
-        if problem is not None:
+    for i, item in enumerate(items):
+        if isinstance(item, _Problem):
+            problems.append(item)
+            continue
+        wire, labels = item
+        if problem := _check(wire, labels, i, now):
             problems.append(problem)
-        elif isinstance(wire, _Wire):
-            alerts.append(
-                Alert(
-                    labels_of(wire.labels or {}),
-                    wire.annotations or {},
-                    wire.starts_at,
-                    wire.ends_at,
-                    wire.generator_url,
-                )
-            )
+            continue
+        given = wire.annotations or {}
+        alerts.append(Alert(labels or (), given, wire.starts_at, wire.ends_at, wire.generator_url))
     return Decoded(tuple(alerts), len(problems), _answer(problems))
 
 
-def _fast(body: bytes) -> Sequence[_Wire] | None:
+def _fast(body: bytes) -> Sequence[_Read] | None:
     """What Prometheus sends; None when it has to be read carefully."""
     try:
-        wires = _decoder.decode(body) or ()
+        return [(wire, _labels(bytes(wire.labels))) for wire in _decoder.decode(body) or ()]
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    return None if any(wire.labels is None for wire in wires) else wires
 
 
 def _answer(problems: Sequence[_Problem]) -> Answer:
@@ -169,7 +185,7 @@ def _media_type(header: str) -> Answer | None:
     return _coded(415, 415, words)
 
 
-def _check(wire: _Wire, i: int, now: Instant) -> _Problem | None:
+def _check(wire: _Wire, labels: Labels | None, i: int, now: Instant) -> _Problem | None:
     try:
         ends, starts = instant(wire.ends_at), instant(wire.starts_at)
     except ValueError as error:
@@ -177,15 +193,15 @@ def _check(wire: _Wire, i: int, now: Instant) -> _Problem | None:
     if wire.generator_url and not is_request_uri(wire.generator_url):
         words = f"{i}.generatorURL in body must be of type uri: {_quoted(wire.generator_url)}"
         return _Problem("schema", 601, words)
-    if wire.labels is None:
+    if labels is None:
         return _Problem("schema", 602, f"{i}.labels in body is required")
     if starts is None:
         starts = now if ends is None else ends
     if (now + RESOLVE_TIMEOUT + SKEW if ends is None else ends) < starts:
         return _Problem("content", 400, "start time must be before end time")
-    if wire.labels.get(""):
+    if labels and not labels[0][0]:  # they are sorted
         return _Problem("content", 400, 'invalid label set: invalid name ""')
-    if not any(wire.labels.values()):
+    if not labels:
         return _Problem("content", 400, "at least one label pair required")
     if wire.annotations and "" in wire.annotations:
         return _Problem("content", 400, 'invalid annotations: invalid name ""')
@@ -206,7 +222,7 @@ def _no_constant(name: str) -> None:
 _json = json.JSONDecoder(parse_constant=_no_constant)
 
 
-def _careful(body: bytes) -> Iterator[_Wire | _Problem]:
+def _careful(body: bytes) -> Iterator[_Read | _Problem]:
     """Read as Go does: one alert at a time, null as not given, bad UTF-8 replaced, what follows ignored."""
     try:
         value, _ = _json.raw_decode(body.decode("utf-8", "replace").lstrip(" \t\r\n"))
@@ -222,11 +238,11 @@ def _careful(body: bytes) -> Iterator[_Wire | _Problem]:
         yield _item({} if item is None else item)  # null: Alertmanager 0.28 breaks the connection
 
 
-def _item(item: object) -> _Wire | _Problem:
+def _item(item: object) -> _Read | _Problem:
     if not isinstance(item, dict):
         return _mistyped(item, "value of type models.PostableAlert")
     fields = {name.lower(): value for name, value in item.items()}  # Go matches names in any case
-    wire = _Wire()
+    wire, labels = _Wire(), None
     for attribute, name in _NAMES:
         value = fields.get(name.lower())
         place = f"struct field {'Alert' if name in ('generatorURL', 'labels') else ''}.{name}"
@@ -236,14 +252,16 @@ def _item(item: object) -> _Wire | _Problem:
             for text in (value or {}).values():
                 if not isinstance(text, str | None):
                     return _mistyped(text, f"{place} of type string")
-            if value is not None:
-                value = {whole(key): whole(text or "") for key, text in value.items()}
+            given = None if value is None else {whole(key): whole(text or "") for key, text in value.items()}
+            if name == "labels":
+                labels = None if given is None else labels_of(given)
+            else:
+                wire.annotations = given
         elif not isinstance(value, str | None):
             return _mistyped(value, f"{place} of type string")
         elif value is not None:
-            value = whole(value)
-        setattr(wire, attribute, value)
-    return wire
+            setattr(wire, attribute, whole(value))
+    return wire, labels
 
 
 def _mistyped(value: object, place: str) -> _Problem:

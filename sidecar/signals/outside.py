@@ -1,4 +1,4 @@
-"""Looks at what is going on outside: alerts, silences and deployments; tells the watcher what it means for learning."""
+"""Looks at what is going on outside: alerts, silences, deployments and other changes; tells what follows from them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Protocol
 
 from sidecar.signals.calendar import Planned
 from sidecar.signals.changes import KUBE_STATE, KUBERNETES, Change, ChangesConfig, State, deployed, state
+from sidecar.signals.happenings import LOOKS, Event, Look, Values, happened
 from sidecar.signals.opinions import Statement
 from sidecar.signals.selectors import Matcher, parse, ways
 from sidecar.signals.trust import Incident, Silence, Trust
@@ -18,6 +19,8 @@ log = logging.getLogger(__name__)
 
 ALERTS = 15.0  # seconds between looks at alerts
 OTHERS = 4  # a look at the rest comes every so many of them
+GRID = 60.0  # seconds: two replicas look at the same instants, so that they say the same
+OLD = 600.0  # seconds after which what was seen is no longer what came right before
 
 
 class Metrics(Protocol):
@@ -45,14 +48,18 @@ class Outside:
         silencers: Sequence[Silencer],
         trust: Trust,
         deploy: Callable[[Sequence[Change], Instant], Awaitable[None]],
+        tell: Callable[[Sequence[Event], Instant], None],
         planned: Callable[[Instant], Iterable[Statement]],
         clock: Callable[[], Instant],
     ) -> None:
-        """`deploy` is told of deployments; `planned` says what users have said is on purpose, now or later."""
+        """`deploy` is told of deployments, `tell` of all else that changed; `planned` says what is on purpose."""
         self._metrics, self._silencers = metrics, silencers
         self._trust, self._deploy, self._planned, self._clock = trust, deploy, planned, clock
+        self._tell = tell
         self._changes: tuple[ChangesConfig, ...] | None = None
         self._states: dict[str, State] = {}
+        self._seen: dict[str, tuple[Instant, Values]] = {}
+        """By metric, when and what was seen last."""
         self._silences: dict[str, list[Silence]] = {}
         self._failing: dict[str, str] = {}
 
@@ -76,6 +83,7 @@ class Outside:
         for silencer in self._silencers:
             await self._try(f"silences of {silencer.name}", self._look_at_silences(silencer))
         await self._try("deployments", self._look_at_changes())
+        await self._try("other changes", self._look_at_others())
 
     async def _look_often(self) -> None:
         self._trust.distrust([said(one) for one in self._planned(self._clock())])
@@ -102,6 +110,21 @@ class Outside:
                 found.append(Change(frozenset() if match else workloads, match))
         if found:
             await self._deploy(found, self._clock())
+
+    async def _look_at_others(self) -> None:
+        names, at = await self._metrics.metric_names(), Instant(self._clock() // GRID * GRID)
+        for one in LOOKS:
+            if one.metric in names:
+                await self._try(f"changes of {one.metric}", self._look_at(one, at))
+
+    async def _look_at(self, one: Look, at: Instant) -> None:
+        now = dict(await self._metrics.ask(one.query, at))
+        seen, before = self._seen.get(one.metric, (at, {}))
+        self._seen[one.metric] = at, now
+        events = list(happened(one, before, now)) if at - seen <= OLD else []
+        if events:
+            log.info("changed: %s", _listed(event.words for event in events))
+            self._tell(events, at)
 
     async def _try(self, what: str, look: Awaitable[None]) -> None:
         try:

@@ -36,6 +36,7 @@ class LimitLines(NamedTuple):
     """One line per row and limit: which row, which of the watch's limits, and the odds."""
 
     row: I64
+    """Ascending."""
     limit: Sequence[Limit]
     probability: F32
     """f32[3, lines] by horizon."""
@@ -149,7 +150,9 @@ class Snapshot(NamedTuple):
                 for name, f in FORECAST_OF.items()
                 if not math.isnan(c[f])
             ),
-            breaches=tuple(self.breach(int(line)) for line in np.flatnonzero(self.limits.row == row)),
+            breaches=tuple(
+                self.breach(line) for line in range(*self.limits.row.searchsorted((row, row + 1)))
+            ),
             why=why.words(int(c["why"]), c["observed"] > c["expected"]) if c["score"] >= 1 else "",
         )
 
@@ -217,12 +220,13 @@ class Known:
                 of = self._alike(snapshot, name)
                 if not len(of.rows):
                     continue
-                unlike = of.unlike(labels)
-                least = int(unlike.min())
-                rows = of.rows[unlike == least]
-                scores = np.nan_to_num(snapshot.columns["score"][rows], nan=-1.0)
-                order = np.lexsort((rows, -scores))[:limit]
-                ranked += [(least, -float(scores[i]), int(rows[i]), snapshot) for i in order]
+                least, rows = of.nearest(labels)
+                scores = snapshot.columns["score"][rows]
+                if len(rows) > limit:
+                    first = np.lexsort((rows, -np.nan_to_num(scores, nan=-1.0)))[:limit]
+                    rows, scores = rows[first], scores[first]
+                for row, score in zip(rows.tolist(), scores.tolist(), strict=True):
+                    ranked.append((least, 1.0 if math.isnan(score) else -score, row, snapshot))
         ranked.sort(key=lambda r: r[:3])
         return [snapshot.finding(row) for least, _, row, snapshot in ranked[:limit] if least == ranked[0][0]]
 

@@ -64,11 +64,16 @@ class Learner:
     def __init__(self, prometheus: Prometheus, alertmanager: Alertmanager) -> None:
         self.trust, self.engine, self._prometheus = Trust(3600.0), Engine(1.0), prometheus
         self.outside = Outside(
-            prometheus, [alertmanager], self.trust, self._deploy, lambda now: (), lambda: Instant(time.time())
+            *(prometheus, [alertmanager], self.trust, self._deploy, self._tell),
+            lambda now: (),
+            lambda: Instant(time.time()),
         )
 
     async def _deploy(self, *of: object) -> None:
         raise AssertionError("nothing is deployed here")
+
+    def _tell(self, *of: object) -> None:
+        raise AssertionError("nothing changes here")
 
     async def learned(self) -> dict[str, float]:
         """Look outside and tick: how many samples of each watch were learned."""

@@ -7,10 +7,13 @@ import asyncio
 import pytest
 
 from sidecar import causes
+from sidecar.alerts.explain import Changed
 from sidecar.alerts.relay import AlertsConfig, Relay
 from sidecar.causes import CHANCE, INCIDENT, Causes
 from sidecar.config import Config, knowledge
 from sidecar.remedy.case import Fact
+from sidecar.signals.changes import Change, Workload
+from sidecar.signals.happenings import Event
 from sidecar.signals.snapshot import Known
 from sidecar.signals.topology import CausesConfig
 from sidecar.signals.watches import Watch
@@ -96,3 +99,14 @@ async def test_an_incident_that_is_over_is_journalled_and_known_after_a_restart(
     later.causes.restore([fact(kind, data), fact("feedback", {}), fact(CHANCE, {"none": 3.5})])
     assert [one.id for one in later.causes.explainer.before] == [said.incident]
     assert later.causes.explainer.none == 3.5
+
+
+async def test_deployments_and_other_changes_are_noted_for_an_hour() -> None:
+    causes = World().causes
+    await causes.deployed([Change(frozenset([Workload("prod", "shop")]))], NOW)
+    causes.happened([Event("node/n1", "node/n1 was cordoned")], Instant(NOW + 60))
+    deployed = Changed("shop", NOW, "shop was deployed", "deployed")
+    cordoned = Changed("node/n1", Instant(NOW + 60), "node/n1 was cordoned")
+    assert causes.explainer.changed == [deployed, cordoned]
+    await causes.deployed([], Instant(NOW + 3630))
+    assert causes.explainer.changed == [cordoned]

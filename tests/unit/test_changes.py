@@ -22,6 +22,7 @@ from sidecar.signals.changes import (
     state,
 )
 from sidecar.signals.engine import Engine
+from sidecar.signals.happenings import LOOKS, Event
 from sidecar.signals.opinions import Statement
 from sidecar.signals.outside import Outside
 from sidecar.signals.selectors import Matcher, parse
@@ -170,14 +171,20 @@ class World:
     def __init__(self) -> None:
         self.peer, self.trust, self.deployments = Peer(), Trust(60.0), list[Change]()
         self.planned: list[Statement] = []
+        self.events, self.at = list[tuple[str, Instant]](), START
         self.outside = Outside(
-            self.peer, [self.peer], self.trust, self._deploy, lambda now: self.planned, lambda: START
+            *(self.peer, [self.peer], self.trust, self._deploy, self._tell),
+            lambda now: self.planned,
+            lambda: self.at,
         )
         self.engine = engine(watch(alertnames=("High",)))
         self.engine.tick(START, {"w": vector(dict.fromkeys(KEYS, 1.0))}, 10)
 
     async def _deploy(self, changes: Sequence[Change], at: Instant) -> None:
         self.deployments += changes
+
+    def _tell(self, events: Sequence[Event], at: Instant) -> None:
+        self.events += [(event.words, at) for event in events]
 
     def counts(self) -> dict[str, int]:
         e = self.engine
@@ -220,6 +227,25 @@ async def test_deployments_are_seen_from_the_second_look_on(caplog: pytest.LogCa
     world.peer.answers = {"v": [said(3, app="a")]}
     await world.outside.look()
     assert world.deployments[1:] == [Change(frozenset(), (parse('{job="shop"}'),))]
+
+
+async def test_other_changes_are_told_at_whole_minutes_and_not_after_a_long_pause() -> None:
+    world, scaled = World(), LOOKS[0]
+
+    async def look(replicas: float) -> None:
+        world.at = Instant(world.at + 61)
+        world.peer.answers = {scaled.query: [said(replicas, deployment="shop")]}
+        await world.outside.look()
+
+    await look(5)
+    world.peer.names = frozenset([scaled.metric])
+    for replicas in (5, 5, 2):
+        await look(replicas)
+    assert world.events == [("shop was scaled from 5 to 2", world.at // 60 * 60)]
+    world.at = Instant(world.at + 3600)  # nobody knows when in this hour
+    await look(7)
+    assert len(world.events) == 1
+    assert world.deployments == []
 
 
 async def test_it_looks_until_it_is_cancelled() -> None:

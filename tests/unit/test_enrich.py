@@ -209,7 +209,9 @@ def test_all_annotations() -> None:
     assert words["promantis_since"] == "2025-11-25T14:03:00Z"
     assert words["promantis_expected"] == "0.45 (0.38 to 0.52)"
     assert words["promantis_remedy"] == "bigger-pool would POST"
-    assert words["promantis_causes"] == "shop runs out of connections (very likely): pool 95 %, usually 45 %."
+    assert words["promantis_causes"] == (
+        "shop runs out of connections (very likely): pool 95 %, usually 45 %. Changed: shop was deployed at 14:00 UTC."
+    )
     assert words["promantis_outlook"] == "If nobody acts: pool is at 95 %, it is used up in about 3 min."
     assert words["promantis_next_steps"] == "Now: enlarge the pool; end slow queries. Later: timeouts."
     assert words["promantis_changes"] == "shop was deployed at 14:00 UTC (9 min ago)"

@@ -131,12 +131,67 @@ def test_patterns(change: Change, pattern: str, cause: str) -> None:
 
 def test_a_deployment_is_named_and_changes_the_advice() -> None:
     made = explainer(World(candidates(SLOW_BANK)))
-    made.changed = [Changed("bank", Instant(NOW - 600)), Changed("cart", Instant(NOW - 600))]
+    made.changed = [
+        Changed(name, Instant(NOW - 600), f"{name} was deployed", "deployed") for name in ("bank", "cart")
+    ]
     found = made(alert(), NOW)
     assert found is not None
     assert found.pattern == "slow after a deployment"
     assert found.next_steps.now == ("roll bank back",)
     assert found.changes == ("bank was deployed at 01:54 UTC (10 min ago)",)
+
+
+def test_other_changes_of_who_is_involved_are_named_and_are_no_deployment() -> None:
+    """Of the likeliest causes, the machines that they run on and what is named for them; the newest first, once."""
+    c = msgspec.structs.replace(candidates(SLOW_BANK), hosts=[("bank", "node/n1"), ("cart", "node/n2")])
+    made = explainer(World(c))
+    made.changed = [
+        Changed("bank", Instant(NOW - 30), "bank was scaled from 2 to 3"),
+        Changed("bank", Instant(NOW - 120), "bank was scaled from 5 to 2", "fewer"),
+        Changed("node/n1", Instant(NOW - 600), "node/n1 runs out of memory", "machine"),
+        Changed("node/n1", Instant(NOW - 60), "node/n1 runs out of memory", "machine"),
+        Changed("node/n2", Instant(NOW - 60), "node/n2 was cordoned"),
+        Changed("config/bank-limits", Instant(NOW - 300), "config map bank-limits was changed", "configured"),
+        Changed("config/banking", Instant(NOW - 300), "config map banking was changed"),
+        Changed("bank", Instant(NOW - 3700), "bank was scaled from 2 to 5"),
+        Changed("bank", Instant(NOW + 60), "bank was scaled from 3 to 9"),
+    ]
+    found = made(alert(), NOW)
+    assert found is not None
+    assert found.changes == (
+        "node/n1 runs out of memory at 02:03 UTC (1 min ago)",
+        "bank was scaled from 5 to 2 at 02:02 UTC (2 min ago)",
+        "config map bank-limits was changed at 01:59 UTC (5 min ago)",
+        "bank was scaled from 2 to 3 at 02:03 UTC (less than a minute ago)",
+    )
+    assert found.pattern == "slow after a change of configuration"
+
+
+@pytest.mark.parametrize(
+    ("entity", "kind", "pattern", "now"),
+    [
+        (
+            "config/bank-limits",
+            "configured",
+            "slow after a change of configuration",
+            "put the configuration of bank",
+        ),
+        ("bank", "fewer", "too few instances", "scale bank back"),
+        ("node/n1", "machine", "trouble of a machine", "drain that machine"),
+        ("node/n1", "", "downstream latency", "look at bank first"),
+        ("pay", "fewer", "downstream latency", "look at bank first"),
+    ],
+)
+def test_what_happened_to_the_cause_changes_the_advice(
+    entity: str, kind: str, pattern: str, now: str
+) -> None:
+    c = msgspec.structs.replace(candidates(SLOW_BANK), hosts=[("bank", "node/n1")])
+    made = explainer(World(c))
+    made.changed = [Changed(entity, Instant(NOW - 600), "it changed", kind)]
+    found = made(alert(), NOW)
+    assert found is not None
+    assert found.pattern == pattern
+    assert found.next_steps.now[0].startswith(now)
 
 
 def test_the_onset_is_told_though_it_lies_before_the_window() -> None:
@@ -311,7 +366,7 @@ def test_the_caps_hold_for_the_worst_incident() -> None:
         calls=[(a + long, b + long) for a, b in c.calls],
     )
     made = explainer(World(c))
-    made.changed = [Changed("bank" + long, NOW)] * 20
+    made.changed = [Changed("bank" + long, NOW, f"{long} {i} was deployed") for i in range(20)]
     enricher = Enricher(World(c), lambda alert: long, AlertsConfig(annotations=ANNOTATIONS), "http://p", made)
     words = enricher(alert("front" + long), NOW)
     assert words["promantis_causes"]
@@ -341,6 +396,10 @@ def test_the_users_own_patterns_come_first(tmp_path: Path) -> None:
         (
             "[{pattern: a, when: {kind: [speed]}, says: x}]",
             "own.yml: [0].when.kind[0]: 'speed' is not one of",
+        ),
+        (
+            "[{pattern: a, when: {changed: moved}, says: b}]",
+            "own.yml: [0].when.changed: 'moved' is not one of deployed, configured, fewer, machine",
         ),
         ("[{pattern: a, when: {}, says: '{{ x }}'}]", "own.yml: [0].says: {{ x }} is not one of cause"),
         ("[{pattern: a, when: {}}]", "own.yml: [0]: missing key `says`"),
