@@ -44,12 +44,19 @@ soak: .venv/.dev ## break what is on the way of an alert, each for 30 s under lo
 quality: .venv/.all ## accuracy against peers; DATA=folder (default ../shared/data)
 	$(BIN)/python -m tests.quality --data $(DATA) $(ARGS)
 
+.PHONY: docs
+docs: .venv/.docs ## the documents as a site, in build/docs
+	$(BIN)/python -m docs.build
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "build/docs/index.html"
+
 .PHONY: lock
 lock: ## resolve .requirements/*.lock from pyproject.toml (needs uv); ARGS=--upgrade takes the newest
 	$(call resolve,run,)
 	$(call resolve,image,--extra kubernetes --extra logs)
 	$(call resolve,dev,--group dev --extra kubernetes)
 	$(call resolve,all,--group dev --group peers --extra kubernetes --extra plot)
+	$(call resolve,docs,--group docs -c .requirements/dev.lock)
 
 resolve = uv pip compile -q pyproject.toml $(2) -o .requirements/$(1).lock --universal --python-version 3.11 \
 	--generate-hashes --custom-compile-command 'make lock' $(ARGS)

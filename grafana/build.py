@@ -12,10 +12,11 @@ from grafana_foundation_sdk.builders import table, timeseries
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import dashboard as m
 
-from grafana import series
+from grafana import kpis, series
 from grafana.panels import SOURCE, Target, bars, graph, number, rows
 
 FOLDER = Path(__file__).with_name("dashboards")
+ANNOTATIONS = Path(__file__).with_name("annotations.json")
 RATE = "[$__rate_interval]"
 TEXT = ("text", None)
 
@@ -113,7 +114,11 @@ def _forecasts() -> list[Any]:
         ),
         graph(
             "Odds that came true, by what was said",
-            [Target('avg by (bin) (promantis_breach_reliability{horizon="60m"})', "said {{bin}}")],
+            [
+                Target(
+                    'avg by (bin) (promantis_breach_reliability{horizon="60m"}) or vector(0)', "said {{bin}}"
+                )
+            ],
             width=12,
             height=9,
         )
@@ -151,6 +156,7 @@ def _forecasts() -> list[Any]:
 
 def _remedies() -> list[Any]:
     return [
+        *kpis.panels(),
         number(
             "Cases that wait", 'sum(promantis_cases{stage=~"proposed|planned"})', "short", TEXT, ("orange", 1)
         ),
@@ -311,14 +317,22 @@ MARKS = (
     (
         "Incidents",
         "purple",
-        "delta(promantis_incidents[1m]) > 0",
-        "an incident begins",
+        "max by (incident, alertname, cause) (promantis_incident_info)",
+        "incident: {{alertname}} {{cause}}",
     ),
-    ("Actions", "red", "sum by (policy, action, outcome) (increase(promantis_actions_total[1m])) > 0",
-     "{{policy}}: {{action}} {{outcome}}"),
-    ("Alerts of Promantis", "orange", 'ALERTS{alertname=~"Promantis(Anomaly|PredictedBreach)", alertstate="firing"}',
-     "{{alertname}} {{watch}} {{source_alertname}}"),
-)  # fmt: skip
+    (
+        "Actions",
+        "red",
+        "sum by (policy, action, outcome) (increase(promantis_actions_total[1m])) > 0",
+        "{{policy}}: {{action}} {{outcome}}",
+    ),
+    (
+        "Alerts of Promantis",
+        "orange",
+        'ALERTS{alertname=~"Promantis(Anomaly|PredictedBreach)", alertstate="firing"}',
+        "{{alertname}} {{watch}} {{source_alertname}}",
+    ),
+)
 """Annotations, which may be copied to any dashboard: name, colour, query, title."""
 
 
@@ -348,6 +362,16 @@ def render(uid: str) -> str:
     for mark in made["annotations"]["list"]:  # the SDK has no field for the words of Prometheus' annotations
         if mark["name"] in titles:
             mark |= {"titleFormat": titles[mark["name"]], "step": "30s"}
+    return _text(made)
+
+
+def annotations() -> str:
+    """The marks for a dashboard of the user's own, on its default Prometheus."""
+    marks = json.loads(render("promantis"))["annotations"]["list"]
+    return _text([mark | {"datasource": {"type": "prometheus"}} for mark in marks])
+
+
+def _text(made: Any) -> str:
     return json.dumps(made, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 
@@ -361,3 +385,4 @@ if __name__ == "__main__":
     FOLDER.mkdir(exist_ok=True)
     for name in BOARDS:
         (FOLDER / f"{name}.json").write_text(render(name), encoding="utf-8")
+    ANNOTATIONS.write_text(annotations(), encoding="utf-8")

@@ -7,6 +7,7 @@ import importlib
 import os
 import select
 import sys
+from typing import NoReturn
 
 from sidecar import __version__
 from sidecar.types import ConfigError
@@ -23,6 +24,7 @@ COMMANDS = {
     "kill": "stop every action at once, or allow them again",
     "journal": "prove the journal whole, or export it",
     "feedback": "say whether what was odd was real",
+    "rules": "print the alert rules, with labels, selectors and thresholds of your own",
     "completion": "print what makes a shell complete commands and flags",
     "demo": "run the whole loop on real Prometheus and Alertmanager",
 }
@@ -45,18 +47,42 @@ EXAMPLES = {
     "journal": ("verify", "export"),
     "feedback": ("not_real --fingerprint 6bf75205248afea2",
                  """planned --match '{job="shop"}' --start 2026-11-27T00:00:00Z --end 2026-11-28T00:00:00Z"""),
+    "rules": ("> promantis.rules.yml",
+              """--label team=sre --selector 'cluster="eu"' --set probability.high=0.95 --drop PromantisGroupAnomaly""",
+              "--set for.PromantisAnomaly.high=10m --set confidence.low=0.5", "--recording"),
     "completion": ("bash > /etc/bash_completion.d/promantis",),
     "demo": ("--approve",),
 }  # fmt: skip
 """What may stand behind each command; shown by its --help, and held to its flags by a test."""
 
 
+EXITS = {
+    0: "done",
+    1: "failed: what was asked could not be done, is refused, or is not as it should be; stderr says why",
+    2: "wrong use, a wrong config, or a file that cannot be read; the message names the place",
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says where help is when it is used wrongly."""
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(2, f"{self.prog}: {message}\n`{self.prog} --help` says more, with examples.\n")
+
+
 def _parser(*loaded: str) -> argparse.ArgumentParser:
     """The parser; only `loaded` commands have their flags, since to import others may be heavy."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="promantis",
         description=(__import__("sidecar").__doc__ or "").strip(),
-        epilog="`promantis COMMAND --help` shows its flags, with examples. Exit codes: 0 done, 1 failed, 2 wrong use.",
+        epilog="\n".join(
+            [
+                "`promantis COMMAND --help` shows its flags, with examples. Exit codes:",
+                *(f"  {code}  {words}" for code, words in EXITS.items()),
+            ]
+        ),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"promantis {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
@@ -78,6 +104,9 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command; 0 done, 1 failed, 2 wrong use or wrong config. Who reads no further, as `| head`, has enough."""
     argv = sys.argv[1:] if argv is None else argv
     parser = _parser(*argv[:1])
+    if not argv:
+        parser.print_help(sys.stderr)
+        return 2
     args = parser.parse_args(argv, argparse.Namespace(whole=lambda: _parser(*COMMANDS)))
     try:
         code = int(importlib.import_module(f"sidecar.commands.{args.command}").run(args))

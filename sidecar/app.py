@@ -23,6 +23,7 @@ from sidecar.adapters.state import StateFiles, first_free
 from sidecar.adapters.targets import KillSwitch, Targets
 from sidecar.alerts.enrich import Enricher
 from sidecar.alerts.knowledge import Pattern
+from sidecar.alerts.noticed import Noticed
 from sidecar.alerts.relay import Relay
 from sidecar.causes import Causes
 from sidecar.config import Config, calendar, freezes, knowledge
@@ -102,6 +103,7 @@ class App:
         self._stop = asyncio.Event()
         storage = Path(config.storage.path)
         self.telemetry = Telemetry()
+        self.noticed = Noticed(self.telemetry, clock())
         self.known = Known(Joint())
         self.prometheus = Prometheus(config.prometheus, self.telemetry)
         self.alertmanagers = Fleet(config.alertmanagers)
@@ -258,7 +260,8 @@ class App:
 
     def _enriching(self, config: Config) -> Enricher:
         url = config.alerts.external_url or self._url
-        return Enricher(self.known, self.runner.preview, config.alerts, url, self.causes.explainer)
+        explain, noticed = self.causes.explainer, self.noticed
+        return Enricher(self.known, self.runner.preview, config.alerts, url, explain, noticed)
 
     def _ticked(self, snapshot: Snapshot) -> None:
         self.accounts.ticked(snapshot)

@@ -27,7 +27,7 @@ from sidecar.signals.expose import ExpositionConfig
 from sidecar.signals.history import LearningConfig
 from sidecar.signals.presets import Preset
 from sidecar.signals.topology import CausesConfig
-from sidecar.signals.watches import RulesConfig, WatchConfig
+from sidecar.signals.wanted import RulesConfig, WatchConfig
 from sidecar.types import ConfigError, Duration, Instant, Labels, Section
 from sidecar.web.server import WebConfig
 
@@ -40,31 +40,51 @@ class StorageConfig(Section, frozen=True, kw_only=True):
     """Where state and journal live."""
 
     path: str = "data"
+    """Folder of state, journal and `admin.token`; a file `killswitch` in it forbids every action."""
 
 
 class Config(Section, frozen=True, kw_only=True):
     """The whole file."""
 
     prometheus: PrometheusConfig = PrometheusConfig()
+    """Where rules and samples come from."""
     alertmanagers: tuple[AlertmanagerConfig, ...] = ()
+    """Where alerts go to, and who is asked for silences. Each by `url`, `file_sd` or `dns`."""
     alerts: AlertsConfig = AlertsConfig()
+    """How alerts travel and what is written on them."""
     interval: Duration = Duration(15)
+    """Between two ticks."""
     tz: str = UTC
+    """Time zone whose days and weeks the series follow, e.g. `Europe/Berlin`."""
     watches: tuple[WatchConfig, ...] = ()
+    """What is watched beside rules and presets."""
     presets: str | tuple[str, ...] = "auto"
+    """`auto`, `none`, or a list of presets."""
     rules: RulesConfig = RulesConfig()
+    """Which of your alerting rules are watched."""
     exposition: ExpositionConfig = ExpositionConfig()
+    """What is served on `/metrics`."""
     events: tuple[EventConfig, ...] = ()
+    """Planned events: what is odd then is not learned, and scores less than 1."""
     changes: tuple[ChangesConfig, ...] | None = None
+    """How deployments are seen; `null`: by generations and images of kube-state-metrics, where it is there."""
     learning: LearningConfig = LearningConfig()
+    """How much past is read, and what is learned when."""
     causes: CausesConfig = CausesConfig()
+    """What helps to find who is to blame."""
     loki: LokiConfig = LokiConfig()
+    """A look into the log of the likeliest cause."""
     remedies: tuple[RemedyConfig, ...] = ()
+    """Policies: which alerts a fix may answer, what it does, and how it is verified."""
     guard: GuardConfig = GuardConfig()
+    """What no policy may pass over."""
     freezes: tuple[EventConfig, ...] = ()
+    """Times in which nothing is done."""
     kubernetes: KubernetesConfig | None = None
+    """The cluster that actions change; `{}` is the one that Promantis runs in."""
     storage: StorageConfig = StorageConfig()
     web: WebConfig = WebConfig()
+    """Where it listens, and who may do what."""
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """What belongs to no section alone."""
@@ -105,7 +125,7 @@ def load(path: str | Path) -> Config:
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
-        raise ConfigError(path.name, f"cannot be read: {error.strerror}") from None
+        raise ConfigError(str(path), f"cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise ConfigError(path.name, "is not UTF-8 text") from None
     return parse(text, path.name)

@@ -15,6 +15,7 @@ class Telemetry:
     def __init__(self) -> None:
         self.registry = r = prom.CollectorRegistry()
         seconds = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+        waits = (15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 1800.0, 3600.0, 7200.0, 14400.0, 43200.0)
 
         def counter(name: str, text: str, *labels: str) -> prom.Counter:
             return prom.Counter(f"promantis_{name}", text, labels, registry=r)
@@ -22,8 +23,10 @@ class Telemetry:
         def gauge(name: str, text: str, *labels: str) -> prom.Gauge:
             return prom.Gauge(f"promantis_{name}", text, labels, registry=r)
 
-        def histogram(name: str, text: str, *labels: str) -> prom.Histogram:
-            return prom.Histogram(f"promantis_{name}", text, labels, buckets=seconds, registry=r)
+        def histogram(
+            name: str, text: str, *labels: str, buckets: tuple[float, ...] = seconds
+        ) -> prom.Histogram:
+            return prom.Histogram(f"promantis_{name}", text, labels, buckets=buckets, registry=r)
 
         gauge("build_info", "Version of the running Promantis.", "version").labels(__version__).set(1)
         # config
@@ -95,6 +98,11 @@ class Telemetry:
         self.breach_odds = gauge(
             "breach_odds", "Odds whose truth has come, over four weeks.", "horizon", "bin"
         )
+        self.breach_ahead = counter(
+            "breach_ahead_seconds_total",
+            "Seconds from the announcement of breaches until they came.",
+            "source_alertname",
+        )
         self.fits = counter(
             "fits_total", "Challengers fitted to groups, by model and what came of it.", "model", "outcome"
         )
@@ -116,17 +124,50 @@ class Telemetry:
             "enrich_failures_total", "Alerts whose enrichment failed and went on as they were."
         )
         self.enrich_duration = histogram("enrich_duration_seconds", "Time to enrich one batch.")
+        self.time_to_detect = histogram(
+            "time_to_detect_seconds",
+            "From the first sample out of its usual until the user's alert on it began to fire.",
+            buckets=waits,
+        )
         self.diagnoses = counter("diagnoses_total", "Diagnoses by outcome: a cause, or none.", "outcome")
         for outcome in ("cause", "none"):
             self.diagnoses.labels(outcome)
         self.diagnosis_duration = histogram("diagnosis_duration_seconds", "Time to diagnose one target.")
         self.incidents = gauge("incidents", "Incidents that are not over.")
+        self.incident_info = gauge(
+            "incident_info",
+            "1 while an incident is not over: the alert that it began with, and who is blamed.",
+            *("incident", "alertname", "cause"),
+        )
         self.lane_alerts = gauge("lane_alerts", "Alerts waiting for an Alertmanager.", "alertmanager")
         # remedies
         self.leader = gauge("leader", "Whether this replica is the one that acts.")
         self.webhooks = counter("webhooks_received_total", "Webhooks received from Alertmanager.")
         self.cases = gauge("cases", "Cases by stage.", "stage")
         self.actions = counter("actions_total", "Actions by outcome.", "policy", "action", "outcome")
+        self.outcomes = counter(
+            "outcomes_total",
+            "Cases that were acted on, by whether the verification held.",
+            *("policy", "action", "outcome"),
+        )
+        self.time_to_recover = histogram(
+            "time_to_recover_seconds",
+            "How long the user's alerts fired, by what a remedy did: fixed, tried, none.",
+            "remedy",
+            buckets=waits,
+        )
+        for remedy in ("fixed", "tried", "none"):
+            self.time_to_recover.labels(remedy)
+        self.avoided = counter(
+            "breach_avoided_seconds_total",
+            "Estimate of how much longer alerts had fired without the policy.",
+            "policy",
+        )
+        self.saved = counter(
+            "cost_saved_total",
+            "The same at the policy's cost_per_minute, in the currency in which that is.",
+            "policy",
+        )
         self.storm = gauge("storm", "Whether too much happens at once for anything to act alone.")
         self.killswitch = gauge("kill_switch", "Whether the kill switch forbids every action.")
         self.rights_missing = gauge(

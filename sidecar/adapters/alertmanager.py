@@ -45,11 +45,15 @@ class AlertmanagerConfig(Section, frozen=True, kw_only=True):
     """One Alertmanager by its url, or all that are found in files or in DNS."""
 
     url: str | None = None
+    """An Alertmanager that alerts go to."""
     file_sd: FileSd | None = None
     dns: DnsSd | None = None
     scheme: str = "http"
+    """Of those that are found."""
     path_prefix: str = ""
+    """Of those that are found."""
     http: HttpConfig = HttpConfig()
+    """Credentials and TLS, as Prometheus' `http_config`."""
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """The url or where to look, and what http says."""

@@ -25,7 +25,9 @@ class FileSd(Section, frozen=True, kw_only=True):
     """Lists of targets in JSON or YAML files, which may be patterns such as `am/*.yml`."""
 
     files: tuple[str, ...]
+    """Or all that lists of `targets` in these files name, as Prometheus' `file_sd_configs`."""
     refresh_interval: Duration = Duration(5)
+    """How often the files are looked at."""
 
     def problems(self) -> Iterator[tuple[str, str]]:
         if not self.files:
@@ -38,9 +40,13 @@ class DnsSd(Section, frozen=True, kw_only=True):
     """Names that are asked for SRV, A or AAAA records; the latter two need a port."""
 
     names: tuple[str, ...]
+    """Or all that these names stand for, as Prometheus' `dns_sd_configs`."""
     type: str = "SRV"
+    """SRV, A or AAAA."""
     port: int | None = None
+    """For A and AAAA."""
     refresh_interval: Duration = Duration(30)
+    """How often they are asked; what cannot be looked up stays as it was."""
 
     def problems(self) -> Iterator[tuple[str, str]]:
         if not self.names:

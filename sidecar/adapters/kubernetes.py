@@ -34,9 +34,15 @@ class LeaseConfig(Section, frozen=True, kw_only=True):
     """The Lease that elects the one that acts."""
 
     name: str = "promantis"
+    """With a `lease`, of several replicas that share `storage.path` one acts at a time; all of them score, and
+    take and enrich alerts."""
     namespace: str | None = None
+    """Default: that of the pod."""
     duration: Duration = Duration(15)
+    """How long after its holder fell silent another may take over."""
     peers: str | None = None
+    """Where a replica listens, `http://{{ holder }}.promantis-replicas:9909`: who stands by passes on what only the
+    leader knows (pages, cases, webhooks, feedback), and is ready; without it, unready."""
 
     def problems(self) -> Iterator[tuple[str, str]]:
         if self.duration < 3:
@@ -49,8 +55,11 @@ class KubernetesConfig(Section, frozen=True, kw_only=True):
     """Which cluster; without a kubeconfig the one that Promantis runs in."""
 
     kubeconfig: str | None = None
+    """File with the cluster and the credentials; `kubernetes: {}` is the cluster that Promantis runs in."""
     context: str | None = None
+    """A context of it."""
     timeout: Duration = Duration(10)
+    """For one request."""
     lease: LeaseConfig | None = None
 
     def problems(self) -> Iterator[tuple[str, str]]:

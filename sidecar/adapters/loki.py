@@ -23,8 +23,12 @@ class LokiConfig(Section, frozen=True, kw_only=True):
     """Where the logs are; none are read without a url."""
 
     url: str | None = None
+    """Loki, whose log of the likeliest cause is read at an alert: what is new in it, or surges, is named; needs
+    `promantis[logs]`."""
     selector: str = '{service_name="{{ service }}"}'
+    """Which log is a service's."""
     http: HttpConfig = HttpConfig()
+    """Credentials and TLS, as Prometheus' `http_config`."""
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """The url, the selector, and what http says."""

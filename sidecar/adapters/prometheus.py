@@ -33,11 +33,17 @@ class PrometheusConfig(Section, frozen=True, kw_only=True):
     """Where samples, rules and history come from."""
 
     url: str = "http://localhost:9090"
+    """Rules and samples come from here."""
     history_url: str | None = None
+    """History, if it lives elsewhere: Thanos, Mimir, VictoriaMetrics."""
     params: dict[str, str] = msgspec.field(default_factory=dict)
+    """More parameters for `history_url`, e.g. `{dedup: "true"}`."""
     ignore_labels: tuple[str, ...] = ("prometheus_replica", "replica")
+    """Not part of a series when alerts are matched; external labels are not either."""
     max_queries_per_second: float = 5.0
+    """Budget for everything that is asked."""
     http: HttpConfig = HttpConfig()
+    """Credentials and TLS, as Prometheus' `http_config`."""
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Urls, the rate, and what http says."""

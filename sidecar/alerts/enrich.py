@@ -41,10 +41,13 @@ class Enricher:
         config: AlertsConfig,
         external_url: str,
         explain: Explains = lambda alert, now, near: None,
+        noticed: Callable[[Alert, Finding | None, Instant], None] = lambda alert, finding, now: None,
     ) -> None:
+        """`noticed` is told of every alert with its series."""
         self._findings = findings
         self._preview = preview
         self._explain = explain
+        self._noticed = noticed
         self._names = config.annotations
         self._max_bytes = config.max_bytes
         self._url = external_url.rstrip("/")
@@ -52,6 +55,7 @@ class Enricher:
     def __call__(self, alert: Alert, now: Instant) -> Mapping[str, str]:
         """Annotations by their full name; an alert of which nothing is known gets the url only."""
         found = self._findings.near(alert.labels, 1)
+        self._noticed(alert, found[0] if found else None, now)
         explanation = self._explained(alert, now, found) if set(self._names) & set(EXPLAINED) else None
         words = {}
         for name in self._names:

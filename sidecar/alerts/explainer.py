@@ -37,6 +37,8 @@ NONES = (1.25, 6.0)
 """Bounds of that."""
 ALIKE, KEPT = 3, 500
 """Earlier incidents that are told of, and that are kept."""
+NAMED = 50
+"""Incidents that a metric names at once."""
 
 
 class Before(NamedTuple):
@@ -109,6 +111,8 @@ class Explainer:
         self._neighbours: dict[str, set[str]] = {}
         self._best: dict[tuple[str, Whose], tuple[float, Explanation]] = {}
         """How sure the explanation of a target in an incident is."""
+        self._named: set[tuple[str, str, str]] = set()
+        """Incidents that a metric names now."""
         self._lock = Lock()
 
     def __call__(
@@ -134,11 +138,11 @@ class Explainer:
             diagnosis, said = self._explained(target, now, _look(self.look, hold), odd)
             blamed = diagnosis.causes[0].entity.removeprefix(LOAD) if diagnosis.found else ""
             incident = self.incidents.join(alert, now, (target[0], blamed), self._neighbours)
-            self._telemetry.incidents.set(len(self.incidents.open))
             self._looks.setdefault(alert.labels, (now, self.again_after))
             said = self._surest(incident.id, target, diagnosis, said)
             if diagnosis.found:
                 incident.pattern, incident.cause = said.pattern or incident.pattern, said.blamed
+            self._count()
         alike = self.alike(incident.alertname, said.pattern, incident.id)
         at, logs = self.logs.get(said.blamed, (now, ()))
         logs = logs if now - at <= RECENT else ()
@@ -214,13 +218,24 @@ class Explainer:
         """Incidents that have ended since this was asked last; to be told with `remember`."""
         with self._lock:
             ended = self.incidents.ended(now)
-            self._telemetry.incidents.set(len(self.incidents.open))
+            self._count()
             gone = {labels for one in ended for labels in one.alerts}
             ids = {one.id for one in ended}
             self._best = {key: best for key, best in self._best.items() if key[0] not in ids}
             self.logs = {one: said for one, said in self.logs.items() if now - said[0] <= RECENT}
             self._looks = {labels: look for labels, look in self._looks.items() if labels not in gone}
             return ended
+
+    def _count(self) -> None:
+        """Tell the metrics: all are counted, the newest named, so that a storm makes no flood of series."""
+        open_now = self.incidents.open
+        self._telemetry.incidents.set(len(open_now))
+        named = {(one.id, one.alertname, one.cause) for one in open_now[-NAMED:]}
+        for gone in self._named - named:
+            self._telemetry.incident_info.remove(*gone)
+        for new in named - self._named:
+            self._telemetry.incident_info.labels(*new).set(1)
+        self._named = named
 
     def remember(self, incident: Incident, words: str) -> JsonObject:
         """Keep one that ended for later, and the fact of it."""

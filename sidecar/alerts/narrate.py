@@ -7,11 +7,23 @@ from datetime import UTC, datetime
 
 from sidecar.types import HORIZONS, Breach, Finding, Forecast, Instant
 
-ANNOTATIONS = (
-    *("summary", "causes", "outlook", "next_steps", "changes", "incident", "pattern", "url"),
-    *("score", "confidence", "since", "expected", "remedy"),
-)
-"""Names that `alerts.annotations` may list; on the alert each starts with `promantis_`."""
+ANNOTATIONS = {
+    "summary": "one sentence: the value against what is usual, since when, how sure",
+    "causes": "the likeliest cause and what speaks for it, or that none was found; and what changed last",
+    "outlook": "what comes if nobody acts: of the cause, where there is one",
+    "next_steps": "what to do now, and what keeps it from coming back, for the pattern of the cause",
+    "changes": "what changed within the last hour of the services involved: deployments, replicas, their autoscaler, "
+    "config maps and secrets that are named like them, the nodes that they run on",
+    "incident": "the id of the incident: alerts of the same service or cause, or of a call between them, have the same",
+    "pattern": "the pattern of failure that was recognised, by its name; a process for remedies alone reads it there",
+    "url": "the page of this alert: always the same for the same labels",
+    "score": "the score",
+    "confidence": "how sure",
+    "since": "since when it is out of its usual",
+    "expected": "what was expected",
+    "remedy": "what a policy would do; or that it did not help, and a person is needed",
+}
+"""What `alerts.annotations` may list, in words; on the alert each starts with `promantis_`."""
 
 _LIKELY = 0.5
 """A breach less probable than this is not announced."""

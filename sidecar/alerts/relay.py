@@ -55,9 +55,13 @@ class AlertsConfig(Section, frozen=True, kw_only=True):
     """How alerts travel and which annotations they are given."""
 
     mode: str = "tee"
+    """`tee`: Prometheus sends to the Alertmanagers too; `inline`: only through Promantis."""
     annotations: tuple[str, ...] = ("summary", "causes", "outlook", "next_steps", "incident", "url")
+    """Which annotations are written."""
     max_bytes: int = 300
+    """The most for each."""
     external_url: str | None = None
+    """How people reach Promantis, for the links."""
 
     def problems(self) -> Iterator[tuple[str, str]]:
         if self.mode not in ("tee", "inline"):

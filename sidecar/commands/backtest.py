@@ -28,7 +28,8 @@ from sidecar.config import Config
 from sidecar.signals import backtest, groups, why
 from sidecar.signals.backtest import Page
 from sidecar.signals.models import Array
-from sidecar.signals.watches import DIRECTIONS, SCALES, LimitConfig, Watch, WatchConfig, from_config
+from sidecar.signals.wanted import DIRECTIONS, SCALES, LimitConfig, WatchConfig
+from sidecar.signals.watches import Watch, from_config
 from sidecar.types import ConfigError, Duration, PromantisError
 
 COLUMNS = (*SAID.values(), *FORECASTS.values(), "why", "age")

@@ -194,7 +194,7 @@ async def _live(config: Config) -> int:
         lines, problems = bill(config, found, await costs(prometheus, telemetry, found.watches))
         problems += await way_of(config, prometheus)
     except PromantisError as error:
-        print(f"promantis: {error}", file=sys.stderr)
+        print(f"promantis: {error} (--prometheus.url says where Prometheus is)", file=sys.stderr)
         return 1
     finally:
         await prometheus.close()

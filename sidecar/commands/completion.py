@@ -12,7 +12,7 @@ SHELLS = ("bash", "zsh", "fish")
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Flags of the command."""
-    parser.add_argument("shell", choices=SHELLS, help="whose")
+    parser.add_argument("shell", choices=SHELLS, help="whose script is printed")
 
 
 def run(args: argparse.Namespace) -> int:

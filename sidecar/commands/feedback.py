@@ -20,7 +20,9 @@ ROUTE = "/api/v1/feedback"
 def add(parser: argparse.ArgumentParser) -> None:
     """Flags of the command."""
     talk.add(parser)
-    parser.add_argument("verdict", nargs="?", choices=VERDICTS, help="without it: what was said")
+    parser.add_argument(
+        "verdict", nargs="?", choices=VERDICTS, help="of what was odd; without it: lists what was said"
+    )
     parser.add_argument("--match", help="""of these series, e.g. '{watch="cpu",job="shop"}'""")
     parser.add_argument("--fingerprint", help="of this alert's series")
     parser.add_argument(

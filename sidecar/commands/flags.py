@@ -27,9 +27,18 @@ FLAGS: tuple[tuple[str, dict[str, Any]], ...] = (
         {"metavar": "URL", "action": "append", "help": "Alertmanager; repeat the flag for several"},
     ),
     ("--web.listen-address", {"metavar": "HOST:PORT", "help": "where to listen (default 127.0.0.1:9909)"}),
-    ("--storage.path", {"metavar": "FOLDER", "help": "state and journal (default data)"}),
-    ("--log.level", {"choices": LEVELS, "default": "info", "help": "least severity to log (default info)"}),
-    ("--log.format", {"choices": FORMATS, "default": "logfmt", "help": "logfmt or json (default logfmt)"}),
+    (
+        "--storage.path",
+        {"metavar": "FOLDER", "help": "folder of state, journal and admin.token (default data)"},
+    ),
+    (
+        "--log.level",
+        {"choices": LEVELS, "default": "info", "help": "least severity that is logged (default info)"},
+    ),
+    (
+        "--log.format",
+        {"choices": FORMATS, "default": "logfmt", "help": "how lines are written (default logfmt)"},
+    ),
 )
 
 

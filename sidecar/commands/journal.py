@@ -15,9 +15,15 @@ def add(parser: argparse.ArgumentParser) -> None:
     """Flags of the command."""
     talk.add(parser)
     parser.set_defaults(url=None)
-    parser.add_argument("do", choices=("verify", "export"), help="what to do with it")
-    parser.add_argument("--file", help="an export, instead of the journal under --storage.path")
-    parser.add_argument("--head", help="verify: a hash that was printed before must be in it")
+    parser.add_argument(
+        "do",
+        choices=("verify", "export"),
+        help="verify: prove that no fact was changed or is missing; export: print them as JSON lines",
+    )
+    parser.add_argument(
+        "--file", metavar="FILE", help="an export, instead of the journal under --storage.path"
+    )
+    parser.add_argument("--head", metavar="HASH", help="verify: a hash that was printed before must be in it")
 
 
 def run(args: argparse.Namespace) -> int:

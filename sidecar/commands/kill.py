@@ -10,7 +10,12 @@ from sidecar.commands import talk
 def add(parser: argparse.ArgumentParser) -> None:
     """Flags of the command."""
     talk.add(parser)
-    parser.add_argument("state", nargs="?", choices=("on", "off"), help="on forbids every action")
+    parser.add_argument(
+        "state",
+        nargs="?",
+        choices=("on", "off"),
+        help="on: every action is forbidden at once; off: allowed again; without it: how it stands",
+    )
     parser.add_argument("--reason", default="", help="kept in the journal")
 
 

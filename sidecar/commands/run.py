@@ -23,7 +23,7 @@ log = logging.getLogger("promantis")
 def add(parser: argparse.ArgumentParser) -> None:
     """Flags of the command."""
     add_config_flags(parser)
-    words = "which parts this process is for (default %(default)s)"
+    words = "parts this process is for (default %(default)s); remedies with min_confidence need signals"
     parser.add_argument("--enable", metavar="PARTS", default=",".join(PARTS), help=words)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 import sys
 import time
@@ -11,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import aiohttp
 import msgspec
 
 from sidecar.demo import past
@@ -21,6 +23,8 @@ RATIO = "db_pool_connections_in_use / db_pool_connections_max"
 LIMIT = 0.85
 BIGGER = 40
 """Connections after the remedy."""
+PATIENCE, TELL_EVERY = 180.0, 10.0
+"""Seconds that Promantis may take to read the past on a busy machine, and between words about how far it is."""
 
 SHOP_RULES = f"""\
 groups:
@@ -158,5 +162,22 @@ async def build(stack: Stack, say: Callable[[str], None]) -> Stage:
         ),
     )
     say("starting Promantis, which learns the past")
-    promantis = await stack.promantis(PROMANTIS.format_map(words), port=ports["promantis"], within=60.0)
+    telling = asyncio.create_task(_tell(words["promantis"], say))
+    try:
+        promantis = await stack.promantis(
+            PROMANTIS.format_map(words), port=ports["promantis"], within=PATIENCE
+        )
+    finally:
+        telling.cancel()
     return Stage(shop, prometheus, alertmanager, node, promantis, token, token_file)
+
+
+async def _tell(where: str, say: Callable[[str], None]) -> None:
+    """What it still waits for, every few seconds."""
+    async with aiohttp.ClientSession() as session:
+        while True:
+            await asyncio.sleep(TELL_EVERY)
+            with contextlib.suppress(aiohttp.ClientError):
+                async with session.get(f"http://{where}/-/ready") as answer:
+                    if answer.status != 200:
+                        say("  " + str((await answer.json())["error"]))

@@ -122,7 +122,9 @@ class Eyes:
         return (
             f'a case waits for approval: bigger-pool, POST /pool {{"size": {BIGGER}}}; to approve it:\n'
             f"            {self.stage.promantis.url}/a/{case['fingerprint']}\n"
-            f"            {typed()} {command}"
+            f"              in a browser; it asks for the token in {self.stage.token_file}\n"
+            f"            {typed()} {command}\n"
+            "              or this, in a second terminal in the same folder"
         )
 
     async def resized(self) -> str | None:

@@ -16,9 +16,13 @@ class BreakerConfig(Section, frozen=True, kw_only=True):
     """When a policy is no longer trusted: failures in a row, or too low a share of its last outcomes."""
 
     failures: int = 2
+    """Failures in a row after which a policy does nothing."""
     of_last: int = 10
+    """Or, of so many outcomes."""
     min_rate: float = 0.5
+    """A share of successes below this."""
     retry_after: Duration = Duration(21600)
+    """Then one try is let through: a success closes the breaker."""
 
     def problems(self) -> Iterator[tuple[str, str]]:
         if self.failures < 1:

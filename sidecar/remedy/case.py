@@ -251,13 +251,13 @@ def heard(episode: Episode | None, notice: Notice) -> Draft | None:
         }
         return Draft("episode.started", None, "system", data)
     if not notice.firing and episode and going and not 0 < notice.ends <= episode.starts:
-        return ended(episode, "resolved")
+        return ended(episode, "resolved", notice.ends)
     return None
 
 
-def ended(episode: Episode, words: str) -> Draft:
-    """The fact that an episode is over."""
-    data = {"fingerprint": episode.fingerprint, "number": episode.number, "words": words}
+def ended(episode: Episode, words: str, ends: float = 0.0) -> Draft:
+    """The fact that an episode is over; `ends` as Alertmanager said, 0 when it did not."""
+    data = {"fingerprint": episode.fingerprint, "number": episode.number, "words": words, "ends": ends}
     return Draft("episode.ended", None, "system", data)
 
 
@@ -358,5 +358,8 @@ class Book:
     def cases_of(self, fingerprint: str) -> list[Case]:
         """The cases of the latest episode of an alert."""
         episode = self.episodes.get(fingerprint)
-        ids = self._by_episode.get((fingerprint, episode.number), ()) if episode else ()
-        return [self.cases[id] for id in ids]
+        return self.cases_in(episode) if episode else []
+
+    def cases_in(self, episode: Episode) -> list[Case]:
+        """The cases of an episode."""
+        return [self.cases[id] for id in self._by_episode.get((episode.fingerprint, episode.number), ())]

@@ -35,7 +35,9 @@ class Rate(Section, frozen=True, kw_only=True):
     """At most `count` actions within a time."""
 
     count: int
+    """Actions at most; a rate refuses for the rest of the episode, it does not delay."""
     within: Duration = Duration(3600)
+    """Within this time."""
 
     def problems(self) -> Iterator[tuple[str, str]]:
         if self.count < 1:
@@ -48,23 +50,36 @@ class Rates(Section, frozen=True, kw_only=True):
     """How often anything is done, by what it is counted."""
 
     policy: Rate = Rate(count=6)
+    """Of one policy."""
     target: Rate = Rate(count=3)
+    """On one target."""
     namespace: Rate = Rate(count=10)
+    """In one namespace."""
     total: Rate = Rate(count=20)
+    """In total."""
 
 
 class GuardConfig(Section, frozen=True, kw_only=True):
     """The guardrails; they cannot be switched off, only moved."""
 
     dry_run: bool = False
+    """Plan, approve, check everything, and do nothing."""
     protected_namespaces: tuple[str, ...] = ("kube-system", "kube-public", "kube-node-lease")
+    """Nothing in them is touched, nor any object with the annotation `promantis.io/protect`."""
     rates: Rates = Rates()
     max_targets: int = 3
+    """Targets that are acted on or verified at once."""
     max_share: float = 0.34
+    """Of a workload's pods, or of nodes, that may be down or taken at once; one always may."""
     block_while: tuple[str, ...] = ()
+    """Matchers: nothing is done while an alert fires that fits one of them."""
     allow_private: tuple[str, ...] = ()
+    """Hosts and networks that `http` may call though they are not public, e.g. `[shop.local, 10.0.0.0/8]`;
+    addresses of metadata services only as a network."""
     hands_off: Duration = Duration(900)
+    """What somebody changed by hand is left alone for so long."""
     after_undo: Duration = Duration(7200)
+    """How long a target is left alone on which something was undone, save for the next alternative."""
     storm: StormConfig = StormConfig()
     breaker: BreakerConfig = BreakerConfig()
 

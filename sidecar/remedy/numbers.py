@@ -10,6 +10,7 @@ from sidecar.remedy.case import STAGES, Book, Case, Draft, Fact
 from sidecar.remedy.guard import family
 from sidecar.remedy.past import odds, of_cause
 from sidecar.remedy.policy import REASONS, Policies, kind
+from sidecar.remedy.worth import Over
 from sidecar.telemetry import Telemetry
 from sidecar.types import Instant
 
@@ -49,6 +50,12 @@ def publish(telemetry: Telemetry, policies: Policies, book: Book, rules: Breaker
             telemetry.cause_outcomes.labels(*labels, "true").set(mine.good)
             telemetry.cause_outcomes.labels(*labels, "false").set(mine.bad)
         telemetry.exhausted.labels(family(name))
+        telemetry.avoided.labels(name)
+        telemetry.saved.labels(name)
+        for outcome in ("fixed", "failed"):
+            telemetry.outcomes.labels(name, kind(policy), outcome)
+        for outcome in ("done", "failed", "unclear"):
+            telemetry.actions.labels(name, kind(policy), outcome)
         for of, found in (book.compared.get(name) or {}).items():
             shown = [found["estimate"], *(found["interval"] or ())]
             for stat, number in zip(("estimate", "lower", "upper"), shown, strict=False):
@@ -93,6 +100,24 @@ def count(telemetry: Telemetry, policies: Policies, fact: Fact, old: Case | None
     part, _, outcome = fact.kind.partition(".")
     if new and part in ("action", "undo") and outcome != "intent":
         outcome = "unclear" if fact.data.get("unclear") else outcome
-        policy = policies.by_name.get(new.policy)
-        name = kind(policy) if policy else "gone"
+        name = _kind(policies, new.policy)
         telemetry.actions.labels(new.policy, name if part == "action" else f"{name} undo", outcome).inc()
+    lost = fact.kind == "action.failed" and not fact.data.get("unclear")
+    if new and (part == "verify" or lost):
+        good = fact.kind == "verify.passed"
+        name = _kind(policies, new.policy)
+        telemetry.outcomes.labels(new.policy, name, "fixed" if good else "failed").inc()
+
+
+def count_over(telemetry: Telemetry, policies: Policies, over: Over) -> None:
+    """An episode that ended."""
+    if not over.own:
+        telemetry.time_to_recover.labels(over.remedy).observe(over.lasted)
+    if policy := policies.by_name.get(over.policy):
+        telemetry.avoided.labels(policy.name).inc(over.spared)
+        telemetry.saved.labels(policy.name).inc(over.spared / 60 * policy.cost_per_minute)
+
+
+def _kind(policies: Policies, name: str) -> str:
+    policy = policies.by_name.get(name)
+    return kind(policy) if policy else "gone"

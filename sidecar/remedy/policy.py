@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -23,9 +24,14 @@ class VerifyConfig(Section, frozen=True, kw_only=True):
     """How success is recognised: `query` true for `hold`, within `within`; `harm` true undoes at once."""
 
     query: str
+    """PromQL that says that it helped; must not hold yet when it acts. Of a comparison with a number, what is
+    compared is kept before and after, beside its siblings that were left alone."""
     within: Duration = Duration(600)
+    """How long it may take."""
     hold: Duration = Duration(0)
+    """How long it must stay."""
     harm: str | None = None
+    """PromQL that says that it did harm: undone at once; harm that was there before counts once it has ended."""
 
     def problems(self) -> Iterator[tuple[str, str]]:
         yield from not_promql("query", self.query)
@@ -47,7 +53,10 @@ class EarnedConfig(Section, frozen=True, kw_only=True):
     """When a policy with `approval: earned` acts alone; the first failure makes it ask again."""
 
     in_a_row: int = 10
+    """Successes in a row that a person approved, before it acts alone; the first failure, or a change of
+    its action or `verify`, makes it ask again."""
     floor: float = 0.7
+    """And its success rate must be above this, 19 times of 20."""
 
     def problems(self) -> Iterator[tuple[str, str]]:
         if self.in_a_row < 1:
@@ -67,19 +76,36 @@ class RemedyConfig(Section, frozen=True, kw_only=True):
     """One policy."""
 
     name: str
+    """Name of the policy."""
     match: tuple[str, ...]
+    """Alertmanager matchers, all of which must fit."""
     when: str | None = None
+    """PromQL that must hold too."""
     min_confidence: float = 0.0
+    """Of the alert's series."""
     min_probability: float = 0.0
+    """That a limit of it is crossed within the hour: for alerts on `promantis_breach_probability`."""
     action: Action
+    """What is done, see actions."""
     approval: str = "manual"
+    """`manual`: a person approves the plan; `auto`: nobody is asked; `earned`: nobody is asked once it proved
+    itself. What cannot be undone needs a person always."""
     earned: EarnedConfig = EarnedConfig()
     verify: VerifyConfig
     then: tuple[Alternative, ...] = ()
+    """List of `{action, verify}`: proposed one after the other when the one before did not help and was undone."""
     order: str = "given"
+    """Of these and the first one: `given`, or `best`: by what helped most so far with the pattern of failure that is
+    recognised (below three outcomes: with all), drawn at random by how sure that is (Thompson)."""
     cooldown: Duration = Duration(1800)
+    """Between two actions on the same target, whichever policy acts."""
     expires: Duration = Duration(3600)
+    """A case that nobody approved is void then."""
     experiment: float = 0.0
+    """Share of proposals, at most 0.5, held back at random to see how alerts end without the remedy; never of
+    severity `critical`."""
+    cost_per_minute: float = 0.0
+    """What a minute of its alert costs, in a currency of yours: for `promantis_cost_saved_total`."""
 
     def problems(self) -> Iterator[tuple[str, str]]:
         if not self.name or "/" in self.name:
@@ -94,6 +120,8 @@ class RemedyConfig(Section, frozen=True, kw_only=True):
         for name, most in (("min_confidence", 1), ("min_probability", 1), ("experiment", 0.5)):
             if not 0 <= getattr(self, name) <= most:
                 yield name, f"must lie between 0 and {most}"
+        if not 0 <= self.cost_per_minute < math.inf:
+            yield "cost_per_minute", "must be a number, at least 0"
         if self.approval not in APPROVALS:
             yield "approval", f"unknown approval {self.approval!r} (one of {', '.join(APPROVALS)})"
         if self.order not in ORDERS:

@@ -20,6 +20,7 @@ from sidecar.remedy.guard import AlertState, GuardConfig, family
 from sidecar.remedy.past import Odds
 from sidecar.remedy.policy import Policies, RemedyConfig, kind, propose
 from sidecar.remedy.weather import Weather
+from sidecar.remedy.worth import Worth
 from sidecar.telemetry import Telemetry
 from sidecar.types import Alert, Instant, JsonObject, Labels, PromantisError, Rejected, Unavailable
 
@@ -67,7 +68,7 @@ class Runner:
         self._weather = Weather(eyes, telemetry, tick)
         self._said: dict[str, str] = {}
         """What is not as it should be, by policy or storm, as it was last said."""
-        self._book = Book()
+        self._book, self._worth = Book(), Worth()
         self._lock = asyncio.Lock()
         self._wake = asyncio.Event()
         self._busy: set[str] = set()
@@ -82,10 +83,11 @@ class Runner:
     async def start(self) -> None:
         """Read the journal back. Unavailable when it cannot be read."""
         async with self._lock:  # what comes in meanwhile waits for it
-            book = Book()
+            book, worth = Book(), Worth()
             for fact in await self._journal.facts():
                 book.add(fact)
-            self._book = book
+                worth.add(book, fact)
+            self._book, self._worth = book, worth
         self._publish()
         self._said = numbers.breakers(self._policies, self._book, self._rules.breaker, self._clock())
         numbers.start(self._telemetry, self._book.cases.values())
@@ -383,6 +385,8 @@ class Runner:
             self._book.add(fact)
             new = self._book.cases.get(fact.case or "")
             numbers.count(self._telemetry, self._policies, fact, old, new)
+            if over := self._worth.add(self._book, fact):
+                numbers.count_over(self._telemetry, self._policies, over)
             if fact.kind.partition(".")[0] in ("action", "verify", "undo", "effect"):
                 self._publish()
             if new and (old is None or old.stage != new.stage) and self._exhausted(new):

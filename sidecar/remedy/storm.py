@@ -13,9 +13,13 @@ class StormConfig(Section, frozen=True, kw_only=True):
     """What a storm is: many alerts fire, or a query of unhealthy targets says so. It ends at half of that."""
 
     alerts: int = 30
+    """From so many firing alerts on nothing acts alone; it ends at half of that."""
     unhealthy: str = "count(up == 0)"
+    """PromQL: unhealthy targets."""
     targets: int = 20
+    """The same from so many on."""
     calm: Duration = Duration(600)
+    """And only after so long a calm."""
 
     def problems(self) -> Iterator[tuple[str, str]]:
         for name in ("alerts", "targets"):

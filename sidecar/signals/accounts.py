@@ -42,6 +42,7 @@ class Accounts:
         for alertname, counts in snapshot.decided.counts().items() if len(snapshot.decided.rule) else ():
             for verdict, count in zip(VERDICTS, counts.tolist(), strict=False):
                 self._telemetry.rule_breaches.labels(alertname, verdict).inc(count)
+            self._telemetry.breach_ahead.labels(alertname).inc(counts[-1])
         if [*map(id, records)] != [*map(id, self._records)]:
             self._records = records
             self._tell(record.total(records, Instant(0))[0])
@@ -53,8 +54,11 @@ class Accounts:
         for verdict in VERDICTS:
             for alertname in rules - self._rules:
                 self._telemetry.rule_breaches.labels(alertname, verdict)
+                self._telemetry.breach_ahead.labels(alertname)
             for alertname in self._rules - rules:
                 self._telemetry.rule_breaches.remove(alertname, verdict)
+        for alertname in self._rules - rules:
+            self._telemetry.breach_ahead.remove(alertname)
         self._rules = rules
 
     def _tell(self, odds: F64) -> None:

@@ -102,13 +102,22 @@ class EventConfig(Section, frozen=True, kw_only=True):
     """A planned event: once, or again and again by cron or by an iCalendar file."""
 
     name: str
+    """What it is called."""
     match: tuple[str, ...] = ()
+    """Selectors of series (of alerts, for a freeze), e.g. `['{service="shop"}', '{watch="cpu"}']`, one of which
+    must fit; empty: all."""
     start: When | None = None
+    """When it is, once: `2026-11-27`, or a time with or without its offset from UTC."""
     end: When | None = None
+    """The first moment after it."""
     cron: str | None = None
+    """Or when it begins again and again: `0 2 1 * *`."""
     duration: Duration | None = None
+    """And how long it lasts each time."""
     file: str | None = None
+    """Or an iCalendar file, of which every event counts; read at start and at a reload."""
     tz: str | None = None
+    """Time zone of what does not say its own; default: `tz`."""
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """One way to say when, and selectors that can be read."""

@@ -32,7 +32,11 @@ class ChangesConfig(Section, frozen=True, kw_only=True):
     """A query whose values change when something is deployed, and the series that this concerns."""
 
     query: str
+    """PromQL whose values or labels change when a workload is deployed; default `changes: null`: generations
+    and images of kube-state-metrics, where it is there."""
     match: tuple[str, ...] = ()
+    """Selectors of the series that this concerns; empty: those of equal `namespace` that are named like the
+    workload."""
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """The query, and the selectors."""

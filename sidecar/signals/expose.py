@@ -30,7 +30,9 @@ class ExpositionConfig(Section, frozen=True, kw_only=True):
     """How much is exported, and which target labels are written as empty where the source lacks them."""
 
     max_series: int = 20000
+    """Budget of output series; scores come first."""
     blank_labels: tuple[str, ...] = ("namespace", "pod", "container", "service", "endpoint", "node")
+    """Written as empty where the source lacks them, as `job` and `instance` are."""
 
     def problems(self) -> Iterator[tuple[str, str]]:
         if self.max_series < 1:

@@ -19,10 +19,18 @@ class LearningConfig(Section, frozen=True, kw_only=True):
     """How much history is read, how many series are learned at all, and what makes them copies of one workload."""
 
     history: Duration = Duration(30 * 86400)
+    """How far back the past is read, where it is there."""
     max_series: int = 100_000
+    """Budget of watched series."""
     retrain: Duration = Duration(7 * 86400)
+    """How often models are fitted to groups and judged, where `promantis[fits]` is installed; `promantis[deep]`
+    brings an auto-encoder too, and a worker of 500 MB."""
     per_instance_labels: tuple[str, ...] = PER_INSTANCE
+    """Labels that tell copies of one workload apart: a new series inherits from one that differs in nothing
+    else; hashes of ReplicaSets, Jobs and containers inside other values never count, nor does `node` beside a
+    pod."""
     accept_new_normal: Duration = Duration(12 * 3600)
+    """How long an alert or a silence keeps a series from being learned: then what it shows is its new normal."""
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """What types cannot say."""

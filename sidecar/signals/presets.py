@@ -11,7 +11,8 @@ import promql_parser as pq
 
 from sidecar.signals import promql
 from sidecar.signals.calendar import UTC
-from sidecar.signals.watches import Watch, WatchConfig, from_config
+from sidecar.signals.wanted import WatchConfig
+from sidecar.signals.watches import Watch, from_config
 from sidecar.types import Section
 
 

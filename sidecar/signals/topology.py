@@ -60,8 +60,11 @@ class CausesConfig(Section, frozen=True, kw_only=True):
     """What no metric says of who calls whom, and how far back an alert's cause is looked for."""
 
     calls: dict[str, tuple[str, ...]] = msgspec.field(default_factory=dict)
+    """Who calls whom, where no metric says it: `{front: [cart, pay]}`."""
     look: Duration = Duration(240)
+    """How long before an alert what caused it may have begun; a longer `for` of its rule counts too."""
     knowledge: str | None = None
+    """A file of patterns of failure that come before those of sidecar/alerts/knowledge.yml, in its form."""
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Names must be names, and the look within what is kept."""

@@ -4,134 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import math
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from itertools import chain
 
 import msgspec
 
 from sidecar.signals import promql
-from sidecar.signals.calendar import UTC, zone_problem
-from sidecar.signals.conditions import COMPARE, Comparison, comparisons
-from sidecar.signals.kinds import KINDS, guess_bounds, guess_kind
-from sidecar.types import Duration, Labels, Section
+from sidecar.signals.calendar import UTC
+from sidecar.signals.conditions import Comparison, comparisons
+from sidecar.signals.kinds import guess_bounds, guess_kind
+from sidecar.signals.wanted import RulesConfig, WatchConfig
+from sidecar.types import Labels
 
-DIRECTIONS = ("up", "down", "both")
-ABSENT = ("alarm", "ignore", "zero")
-SCALES = ("linear", "log")
 SMALLEST = 1e-9  # where a logarithmic scale begins without `min_deviation`
-MOST_REGRESSORS = 8
 Identity = tuple[str, str, float, str, float, tuple[str, ...]]
-
-
-class LimitConfig(Section, frozen=True, kw_only=True):
-    """A limit of a configured watch."""
-
-    op: str = ">"
-    value: float
-    hold: Duration = msgspec.field(name="for", default=Duration(0))
-    name: str = "limit"
-    severity: str = ""
-
-
-class WatchConfig(Section, frozen=True, kw_only=True):
-    """One entry of `watches:`."""
-
-    name: str
-    query: str
-    kind: str = "other"
-    direction: str = "both"
-    limits: tuple[LimitConfig, ...] = ()
-    min_deviation: float = 0.0
-    min_relative_deviation: float = 0.0
-    scale: str = "linear"
-    bounds: tuple[float | None, float | None] = (None, None)
-    absent: str = "alarm"
-    absent_for: Duration = Duration(300)
-    interval: Duration | None = None
-    explained_by: tuple[str, ...] = ()
-    group_by: tuple[str, ...] = ()
-    group: str | None = None
-    tz: str | None = None
-
-    def problems(self) -> Iterator[tuple[str, str]]:
-        """Names, the query, and words that must be one of a few."""
-        if not re.fullmatch(r"[a-zA-Z_][a-zA-Z0-9_]*", self.name):
-            yield "name", f"{self.name!r} is not a name such as api_latency ([a-zA-Z_][a-zA-Z0-9_]*)"
-        try:
-            promql.check(self.query)
-        except promql.NoWatch as error:
-            yield "query", str(error)
-        for key, value, known in (
-            ("kind", self.kind, KINDS),
-            ("direction", self.direction, DIRECTIONS),
-            ("absent", self.absent, ABSENT),
-            ("scale", self.scale, SCALES),
-        ):
-            if value not in known:
-                yield key, f"{value!r} is not one of {', '.join(known)}"
-        for i, limit in enumerate(self.limits):
-            if limit.op not in COMPARE:
-                yield f"limits[{i}].op", f"{limit.op!r} is not one of {', '.join(COMPARE)}"
-            if not math.isfinite(limit.value):
-                yield f"limits[{i}].value", "must be a finite number"
-        for key, number in (
-            ("min_deviation", self.min_deviation),
-            ("min_relative_deviation", self.min_relative_deviation),
-        ):
-            if not 0 <= number < math.inf:
-                yield key, "must be a number of 0 or more"
-        low, high = self.bounds
-        if low is not None and high is not None and not low < high:
-            yield "bounds", "the first must be below the second"
-        if self.interval is not None and self.interval <= 0:
-            yield "interval", "must be greater than 0s"
-        for i, label in enumerate(self.group_by):
-            if not re.fullmatch(r"[^\s{}=,\"]+", label) or label == "__name__":
-                yield f"group_by[{i}]", f"{label!r} is not the name of a label"
-        if self.group is not None and not (self.group and self.group_by):
-            yield "group", "needs a name and group_by: the labels that its members share"
-        if self.tz is not None and (words := zone_problem(self.tz)):
-            yield "tz", words
-        if self.scale == "log" and self.explained_by:
-            yield "scale", "log does not go with explained_by: what others leave of a value has two signs"
-        yield from self._regressor_problems()
-
-    def _regressor_problems(self) -> Iterator[tuple[str, str]]:
-        if len(self.explained_by) > MOST_REGRESSORS:
-            yield "explained_by", f"at most {MOST_REGRESSORS} queries, got {len(self.explained_by)}"
-        seen: list[str] = []
-        for i, query in enumerate(self.explained_by):
-            try:
-                promql.check(query)
-                seen.append(promql.normalise(query))
-                if seen[-1] in seen[:-1]:
-                    yield f"explained_by[{i}]", f"it is explained_by[{seen.index(seen[-1])}] once more"
-                elif seen[-1] == promql.normalise(self.query):
-                    yield f"explained_by[{i}]", "it is the watch's own query"
-            except promql.NoWatch as error:
-                yield f"explained_by[{i}]", str(error)
-
-
-class RulesConfig(Section, frozen=True, kw_only=True):
-    """Which alerting rules become watches: regular expressions over whole alert names."""
-
-    include: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = ()
-
-    def problems(self) -> Iterator[tuple[str, str]]:
-        """Each must be a regular expression."""
-        for key, patterns in (("include", self.include), ("exclude", self.exclude)):
-            for i, pattern in enumerate(patterns):
-                try:
-                    re.compile(pattern)
-                except re.error as error:
-                    yield f"{key}[{i}]", f"not a regular expression: {error}"
-
-    def wants(self, alertname: str) -> bool:
-        """Whether a rule is to be watched: included (all are by default) and not excluded."""
-        included = not self.include or any(re.fullmatch(p, alertname) for p in self.include)
-        return included and not any(re.fullmatch(p, alertname) for p in self.exclude)
 
 
 class Limit(msgspec.Struct, frozen=True):

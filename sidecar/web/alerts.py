@@ -55,6 +55,7 @@ def routes(relay: Receiver, upstreams: Sequence[Upstream], telemetry: Telemetry)
 
     @needs(Role.FEEDBACK, local=True)
     async def post_alerts(request: web.Request) -> web.Response:
+        """Takes alerts as Alertmanager does, from Prometheus."""
         body = await request.read()
         if request.headers.get("Content-Encoding", "identity").lower() != "identity":
             return _json(400, _UNZIPPED)  # Alertmanager reads no packed bodies; aiohttp has unpacked this one
@@ -78,10 +79,12 @@ def routes(relay: Receiver, upstreams: Sequence[Upstream], telemetry: Telemetry)
 
     @needs(Role.VIEW, local=True)
     async def read(request: web.Request) -> web.Response:
+        """Alertmanager's API, passed through to the first that answers: `amtool` works here."""
         return await passed(request)
 
     @needs(Role.APPROVE, local=True)
     async def write(request: web.Request) -> web.Response:
+        """Silences and what else is written to Alertmanager, passed through."""
         return await passed(request)
 
     async def passed(request: web.Request) -> web.Response:
@@ -107,11 +110,13 @@ def routes(relay: Receiver, upstreams: Sequence[Upstream], telemetry: Telemetry)
 
     @needs(None)
     async def not_allowed(request: web.Request) -> web.Response:
+        """405, as at Alertmanager."""
         message = f"method {request.method} is not allowed, but [GET,POST] are"
         return _json(405, {"code": 405, "message": message}, {"Allow": "GET,POST"})
 
     @needs(None)
     async def deprecated(_: web.Request) -> web.Response:
+        """410: Alertmanager's old API, as at Alertmanager."""
         return _json(410, _DEPRECATED)
 
     return [

@@ -60,8 +60,11 @@ class ProxyConfig(Section, frozen=True, kw_only=True):
     """An authenticating proxy before us: who it says that somebody is, with which role."""
 
     header: str = "X-Forwarded-User"
+    """Who somebody is, as an authenticating proxy says."""
     trusted: tuple[str, ...]
+    """Networks that the proxy speaks from, e.g. `[10.0.0.7/32]`; the header of anybody else is nothing."""
     role: str = "view"
+    """What they may."""
 
     def problems(self) -> Iterator[tuple[str, str]]:
         if not self.trusted:

@@ -74,6 +74,7 @@ def routes(runner: Runner, journal: Lines, telemetry: Telemetry) -> list[web.Rou
 
     @needs(Role.FEEDBACK, local=True)
     async def webhook(request: web.Request) -> web.Response:
+        """Alertmanager's webhook: 200 when stored, 503 to be asked again."""
         telemetry.webhooks.inc()
         if request.content_type != "application/json":  # a page in somebody's browser cannot send this one
             raise Problem(415, f"not application/json: {request.content_type}", "Content-Type")
@@ -89,22 +90,26 @@ def routes(runner: Runner, journal: Lines, telemetry: Telemetry) -> list[web.Rou
         return json({"stored": len(good)})
 
     async def cases(_: web.Request) -> web.Response:
+        """Every case: stage, plan, guardrails passed and failed."""
         found = runner.cases()
         kinds = {(case.policy, case.cause) for case in found}
         records = {one: _record(*one, runner) for one in kinds}
         return json([_case(case, records[case.policy, case.cause]) for case in found])
 
     async def case(request: web.Request) -> web.Response:
+        """One case with its facts."""
         found, facts = runner.case(request.match_info["id"])
         return json(_case(found, _record(found.policy, found.cause, runner), facts))
 
     @needs(Role.APPROVE)
     async def plan(request: web.Request) -> web.Response:
+        """Makes the plan of a case and its hash; nothing is sent."""
         done = await runner.plan(request.match_info["id"], request[PERSON].name)
         return json(_case(done, _record(done.policy, done.cause, runner)))
 
     @needs(Role.APPROVE)
     async def approve(request: web.Request) -> web.Response:
+        """Approves the plan with this hash; 409 when it is not that of the plan."""
         body = read(await request.read(), ApproveBody)
         id = request.match_info["id"]
         done = await runner.approve(id, request[PERSON].name, body.plan_hash)
@@ -112,12 +117,14 @@ def routes(runner: Runner, journal: Lines, telemetry: Telemetry) -> list[web.Rou
 
     @needs(Role.APPROVE)
     async def deny(request: web.Request) -> web.Response:
+        """No, for as long as the alert fires."""
         body = read(await request.read() or b"{}", DenyBody)
         done = await runner.deny(request.match_info["id"], request[PERSON].name, body.reason)
         return json(_case(done, _record(done.policy, done.cause, runner)))
 
     @needs(Role.VIEW)
     async def export(request: web.Request) -> web.Response:
+        """The facts of the journal after the seq `since`, a line of JSON each with its hash."""
         since = request.query.get("since", "0")
         if not since.isdecimal():
             raise Problem(400, f"not a number: {since!r}", "since")
@@ -127,10 +134,12 @@ def routes(runner: Runner, journal: Lines, telemetry: Telemetry) -> list[web.Rou
         )
 
     async def switch(_: web.Request) -> web.Response:
+        """Whether the kill switch is on, and whether there is a storm."""
         return json({"on": runner.killed, "storm": runner.stormy})
 
     @needs(Role.APPROVE)
     async def kill(request: web.Request) -> web.Response:
+        """Stops every action at once, or allows them again; off needs admin."""
         body, person = read(await request.read(), KillBody), request[PERSON]
         if not body.on and person.role < Role.ADMIN:  # who may stop need not be who may start again
             raise Problem(403, f"{person.name} may switch it on; off needs admin", "Authorization")

@@ -30,6 +30,9 @@ def routes(explains: Explains, clock: Callable[[], Instant]) -> list[web.RouteDe
 
     @needs(Role.VIEW, local=True)
     async def explain(request: web.Request) -> web.Response:
+        """What explains an alert (`fingerprint`), or is wrong with the service of series (`match`), now or
+        `at`: causes, outlook, next steps, changes, logs, similar incidents, and which metrics of it belong to
+        it."""
         match, fingerprint = request.query.get("match", ""), request.query.get("fingerprint", "")
         if bool(match) == bool(fingerprint):
             raise Problem(400, "name either match or fingerprint", "match")

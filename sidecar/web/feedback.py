@@ -41,6 +41,7 @@ def routes(
 
     @needs(Role.FEEDBACK)
     async def say(request: web.Request) -> web.Response:
+        """What somebody says of runs: of series (`match`) or of an alert (`fingerprint`)."""
         body = read(await request.read(), Body)
         if bool(body.match) == bool(body.fingerprint):
             raise Problem(400, "name either match or fingerprint", "match")
@@ -60,10 +61,12 @@ def routes(
         return json(listed(opinion))
 
     async def said(request: web.Request) -> web.Response:
+        """What was said, the newest first, at most `limit`."""
         newest = list(feedback.opinions.last)[::-1]
         return json([listed(opinion) for opinion in newest[: _limit(request)]])
 
     async def runs(request: web.Request) -> web.Response:
+        """What has been odd lately: series, start, end, peak, confidence, verdict; at most `limit`."""
         return json([_run(run, verdict) for run, verdict in feedback.runs(_limit(request))])
 
     return [

@@ -154,6 +154,7 @@ class _Pages:
 
     @needs(None)
     async def now(self, request: web.Request) -> web.Response:
+        """Page: what is out of its usual, what is coming, which cases wait."""
         person = self._sessions.reader(request)
         watches, series = self._signals.watched()
         top = self._signals.top(ROWS)
@@ -171,12 +172,13 @@ class _Pages:
 
     @needs(None)
     async def alert(self, request: web.Request) -> web.Response:
+        """Page: one alert and its case; the link in annotations."""
         person = self._sessions.reader(request)
         return self._alert(request.match_info["fingerprint"], person)
 
     @needs(None)
     async def act(self, request: web.Request) -> web.Response:
-        """The forms of an alert: `do` is real or not_real, or for its case plan, approve or deny."""
+        """Forms of that page: `do` is real or not_real, or for its case plan, approve or deny; own origin only."""
         self._sessions.own_page(request)
         fingerprint = request.match_info["fingerprint"]
         form = await form_of(request)
@@ -212,11 +214,13 @@ class _Pages:
 
     @needs(None)
     async def login(self, request: web.Request) -> web.Response:
+        """Page: log in by token."""
         person, after = self._sessions.person(request), local_path(request.query.get("next", "/"))
         return page("login.html", person, self._cases, next=after)
 
     @needs(None)
     async def log_in(self, request: web.Request) -> web.Response:
+        """Form: opens a session of 12 hours."""
         self._sessions.own_page(request)
         form = await form_of(request)
         after = local_path(form.get("next", "/"))
@@ -229,6 +233,7 @@ class _Pages:
 
     @needs(None)
     async def log_out(self, request: web.Request) -> web.Response:
+        """Form: ends it."""
         self._sessions.own_page(request)
         done = web.HTTPSeeOther("/")
         self._sessions.logout(request, done)
@@ -236,14 +241,17 @@ class _Pages:
 
     @needs(None)
     async def style(self, _: web.Request) -> web.Response:
+        """The one stylesheet."""
         return _static(self._style, "text/css")
 
     @needs(None)
     async def icon(self, _: web.Request) -> web.Response:
+        """The icon."""
         return _static(self._icon, "image/svg+xml")
 
     @needs(None)
     async def script(self, _: web.Request) -> web.Response:
+        """The one script: times in the zone of whoever looks."""
         return _static(self._script, "text/javascript")
 
     def _alert(

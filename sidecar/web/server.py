@@ -28,10 +28,15 @@ class WebConfig(Section, frozen=True, kw_only=True):
     """Where Promantis listens, and who may do what."""
 
     listen: str = "127.0.0.1:9909"
+    """Address; beyond loopback, reading needs a token too."""
     config_file: str | None = None
+    """TLS and `basic_auth_users`, in the format of the Prometheus exporters."""
     tokens_file: str | None = None
+    """List of `{name, token, role, expires}`, the last may be left out; without one, `admin.token` is made
+    under `storage.path`."""
     proxy: ProxyConfig | None = None
     basic_auth_role: str = "view"
+    """What the users of `web.config_file` may."""
 
     def problems(self) -> Iterator[tuple[str, str]]:
         for place, words in self.proxy.problems() if self.proxy else ():
@@ -69,10 +74,12 @@ def build(
 
     @needs(None)
     async def healthy(_: web.Request) -> web.Response:
+        """200 while the process serves."""
         return web.Response(text="Promantis is Healthy.\n")
 
     @needs(None)
     async def is_ready(_: web.Request) -> web.Response:
+        """200 when scores are served, else 503 and what is missing."""
         missing = ready()
         if missing:
             raise Problem(503, "not ready: " + ", ".join(missing))
@@ -80,6 +87,7 @@ def build(
 
     @needs(Role.ADMIN)
     async def reloading(_: web.Request) -> web.Response:
+        """Reads the config again; 500 with the place that is wrong, and the old one stays."""
         try:
             await reload()
         except ConfigError as wrong:  # 500 as Prometheus answers, and the old config stays

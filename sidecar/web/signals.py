@@ -55,6 +55,7 @@ def routes(
 
     @needs(Role.VIEW, local=True)
     async def metrics(request: web.Request) -> web.StreamResponse:
+        """Prometheus text or OpenMetrics."""
         modern = "application/openmetrics-text" in request.headers.get("Accept", "")
         zipped = "gzip" in request.headers.get("Accept-Encoding", "")
         snapshots = [] if hidden() else list(known.snapshots.values())
@@ -91,6 +92,7 @@ def routes(
         return response
 
     async def watches(_: web.Request) -> web.Response:
+        """Watches with their state, and the rules that could not be turned, with the reason."""
         snapshots = known.snapshots.values()
         counts = {name: len(rows) for snapshot in snapshots for name, rows in snapshot.rows.items()}
         listed = [
@@ -114,11 +116,13 @@ def routes(
         return json({"watches": listed, "skipped": missing})
 
     async def series(request: web.Request) -> web.Response:
+        """What is known of the series that `match` selects."""
         wanted = selector(request.query.get("match", "{}"))
         found = await asyncio.to_thread(known.matching, wanted, MOST)  # reads the labels of every series
         return json([_series(finding) for finding in found])
 
     async def groups(request: web.Request) -> web.Response:
+        """The groups that `match` selects, the oddest first, with the share of each odd member."""
         wanted = selector(request.query.get("match", "{}"))
         found = await asyncio.to_thread(known.groups, wanted, MOST, MEMBERS)
         return json([_group(group) for group in found])

@@ -18,6 +18,8 @@ def routes(report: Callable[[Instant], Report], clock: Callable[[], Instant]) ->
 
     @needs(Role.VIEW, local=True)
     async def validation(_: web.Request) -> web.Response:
+        """What was promised and what came true in the last week: announcements by rule, odds by size, skill and
+        coverage of forecasts, precision by feedback."""
         return json(msgspec.to_builtins(report(clock())))
 
     return [web.get("/api/v1/validation", validation)]

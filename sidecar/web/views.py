@@ -122,6 +122,8 @@ class _Views:
 
     @needs(None)
     async def show_series(self, request: web.Request) -> web.Response:
+        """Page: the series that `match` selects; one with its chart over `hours` (1, 6, 24 or 168), forecasts
+        and why it scores."""
         person = self.sessions.reader(request)
         return await self._series(person, request.query.get("match", ""), request.query.get("hours", "6"))
 
@@ -169,7 +171,7 @@ class _Views:
 
     @needs(None)
     async def say(self, request: web.Request) -> web.Response:
-        """The form of a series: a verdict on what it shows now, or that it is planned for so many hours."""
+        """Form of that page: a verdict on what it shows, or that it is planned for so many hours; own origin only."""
         self.sessions.own_page(request)
         form = await form_of(request)
         reader = self.sessions.reader(request)
@@ -190,6 +192,8 @@ class _Views:
 
     @needs(None)
     async def show_trust(self, request: web.Request) -> web.Response:
+        """Page: what was promised and what came true: announcements of your alerts, odds, confidence, forecasts; what
+        people said."""
         person = self.sessions.reader(request)
         report = self.report(self.clock())
         return page(
@@ -204,6 +208,7 @@ class _Views:
 
     @needs(None)
     async def show_journal(self, request: web.Request) -> web.Response:
+        """Page: the facts, the newest first, below the seq `before`; a login always."""
         person = self.sessions.person(request)
         if person is None:  # as /api/v1/journal, it needs somebody on loopback too
             raise web.HTTPSeeOther(URL("/login").with_query(next=request.path_qs))

@@ -1,4 +1,7 @@
-"""`python -m tests.bench [tick|decode|metrics|memory|loop|alerts ...]`: print one table; all parts by default."""
+"""`python -m tests.bench [tick|decode|metrics|memory|loop|alerts ...]`: print one table; all parts by default.
+
+`python -m tests.bench sizes` prints the table of docs/operations.md instead.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +24,9 @@ PARTS: dict[str, Callable[[], list[Row]]] = {
 
 def main(wanted: list[str]) -> int:
     """Run the parts asked for."""
+    if wanted == ["sizes"]:
+        print(memory.sizes((1_000, 10_000, 100_000)))
+        return 0
     unknown = [name for name in wanted if name not in PARTS]
     if unknown:
         print(f"bench: no part {unknown[0]!r}: {', '.join(PARTS)}", file=sys.stderr)

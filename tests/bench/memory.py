@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +17,34 @@ SCRIPT = "from tests.bench.memory import child; child({series})"
 LIVE = 60  # ticks at the live step, of history and then of answers
 
 
-def rows(series: int, most: float) -> list[Row]:
-    """RSS after a replayed day and live ticks, and its peak."""
+def measured(series: int) -> dict[str, float]:
+    """MiB of memory and its peak, seconds of CPU of a tick and of a whole /metrics, MiB of saved state."""
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT.format(series=series)], check=True, capture_output=True, text=True
     )
-    said = json.loads(done.stdout.splitlines()[-1])
+    said: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return said
+
+
+def sizes(numbers: Iterable[int]) -> str:
+    """The table of docs/operations.md: what a Promantis of so many series needs."""
+    lines = [
+        "| series | memory | peak | CPU of a tick | of one core at 15 s | CPU of `/metrics` | state on disk |"
+    ]
+    lines.append("|---|---|---|---|---|---|---|")
+    for series in numbers:
+        said = measured(series)
+        busy = (said["tick"] + said["metrics"]) / 15
+        lines.append(
+            f"| {series:,} | {said['VmRSS']:,.0f} MiB | {said['VmHWM']:,.0f} MiB | {said['tick'] * 1e3:,.1f} ms"
+            f" | {busy:.1%} | {said['metrics'] * 1e3:,.1f} ms | {said['state']:,.0f} MiB |"
+        )
+    return "\n".join(lines)
+
+
+def rows(series: int, most: float) -> list[Row]:
+    """RSS after a replayed day and live ticks, and its peak."""
+    said = measured(series)
     what = f"RSS at {series // 1000}k series after a day"
     return [Row.below(what, said["VmRSS"], "MiB", most, f"(peak {said['VmHWM']:,.0f} MiB)")]
 
@@ -52,12 +76,19 @@ def child(series: int) -> None:
             replay(nursery, at, np.stack([next(past) for _ in at]), step)
         engine.adopt(Instant(now), watch.name, part, nursery, 0, series)
         del nursery, past
+    spent: dict[str, list[float]] = {"tick": [], "metrics": []}
     for _ in range(8):
-        answer = decode.vector(fleet.body(keys, next(feed), now))
-        known.publish(engine.tick(Instant(now), {watch.name: answer}, 0))
+        body, began = fleet.body(keys, next(feed), now), time.process_time()
+        known.publish(engine.tick(Instant(now), {watch.name: decode.vector(body)}, 0))
+        spent["tick"].append(time.process_time() - began)
         for _part in render(exposition.prepare(list(known.snapshots.values()), Instant(now))):
             pass
+        spent["metrics"].append(time.process_time() - began - spent["tick"][-1])
         now += watch.step
     assert np.isfinite(known.snapshots[watch.step].columns["score"]).all()
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    print(json.dumps({name: int(status[name].split()[0]) / 1024 for name in ("VmRSS", "VmHWM")}))
+    said = {name: int(status[name].split()[0]) / 1024 for name in ("VmRSS", "VmHWM")}
+    said |= {name: float(np.median(each)) for name, each in spent.items()}
+    said["state"] = sum(len(part) if isinstance(part, bytes) else getattr(part, "nbytes", 0) for _, part in
+                        engine.dump()) / 2**20  # fmt: skip
+    print(json.dumps(said))

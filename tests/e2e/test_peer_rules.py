@@ -12,7 +12,7 @@ pytestmark = pytest.mark.e2e
 
 
 def test_what_the_rules_find(peers: Binaries) -> None:
-    """The table of README.md: both strategies find what is large and positive, robust also what lasts for hours."""
+    """The table of docs/accuracy.md: both find what is large and positive, robust also what lasts for hours."""
     found = found_by_rules(peers.promtool, 3, [scene for scene in SCENES if scene.noise == ""])
     by = {name: [scene for strategy, scene in found if strategy == name] for name in ("adaptive", "robust")}
     large = {"x2 for three hours", "x4 for three hours", "drop to 1 %"}

@@ -15,7 +15,8 @@ from sidecar.demo.peers import Peer, Stack
 from sidecar.signals.engine import Engine
 from sidecar.signals.outside import Outside
 from sidecar.signals.trust import Trust
-from sidecar.signals.watches import RulesConfig, from_rules
+from sidecar.signals.wanted import RulesConfig
+from sidecar.signals.watches import from_rules
 from sidecar.telemetry import Telemetry
 from sidecar.types import Instant
 from tests.e2e.alerting import get, stamp, until

@@ -15,7 +15,8 @@ from sidecar.adapters.prometheus import Prometheus, PrometheusConfig
 from sidecar.config import presets
 from sidecar.demo.peers import Stack
 from sidecar.signals.presets import chosen
-from sidecar.signals.watches import RulesConfig, from_rules
+from sidecar.signals.wanted import RulesConfig
+from sidecar.signals.watches import from_rules
 from sidecar.telemetry import Telemetry
 from sidecar.types import Instant, Rejected, Unavailable
 

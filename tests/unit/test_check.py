@@ -52,7 +52,10 @@ def test_unreachable(capsys: pytest.CaptureFixture[str]) -> None:
         taken.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
     assert main(["check", "--live", f"--prometheus.url={url}"]) == 1
-    assert capsys.readouterr().err == f"promantis: {url}: configuration: cannot connect: connection refused\n"
+    assert capsys.readouterr().err == (
+        f"promantis: {url}: configuration: cannot connect: connection refused"
+        " (--prometheus.url says where Prometheus is)\n"
+    )
 
 
 def test_the_bill() -> None:

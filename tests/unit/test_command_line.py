@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import re
 import shlex
 import shutil
 import subprocess
@@ -10,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.__main__ import COMMANDS, EXAMPLES, _parser, main
+from sidecar.__main__ import COMMANDS, EXAMPLES, EXITS, _parser, main
 
 FULL = _parser(*COMMANDS)
 
@@ -28,6 +30,28 @@ def test_every_command_shows_examples(capsys: pytest.CaptureFixture[str]) -> Non
     with pytest.raises(SystemExit):
         main(["kill", "--help"])
     assert "examples:\n  promantis kill on --reason 'we work by hand'\n" in capsys.readouterr().out
+
+
+def test_without_a_command_it_says_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    for words in (*COMMANDS, "Exit codes:", *(f"  {code}  {meaning}" for code, meaning in EXITS.items())):
+        assert words in said.err
+
+
+@pytest.mark.parametrize("words", ["frobnicate", "kill maybe", "journal", "run --nothing"])
+def test_wrong_use_says_where_help_is(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as wrong:
+        main(words.split())
+    assert wrong.value.code == 2
+    assert re.search(r"^`promantis( \w+)? --help` says more, with examples\.$", capsys.readouterr().err, re.M)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_flag_has_words(command: str) -> None:
+    (commands,) = (a for a in FULL._actions if isinstance(a, argparse._SubParsersAction))
+    assert not [action.dest for action in commands.choices[command]._actions if not action.help]
 
 
 def test_other_commands_are_not_imported() -> None:

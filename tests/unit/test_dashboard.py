@@ -9,6 +9,8 @@ from typing import Any
 import promql_parser
 import pytest
 import yaml
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.models import dashboard as m
 
 from grafana import build, series
 from tests.unit.metric_names import own, signals
@@ -22,6 +24,7 @@ def _filled(query: str) -> str:
         "${query:raw}": "rate(x[5m])",
         "$watch": "w",
         "$__rate_interval": "1m",
+        "$__range": "6h",
     }.items():
         query = query.replace(name, value)
     return query
@@ -30,6 +33,20 @@ def _filled(query: str) -> str:
 def test_the_committed_files_are_what_the_code_makes() -> None:
     there = {file.stem: file.read_text(encoding="utf-8") for file in build.FOLDER.glob("*.json")}
     assert there == {uid: build.render(uid) for uid in build.BOARDS}, "run: python -m grafana.build"
+    assert build.ANNOTATIONS.read_text(encoding="utf-8") == build.annotations(), (
+        "run: python -m grafana.build"
+    )
+
+
+@pytest.mark.parametrize("uid", BOARDS)
+def test_grafanas_own_model_reads_all_of_a_dashboard(uid: str) -> None:
+    """Its types are made from Grafana's schema: what they do not know would be lost on the way, or refused."""
+    known = json.loads(json.dumps(m.Dashboard.from_json(BOARDS[uid]), cls=JSONEncoder))
+    marks = [
+        {k: v for k, v in mark.items() if k not in ("step", "titleFormat")}
+        for mark in BOARDS[uid]["annotations"]["list"]
+    ]  # of Prometheus' annotations alone, which it has not
+    assert known == BOARDS[uid] | {"annotations": {"list": marks}}  # fmt: skip
 
 
 @pytest.mark.parametrize("query", [*build.queries(), *(query for _, _, query, _ in build.MARKS)])

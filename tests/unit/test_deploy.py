@@ -15,6 +15,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from sidecar.__main__ import main
 from sidecar.commands.check import rbac
 from sidecar.config import parse
 from sidecar.demo.peers import Binaries
@@ -229,6 +230,16 @@ def test_the_operator_scrapes_with_honor_labels_and_gets_the_rules(peers: Binari
     assert spec == yaml.safe_load(rules.read_text(encoding="utf-8"))
     (tmp_path / "rules.yml").write_text(yaml.safe_dump(spec), encoding="utf-8")
     assert_accepts(peers.promtool, "check", "rules", tmp_path / "rules.yml")
+
+
+def test_the_operator_may_get_rules_with_thresholds_of_ones_own(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["rules", "--set", "score=2", "--label", "team=sre"]) == 0
+    mine = capsys.readouterr().out
+    spec = one(render.documents(ALL | {"prometheusRule": {"enabled": True, "file": mine}}), "PrometheusRule")[
+        "spec"
+    ]
+    assert spec == yaml.safe_load(mine)
+    assert spec["groups"][0]["rules"][0]["labels"]["team"] == "sre"
 
 
 @pytest.mark.parametrize(

@@ -202,7 +202,7 @@ def test_default_annotations() -> None:
 
 
 def test_all_annotations() -> None:
-    words = enriched(POOL, annotations=ANNOTATIONS, said=EXPLAINED)
+    words = enriched(POOL, annotations=tuple(ANNOTATIONS), said=EXPLAINED)
     assert list(words) == [f"promantis_{name}" for name in ANNOTATIONS]
     assert words["promantis_score"] == "2.4"
     assert words["promantis_confidence"] == "0.93"
@@ -251,8 +251,8 @@ def test_resolved_alerts_are_spoken_of_as_resolved() -> None:
 
 def test_replicas_that_tick_some_seconds_apart_agree() -> None:
     other = but(at=Instant(AT + 20), since=Instant(SINCE + 15), observed=0.86117, score=2.4001)
-    said = enriched(other, annotations=ANNOTATIONS, said=EXPLAINED)
-    assert said == enriched(POOL, annotations=ANNOTATIONS, said=EXPLAINED)
+    said = enriched(other, annotations=tuple(ANNOTATIONS), said=EXPLAINED)
+    assert said == enriched(POOL, annotations=tuple(ANNOTATIONS), said=EXPLAINED)
 
 
 def test_a_link_is_whole_or_not_there() -> None:

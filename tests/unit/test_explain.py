@@ -11,7 +11,7 @@ import pytest
 
 from sidecar.alerts.enrich import Enricher
 from sidecar.alerts.explain import Changed, Explanation
-from sidecar.alerts.explainer import QUIET, Before, Explainer, recalled
+from sidecar.alerts.explainer import NAMED, QUIET, Before, Explainer, recalled
 from sidecar.alerts.incidents import TOGETHER
 from sidecar.alerts.narrate import ANNOTATIONS
 from sidecar.alerts.relay import AlertsConfig
@@ -257,6 +257,36 @@ def test_alerts_that_have_nothing_to_do_with_one_another_are_not() -> None:
 def test_replicas_give_an_incident_the_same_id() -> None:
     worlds = [explainer(World(candidates(SLOW_BANK))) for _ in range(2)]
     assert len({made(alert(), Instant(NOW + i)).incident for i, made in enumerate(worlds)}) == 1
+
+
+def named(telemetry: Telemetry) -> list[dict[str, str]]:
+    """The incidents that the metrics name."""
+    (family,) = (f for f in telemetry.registry.collect() if f.name == "promantis_incident_info")
+    return [sample.labels for sample in family.samples]
+
+
+def test_an_incident_is_named_with_its_cause_while_it_lasts() -> None:
+    telemetry, world = Telemetry(), World(candidates({}))
+    made = explainer(world, telemetry)
+    made(alert(), NOW)
+    (before,) = named(telemetry)
+    world.c = World(candidates(SLOW_BANK)).c
+    made(alert(), Instant(NOW + 60))
+    (after,) = named(telemetry)
+    assert before["cause"] == ""
+    assert after == before | {"cause": "bank"}
+    made(alert(ends="1970-01-01T02:03:59Z"), Instant(NOW + 61))
+    made.over(Instant(NOW + 61 + TOGETHER))
+    assert named(telemetry) == []
+
+
+def test_a_storm_names_only_its_newest_incidents() -> None:
+    telemetry = Telemetry()
+    made = explainer(World(candidates({}, calls=())), telemetry)
+    for i in range(NAMED + 7):
+        made(alert(f"service-{i}", f"Alert{i}"), NOW)
+    assert telemetry.registry.get_sample_value("promantis_incidents") == NAMED + 7
+    assert {one["alertname"] for one in named(telemetry)} == {f"Alert{i}" for i in range(7, NAMED + 7)}
 
 
 def test_an_incident_ends_and_is_remembered() -> None:

@@ -317,6 +317,8 @@ def test_counters_begin_at_zero_and_end_with_their_rule() -> None:
         if i == 0:
             assert [high(v) for v in ("announced", "missed", "false")] == [0, 0, 0]
     assert [high(v) for v in ("announced", "missed")] in ([1, 0], [0, 1])
+    ahead = value("breach_ahead_seconds_total", source_alertname="High")
+    assert (ahead or 0) > 0 if high("announced") else ahead == 0
     e.watch({"w": watch(step=COARSE)})
     accounts.ticked(known.publish(e.tick(Instant(START + 62 * COARSE), {}, 9)))
     assert high("missed") is None

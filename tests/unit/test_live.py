@@ -16,7 +16,8 @@ import numpy as np
 
 from sidecar.signals.engine import Engine
 from sidecar.signals.frame import Vector
-from sidecar.signals.watches import WatchConfig, from_config
+from sidecar.signals.wanted import WatchConfig
+from sidecar.signals.watches import from_config
 from sidecar.types import Instant
 from tests.unit.scenes import runs
 

@@ -20,7 +20,8 @@ from sidecar.config import Config, presets
 from sidecar.demo.peers import Binaries
 from sidecar.signals import promql
 from sidecar.signals.presets import Preset, chosen
-from sidecar.signals.watches import WatchConfig, plan
+from sidecar.signals.wanted import WatchConfig
+from sidecar.signals.watches import plan
 
 SERIES = Path(__file__).parent / "fixtures" / "presets"
 GOLDEN = Path(__file__).parents[1] / "golden" / "presets.txt"

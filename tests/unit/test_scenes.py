@@ -31,7 +31,7 @@ def test_scene(film: Film, number: int) -> None:
     seen = look(film, number, scene)
     assert seen.before == 0, seen
     within = scene.within[list(STEPS).index(film.step)]
-    if math.isnan(within):  # a miss that scenes.py and README.md name
+    if math.isnan(within):  # a miss that scenes.py and docs/accuracy.md name
         return
     assert seen.paged >= COPIES - 1, seen
     assert seen.delay <= within, seen

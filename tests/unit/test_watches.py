@@ -8,15 +8,13 @@ import pytest
 import yaml
 
 from sidecar.signals.promql import normalise
+from sidecar.signals.wanted import LimitConfig, RulesConfig, WatchConfig
 from sidecar.signals.watches import (
     Limit,
-    LimitConfig,
     Rule,
     RuleGroup,
-    RulesConfig,
     Skipped,
     Watch,
-    WatchConfig,
     from_config,
     from_rules,
     plan,

@@ -18,14 +18,18 @@ class Reader(Named, frozen=True, kw_only=True):
     """Who reads it, in the same namespace."""
 
     kind: str = "Deployment"
+    """Or StatefulSet, DaemonSet."""
 
 
 class Config(Editing, frozen=True, kw_only=True, tag_field="type", tag="config"):
-    """Another value of a key that is there."""
+    """Another value of one key of a ConfigMap, and then, if `restart` is given, a restart of who reads it."""
 
     key: str
+    """Must be there."""
     value: str
+    """Its new value."""
     restart: Reader | None = None
+    """Who reads it; in the namespace of the ConfigMap."""
 
     def problems(self) -> Iterator[tuple[str, str]]:
         yield from self.problems_of("ConfigMap")

@@ -15,13 +15,18 @@ _KIND = "HorizontalPodAutoscaler"
 
 
 class HpaBounds(Editing, frozen=True, kw_only=True, tag_field="type", tag="hpa-bounds"):
-    """Other bounds: numbers, or steps from what they are now, the most never above `limit`."""
+    """Least and most replicas of an autoscaler: numbers, or steps from what they are now."""
 
     min: int | None = None
+    """The least."""
     max: int | None = None
+    """The most."""
     min_by: int = 0
+    """Or a step of the least from what it is."""
     max_by: int = 0
+    """Or a step of the most."""
     limit: int
+    """The most is never above."""
 
     def problems(self) -> Iterator[tuple[str, str]]:
         yield from self.problems_of(_KIND)

@@ -36,9 +36,13 @@ class HttpCall(Section, frozen=True, kw_only=True):
     """A request as a template; `body` that starts as JSON must be JSON."""
 
     method: str = "POST"
+    """GET, POST, PUT, PATCH or DELETE."""
     url: str
+    """Templates stand after the host only."""
     headers: dict[str, str] = msgspec.field(default_factory=dict)
+    """They are never shown."""
     body: str | None = None
+    """JSON where it starts like it, with templates inside of strings only."""
 
     def problems(self) -> Iterator[tuple[str, str]]:
         if self.method not in METHODS:
@@ -96,6 +100,7 @@ class HttpAction(HttpCall, frozen=True, kw_only=True, tag_field="type", tag="htt
     """One request, and optionally a second that takes it back."""
 
     undo: HttpCall | None = None
+    """Of a second call, which takes the first back if it did not help."""
 
     def problems(self) -> Iterator[tuple[str, str]]:
         yield from super().problems()

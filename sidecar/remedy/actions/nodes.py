@@ -47,7 +47,7 @@ class _OnNode(Editing, frozen=True, kw_only=True):
 
 
 class Cordon(_OnNode, frozen=True, kw_only=True, tag_field="type", tag="cordon"):
-    """No new pods."""
+    """No new pods on a node."""
 
     verb = "cordon"
 
@@ -62,7 +62,7 @@ class Cordon(_OnNode, frozen=True, kw_only=True, tag_field="type", tag="cordon")
 
 
 class Uncordon(_OnNode, frozen=True, kw_only=True, tag_field="type", tag="uncordon"):
-    """New pods again."""
+    """New pods on a node again."""
 
     verb = "uncordon"
 
@@ -77,11 +77,12 @@ class Uncordon(_OnNode, frozen=True, kw_only=True, tag_field="type", tag="uncord
 
 
 class Drain(_OnNode, frozen=True, kw_only=True, tag_field="type", tag="drain"):
-    """Cordon it and evict its pods; after `deadline` give up by uncordoning it."""
+    """Cordon a node and evict its pods; it cannot be undone."""
 
     verb = "drain"
 
     deadline: Duration = Duration(600)
+    """Then it gives up by uncordoning."""
 
     @property
     def no_undo(self) -> str:

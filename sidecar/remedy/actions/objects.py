@@ -79,7 +79,9 @@ class Named(Section, frozen=True, kw_only=True):
     """An object, by namespace and name; both may be templates."""
 
     name: str
+    """Of the object."""
     namespace: str = ""
+    """Of the object; stays empty for nodes."""
 
     def problems_of(self, *kinds: str) -> Iterator[tuple[str, str]]:
         """What is wrong with the names, and with `kind` where the section has one."""

@@ -23,12 +23,17 @@ _CHANGEABLE = re.compile(
 
 
 class Patch(Editing, frozen=True, kw_only=True, tag_field="type", tag="patch"):
-    """What is applied is what the dry run showed, field by field, and what is undone is just that."""
+    """A patch of any object but secrets, accounts and roles. What is applied is what the dry run showed, field
+    by field, and what is undone is just that."""
 
     kind: str
+    """A kind, or a custom one such as `httproutes.v1.gateway.networking.k8s.io`."""
     how: str = "merge"
+    """`merge`, `strategic` or `json`."""
     patch: Any
+    """The patch, with templates inside of strings only."""
     fields: tuple[str, ...]
+    """All that it may change, e.g. `[/spec/rules/0/weight]`; else it is refused."""
 
     def problems(self) -> Iterator[tuple[str, str]]:
         yield from self.problems_of()

@@ -98,7 +98,7 @@ class _OnPod(Named, frozen=True, kw_only=True):
 
 
 class DeletePod(_OnPod, frozen=True, kw_only=True, tag_field="type", tag="delete-pod"):
-    """Delete it; its controller makes another."""
+    """Delete one pod, which its controller makes anew; it cannot be undone."""
 
     verb = "delete"
 
@@ -118,11 +118,12 @@ class DeletePod(_OnPod, frozen=True, kw_only=True, tag_field="type", tag="delete
 
 
 class EvictPod(_OnPod, frozen=True, kw_only=True, tag_field="type", tag="evict-pod"):
-    """Evict it when its disruption budgets allow; give up after `wait`, with nothing done."""
+    """Evict one pod when its disruption budgets allow; it cannot be undone."""
 
     verb = "evict"
 
     wait: Duration = Duration(300)
+    """How long it waits for them, then gives up with nothing done."""
 
     async def plan(self, alert: Alert, world: World) -> Plan:
         """The very pod; a budget that forbids it now may allow it later."""

@@ -16,9 +16,10 @@ KINDS = ("Deployment", "StatefulSet", "DaemonSet")
 
 
 class Restart(Editing, frozen=True, kw_only=True, tag_field="type", tag="restart"):
-    """A rolling restart."""
+    """A rolling restart; it cannot be undone."""
 
     kind: str = "Deployment"
+    """Or StatefulSet, DaemonSet."""
 
     @property
     def no_undo(self) -> str:

@@ -22,7 +22,8 @@ SAME = 30.0
 
 
 class Rollback(Editing, frozen=True, kw_only=True, tag_field="type", tag="rollback"):
-    """One revision back. Templates may hold secrets: the journal keeps the ReplicaSets' names and digests."""
+    """A Deployment, to the template of its previous ReplicaSet. Templates may hold secrets: the journal keeps names and
+    digests."""
 
     def problems(self) -> Iterator[tuple[str, str]]:
         yield from self.problems_of("Deployment")

@@ -15,14 +15,21 @@ from sidecar.types import Alert
 
 
 class Scale(Editing, frozen=True, kw_only=True, tag_field="type", tag="scale"):
-    """More or fewer replicas."""
+    """More or fewer replicas of an object that has them, `to`, `by` or by a `factor`; not where an autoscaler
+    scales it."""
 
     kind: str = "Deployment"
+    """Or StatefulSet, ReplicaSet, or anything with a scale as `plural.version.group`."""
     to: int | None = None
+    """A number."""
     by: int | None = None
+    """Or a step."""
     factor: float | None = None
+    """Or a factor."""
     min: int = 1
+    """Never below."""
     max: int
+    """Never above."""
 
     def problems(self) -> Iterator[tuple[str, str]]:
         yield from self.problems_of()

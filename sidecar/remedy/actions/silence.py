@@ -10,10 +10,12 @@ from sidecar.types import Alert, Duration, Section
 
 
 class Silence(Section, frozen=True, kw_only=True, tag_field="type", tag="silence"):
-    """A silence that ends after `lasts`."""
+    """A silence in Alertmanager for exactly this alert, over by itself."""
 
     lasts: Duration = Duration(900)
+    """How long."""
     comment: str = "being remedied"
+    """What it says."""
 
     @property
     def no_undo(self) -> str:
