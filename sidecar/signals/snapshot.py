@@ -154,6 +154,7 @@ class Snapshot(NamedTuple):
                 self.breach(line) for line in range(*self.limits.row.searchsorted((row, row + 1)))
             ),
             why=why.words(int(c["why"]), c["observed"] > c["expected"]) if c["score"] >= 1 else "",
+            key=key or b"",
         )
 
     def breach(self, line: int) -> Breach:

@@ -44,7 +44,11 @@ def routes(explains: Explains, clock: Callable[[], Instant]) -> list[web.RouteDe
         if said is None:
             words = "no such series with a known service" if match else "this alert is not known"
             raise Problem(404, words, "match" if match else "fingerprint")
-        return json(msgspec.to_builtins(said))
+        view = msgspec.to_builtins(said)
+        for moved, one in zip(view["moved"], said.moved, strict=True):
+            del moved["key"]
+            moved["labels"] = msgspec.json.decode(one.key)
+        return json(view)
 
     return [web.get("/api/v1/explain", explain)]
 
