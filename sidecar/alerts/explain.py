@@ -102,7 +102,7 @@ def explain(
         for cause, words in zip(listed, sentences, strict=True)
     )
     named = [target[0] if target else "", *(cause.entity.removeprefix(LOAD) for cause in listed)]
-    involved = frozenset(named[:4])
+    involved = set(named[:4])
     recent = _recent(changed, involved, c, now)
     calls = calls_around(c, named)
     base = Explanation(
@@ -113,7 +113,7 @@ def explain(
         changes=tuple(
             f"{one.words} at {narrate.clock(one.at, now)} ({narrate.age(now - one.at)} ago)" for one in recent
         ),
-        moved=moved(c, ev, involved.union(*calls)),
+        moved=moved(c, ev, frozenset(involved).union(*calls)),
         calls=calls,
     )
     if not found.found:

@@ -158,5 +158,5 @@ async def build(stack: Stack, say: Callable[[str], None]) -> Stage:
         ),
     )
     say("starting Promantis, which learns the past")
-    promantis = await stack.promantis(PROMANTIS.format_map(words), port=ports["promantis"], within=60.0)
+    promantis = await stack.promantis(PROMANTIS.format_map(words), port=ports["promantis"], within=120.0)
     return Stage(shop, prometheus, alertmanager, node, promantis, token, token_file)

@@ -320,13 +320,16 @@ class Known:
         return max(found, default=None)
 
     def matching(self, wanted: Callable[[Mapping[str, str]], bool], limit: int) -> list[Finding]:
-        """Series whose labels (`watch` is one of them) pass a test."""
+        """Series whose labels (`watch` is one of them) pass a test; of its `texts`, a key that lacks one cannot."""
         out: list[Finding] = []
+        texts: Sequence[bytes] = getattr(wanted, "texts", ())
         for snapshot in self.snapshots.values():
             for row, key in enumerate(snapshot.keys):
                 if len(out) >= limit:
                     return out
-                if key is not None and wanted({**dict(series.labels(key)), "watch": snapshot.watch_of[row]}):
+                if key is None or not all(text in key for text in texts):
+                    continue
+                if wanted({**dict(series.labels(key)), "watch": snapshot.watch_of[row]}):
                     out.append(snapshot.finding(row))
         return out
 
