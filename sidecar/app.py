@@ -30,6 +30,7 @@ from sidecar.config import Config, calendar, freezes, knowledge
 from sidecar.effects import Effects
 from sidecar.following import Following
 from sidecar.leading import Leading, Lease
+from sidecar.looking import Looking
 from sidecar.remedy.actions.words import World
 from sidecar.remedy.case import Draft
 from sidecar.remedy.eyes import Eyes
@@ -41,7 +42,7 @@ from sidecar.signals.accounts import Accounts, Report, report
 from sidecar.signals.calendar import Planned
 from sidecar.signals.changes import Change
 from sidecar.signals.expose import Exposition
-from sidecar.signals.feedback import About, Feedback, listed, of_alert
+from sidecar.signals.feedback import Feedback
 from sidecar.signals.groups import Joint
 from sidecar.signals.outside import Outside
 from sidecar.signals.picture import Picture, pictured
@@ -49,9 +50,9 @@ from sidecar.signals.snapshot import Known, Snapshot
 from sidecar.signals.trainer import Trainer
 from sidecar.signals.watcher import Watcher
 from sidecar.telemetry import Telemetry
-from sidecar.types import Alert, ConfigError, Finding, Instant, JsonObject, Labels, PromantisError, Rejected
+from sidecar.types import Alert, ConfigError, Finding, Instant, JsonObject, Labels, PromantisError
 from sidecar.web import alerts as web_alerts
-from sidecar.web import auth, cases, pages, server, validation, views
+from sidecar.web import auth, cases, deciding, incident, live, pages, server, validation, views
 from sidecar.web import explain as web_explain
 from sidecar.web import feedback as web_feedback
 from sidecar.web import signals as web_signals
@@ -62,7 +63,6 @@ log = logging.getLogger(__name__)
 
 FIXED = ("prometheus", "alertmanagers", "learning", "loki", "kubernetes", "storage", "web")
 """Sections that are read at start only."""
-NEAR = 10  # series shown beside an alert
 
 
 def clock() -> Instant:
@@ -172,6 +172,19 @@ class App:
             self.feedback.opinions.planned,
             clock,
         )
+        self.looking = Looking(
+            self.known,
+            self.causes.recent,
+            self.causes.explainer,
+            self.relay,
+            self.runner,
+            self.feedback,
+            self.prometheus,
+            self._enrich,
+            clock,
+        )
+        self.live = live.Live(self.telemetry)
+        self.journal.written = lambda: self.live.tell("fact")
         self._exposition = Exposition(config.exposition)
         self._adopt(config, calendar(config), knowledge(config))
 
@@ -203,6 +216,7 @@ class App:
             app = server.build(self._routes(doors), doors, self.telemetry, self.missing, self.reload, inside)
             served, port = await server.serve(app, config.web)
             stack.push_async_callback(served.cleanup)
+            stack.callback(self.live.close)  # before that, which would wait for open streams
             self._url = f"http://{config.web.listen.rpartition(':')[0]}:{port}"
             self._enricher = self._enriching(self.config)  # only now the port is known
             async with asyncio.TaskGroup() as group:
@@ -267,6 +281,7 @@ class App:
         self.accounts.ticked(snapshot)
         self.trainer.ticked(snapshot)
         self.causes.recent.ticked(snapshot)
+        self.live.tell("tick")
 
     def _acts(self) -> bool:
         return self.leading.acts()
@@ -333,8 +348,11 @@ class App:
             ),
             *(cases.routes(self.runner, self.journal, self.telemetry) if "remedies" in self._parts else ()),
             *web_explain.routes(self.causes, clock),
-            *web_feedback.routes(self.feedback, self._about, clock),
-            *pages.routes(self.known, self, self.runner, sessions),
+            *web_feedback.routes(self.feedback, self.looking.about, clock),
+            *pages.routes(self.known, self.looking, self.runner, sessions),
+            *incident.routes(self.looking, self.runner, sessions),
+            *deciding.routes(self.runner, self.looking, sessions),
+            *live.routes(self.live, sessions),
             *views.routes(
                 self.known,
                 self.feedback,
@@ -358,37 +376,11 @@ class App:
     def _policies(self, config: Config) -> Policies:
         return Policies(config.remedies if "remedies" in self._parts else ())
 
-    def alert(self, fingerprint: str) -> pages.Known | None:
-        """What is known of an alert that was received: for its page."""
-        received = self.relay.alert(fingerprint)
-        if received is None:
-            return None
-        now = clock()
-        words = {**received.alert.annotations, **self._enrich(received.alert, now)}
-        near = self.known.near(received.alert.labels, NEAR)
-        explained = self.causes.explainer(received.alert, now, near)  # the same diagnosis, not a second one
-        said = [listed(one) for one in self.feedback.opinions.of_alert(fingerprint)]
-        alert = msgspec.structs.replace(received.alert, annotations=words)
-        return pages.Known(alert, received.firing, near, said, explained)
-
     async def _deployed(self, changes: Sequence[Change], at: Instant) -> None:
         await self.causes.deployed(changes, at)
         await self.watcher.deployed(changes, at)
 
     # ------------------------------------------------------------------ feedback
-
-    async def judge(self, fingerprint: str, verdict: str, who: str) -> None:
-        """Take in what a person says of an alert on its page; Rejected with 404 when it is not known."""
-        about = self._about(fingerprint)
-        if about is None:
-            raise Rejected("this alert is not known", 404)
-        await self.feedback.say(who, clock(), about, verdict)
-
-    def _about(self, fingerprint: str) -> About | None:
-        received = self.relay.alert(fingerprint)
-        if received is None:
-            return None
-        return of_alert(fingerprint, self.known.near(received.alert.labels, NEAR))
 
     async def _record(self, who: str, data: JsonObject) -> Instant:
         (fact,) = await self.journal.append(clock(), [Draft("feedback", None, who, data)])

@@ -208,3 +208,4 @@ class Telemetry:
             "refusals_total", "Remedies that were not proposed or not done, by reason.", "reason"
         )
         self.http_requests = counter("http_requests_total", "Requests served.", "route", "code")
+        self.listeners = gauge("page_listeners", "Open pages that are told of news.")

@@ -165,6 +165,8 @@ class Finding(msgspec.Struct, frozen=True):
     breaches: tuple[Breach, ...] = ()
     why: str = ""
     """Which evidence makes the score, while it is 1 or more."""
+    key: bytes = b""
+    """Its raw label object, by which what is kept in memory knows it."""
 
 
 # --------------------------------------------------------------------------- what may explain an alert

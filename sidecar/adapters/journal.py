@@ -111,6 +111,8 @@ class Held:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._open: SqliteJournal | None = None
+        self.written: Callable[[], None] = lambda: None
+        """Called after facts were stored."""
 
     def take(self) -> None:
         """Open it. ConfigError while another process has it."""
@@ -125,7 +127,9 @@ class Held:
 
     async def append(self, at: Instant, drafts: Sequence[Draft]) -> list[Fact]:
         """As SqliteJournal."""
-        return await self._ours().append(at, drafts)
+        facts = await self._ours().append(at, drafts)
+        self.written()
+        return facts
 
     async def facts(self, since: int = 0) -> list[Fact]:
         """As SqliteJournal."""

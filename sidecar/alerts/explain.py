@@ -11,6 +11,7 @@ from sidecar.alerts import because, narrate
 from sidecar.alerts.diagnose import LOAD, Diagnosis
 from sidecar.alerts.evidence import Evidence
 from sidecar.alerts.knowledge import Pattern, Seen, filled, recognised
+from sidecar.alerts.scene import Moved, calls_around, moved
 from sidecar.types import CONFIG, STOCKS, Candidates, Finding, Instant
 
 RECENT = 3600.0
@@ -69,6 +70,10 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     logs: tuple[str, ...] = ()
     metrics: tuple[Metric, ...] = ()
     incident: str = ""
+    moved: tuple[Moved, ...] = ()
+    """What is out of its usual, in order of time."""
+    calls: tuple[tuple[str, str], ...] = ()
+    """Who calls whom around it: caller and callee, or a service and the machine that it runs on."""
 
     @property
     def blamed(self) -> str:
@@ -96,8 +101,10 @@ def explain(
         Said(cause.entity, because.leading(cause).kind, words, cause.likelihood, round(cause.probability, 3))
         for cause, words in zip(listed, sentences, strict=True)
     )
-    involved = {target[0] if target else "", *(cause.entity.removeprefix(LOAD) for cause in listed[:3])}
+    named = [target[0] if target else "", *(cause.entity.removeprefix(LOAD) for cause in listed)]
+    involved = set(named[:4])
     recent = _recent(changed, involved, c, now)
+    calls = calls_around(c, named)
     base = Explanation(
         what=what,
         causes=causes,
@@ -106,6 +113,8 @@ def explain(
         changes=tuple(
             f"{one.words} at {narrate.clock(one.at, now)} ({narrate.age(now - one.at)} ago)" for one in recent
         ),
+        moved=moved(c, ev, frozenset(involved).union(*calls)),
+        calls=calls,
     )
     if not found.found:
         return base

@@ -52,6 +52,19 @@ class Before(NamedTuple):
     ended: str
 
 
+class Going(NamedTuple):
+    """An incident that is open."""
+
+    id: str
+    began: Instant
+    firing: tuple[Labels, ...]
+    """Its alerts that fire, the first to come first."""
+    fingerprints: frozenset[str]
+    """Of all its alerts."""
+    said: Explanation | None
+    """The surest explanation that was found."""
+
+
 class Evidences(Protocol):
     """Series of the last minutes."""
 
@@ -143,11 +156,35 @@ class Explainer:
             if diagnosis.found:
                 incident.pattern, incident.cause = said.pattern or incident.pattern, said.blamed
             self._count()
+        return self._whole(said, incident, alert, now)
+
+    def _whole(self, said: Explanation, incident: Incident, alert: Alert, now: Instant) -> Explanation:
+        """With what is of the incident: those that were alike, and the log of who is blamed."""
         alike = self.alike(incident.alertname, said.pattern, incident.id)
         at, logs = self.logs.get(said.blamed, (now, ()))
         logs = logs if now - at <= RECENT else ()
         what = alert.label("alertname")
         return msgspec.structs.replace(said, what=what, incident=incident.id, similar=alike, logs=logs)
+
+    def told(self, alert: Alert, now: Instant) -> Explanation | None:
+        """What was said of an alert while its incident is open, if anything; nothing is diagnosed for it."""
+        with self._lock:
+            incident = self.incidents.of(alert.labels)
+            said = self._said(incident.id) if incident else None
+        return self._whole(said, incident, alert, now) if said and incident else None
+
+    def going(self) -> list[Going]:
+        """The incidents that are open, the newest first."""
+        with self._lock:
+            found = [
+                Going(one.id, one.began, tuple(one.alerts), frozenset(one.fingerprints), self._said(one.id))
+                for one in self.incidents.open
+            ]
+        return sorted(found, key=lambda one: (not one.firing, -one.began))
+
+    def _said(self, incident: str) -> Explanation | None:
+        found = (best for (id, _), best in self._best.items() if id == incident)
+        return max(found, key=lambda best: best[0], default=(0.0, None))[1]
 
     def _surest(self, incident: str, target: Whose, found: Diagnosis, said: Explanation) -> Explanation:
         """What an incident is explained by: what was surest, since a fault that stays soon looks like the usual."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from functools import lru_cache
+from itertools import islice
 
 import msgspec
 
@@ -86,6 +87,10 @@ class Generations:
         """The newest message by its fingerprint, for the few who have nothing else: it looks at all."""
         found = (latest for labels, latest in self._latest.items() if fingerprint(labels) == wanted)
         return next(found, None)
+
+    def newest_first(self, limit: int) -> list[Latest]:
+        """What was heard of last."""
+        return list(islice(reversed(self._latest.values()), limit))
 
     def forget(self, now: float) -> None:
         """Drop what has expired; looks through all of it once a minute at most."""

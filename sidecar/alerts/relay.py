@@ -91,6 +91,10 @@ def _is_url(text: str) -> bool:
     return right and not parts.query and not parts.fragment
 
 
+LOOKED = 1000
+"""Messages among which the alerts that fire are looked for."""
+
+
 class Outcome(NamedTuple):
     """Whether a batch is safe with an Alertmanager (or, in `tee` mode, need not be), and why not."""
 
@@ -101,10 +105,11 @@ class Outcome(NamedTuple):
 
 
 class Received(NamedTuple):
-    """An alert as it came last, and whether it fires."""
+    """An alert as it came last, whether it fires, and what was last said of it."""
 
     alert: Alert
     firing: bool
+    words: Mapping[str, str] = {}
 
 
 class _Pending(msgspec.Struct, frozen=True):
@@ -211,7 +216,17 @@ class Relay:
         latest = self._generations.find(fingerprint)
         if latest is None:
             return None
-        return Received(latest.alert, _fires(latest))
+        return Received(latest.alert, _fires(latest), latest.enrichment)
+
+    def received(self, labels: Labels) -> Received | None:
+        """The same by its labels."""
+        latest = self._generations.get(labels)
+        return Received(latest.alert, _fires(latest), latest.enrichment) if latest else None
+
+    def firing(self, limit: int) -> list[Received]:
+        """Alerts that fire, of those that were heard of last."""
+        newest = self._generations.newest_first(LOOKED)
+        return [Received(one.alert, True, one.enrichment) for one in newest if _fires(one)][:limit]
 
     def stop(self) -> None:
         """Take no more, send what waits, and let `run()` return."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import promql_parser
 
@@ -20,12 +20,31 @@ MOST = 50
 Values = Sequence[tuple[Labels, float]]
 
 
+class Compared(NamedTuple):
+    """A comparison with a number."""
+
+    query: str
+    """Its left side: what moves."""
+    op: str
+    limit: float
+
+
 def measured(query: str) -> str | None:
     """The left side of a comparison with a number: what moves; None for any other query.
 
     >>> measured("max by (pod) (db_used / db_size) < 0.7")
     'max by (pod) (db_used / db_size)'
     >>> measured("up")
+    """
+    found = compared(query)
+    return found.query if found else None
+
+
+def compared(query: str) -> Compared | None:
+    """A comparison with a number, taken apart; None for any other query.
+
+    >>> compared("db_used / db_size < 0.7")
+    Compared(query='db_used / db_size', op='<', limit=0.7)
     """
     expr = promql_parser.parse(query)
     if not isinstance(expr, promql_parser.BinaryExpr) or not isinstance(
@@ -34,7 +53,7 @@ def measured(query: str) -> str | None:
         return None
     if str(expr.op) not in ("==", "!=", "<", "<=", ">", ">="):
         return None
-    return str(expr.lhs.prettify())
+    return Compared(str(expr.lhs.prettify()), str(expr.op), float(expr.rhs.val))
 
 
 def difference(before: Values, after: Values, alert: Labels) -> JsonObject | None:
@@ -52,8 +71,7 @@ def difference(before: Values, after: Values, alert: Labels) -> JsonObject | Non
     moved: dict[bool, list[float]] = {True: [], False: []}
     for labels, value in before:
         if labels in then and math.isfinite(value) and math.isfinite(then[labels]):
-            ours = all(of.get(name, wanted) == wanted for name, wanted in labels)
-            moved[ours].append(then[labels] - value)
+            moved[ours(labels, of)].append(then[labels] - value)
     if not moved[True]:
         return None
     target, others = statistics.fmean(moved[True]), moved[False]
@@ -65,6 +83,11 @@ def difference(before: Values, after: Values, alert: Labels) -> JsonObject | Non
     if len(others) > 1:
         found["error"] = statistics.stdev(others) / math.sqrt(len(others))
     return found
+
+
+def ours(labels: Labels, alert: Mapping[str, str]) -> bool:
+    """Whether a series is the target's: it differs from the alert in no label that both have."""
+    return all(alert.get(name, wanted) == wanted for name, wanted in labels)
 
 
 def kept(values: Values) -> list[list[object]]:

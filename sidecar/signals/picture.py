@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from sidecar.signals.ports import Source
-from sidecar.types import F64, Finding, Instant, PromantisError
+from sidecar.types import F64, Finding, Instant, Labels, PromantisError
 
 POINTS = 240
 SHORTEST = 15.0
@@ -47,7 +47,12 @@ def selector(finding: Finding, more: str = "") -> str:
     >>> selector(Finding("w", "q", "other", (("job", 'a"b'),), Instant(0), nan, nan, nan, nan, nan, nan, None))
     '{watch="w",job="a\\\\"b"}'
     """
-    pairs = (("watch", finding.watch), *finding.labels)
+    return selector_of(finding.watch, finding.labels, more)
+
+
+def selector_of(watch: str, labels: Labels, more: str = "") -> str:
+    """The same of a watch and labels."""
+    pairs = (("watch", watch), *labels)
     inner = ",".join(f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in pairs)
     return "{" + inner + more + "}"
 

@@ -53,6 +53,8 @@ class Ring:
         """Services and machines that are part of what is going on, since when."""
         self.near, self.day = Slots(max(MINUTE, step), SLOTS), Slots(max(QUARTER, step), DAY)
         self.ids: list[Id] = []
+        self.column: dict[Id, int] = {}
+        """Where each of `ids` is."""
         self.places: list[Place] = []
         self.names: list[str] = []
         self.rough: list[bool] = []
@@ -100,7 +102,7 @@ class Ring:
             self._fill(watch, past, day)
 
     def _fill(self, watch: str, past: Matrix, day: Matrix | None) -> None:
-        column = {id: i for i, id in enumerate(self.ids)}
+        column = self.column
         for slots, matrix in ((self.near, past), (self.day, day)):
             pairs = (
                 [(column[watch, key], j) for j, key in enumerate(matrix.keys) if (watch, key) in column]
@@ -117,7 +119,7 @@ class Ring:
         rows = [row for row, one in enumerate(found) if one is not None]
         # a mean before a quantile: the first series of a kind is the one whose excess adds up along calls
         rows.sort(key=lambda row: (rough(snapshot.watches[snapshot.watch_of[row]]), row))
-        before = {id: i for i, id in enumerate(self.ids)}
+        before = self.column
         there = {watch for watch, _ in self.ids}
         ids = [(snapshot.watch_of[row], snapshot.keys[row] or b"") for row in rows]
         was = np.array([before.get(id, -1) for id in ids], np.int64)
@@ -127,6 +129,7 @@ class Ring:
         self.floors = np.array([snapshot.watches[watch].min_deviation for watch, _ in ids])
         holds = [limit.hold for watch in snapshot.watches.values() for limit in watch.limits]
         self._window = min(max(WINDOW, max(holds, default=0.0) + 2 * MINUTE), LONGEST)
+        self.column = {id: i for i, id in enumerate(ids)}
         self.ids, self.places = ids, [one for row in rows if (one := found[row]) is not None]
         self.names = [named(snapshot.watches[watch]) for watch, _ in ids]
         self.rough = [rough(snapshot.watches[watch]) for watch, _ in ids]
@@ -219,6 +222,15 @@ class Recent:
         end = now // slots.stride * slots.stride
         start = end - (slots.count - 1) * slots.stride
         return await self._source.range(watch.query, Instant(start), Instant(end), slots.stride)
+
+    def past(self, watch: str, key: bytes) -> tuple[F64, F64] | None:
+        """Times and values of the last two hours of a series, the newest last; None where nothing is kept of it."""
+        for ring in list(self.rings.values()):
+            with ring.lock:
+                if (column := ring.column.get((watch, key))) is not None:
+                    at, values = ring.near.until(ring.latest)(column)
+                    return np.append(at, ring.latest), np.append(values, ring.now[column])
+        return None
 
     def candidates(self, since: float) -> Candidates:
         """All that may explain an alert, with what came since then."""

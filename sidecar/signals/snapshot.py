@@ -154,6 +154,7 @@ class Snapshot(NamedTuple):
                 self.breach(line) for line in range(*self.limits.row.searchsorted((row, row + 1)))
             ),
             why=why.words(int(c["why"]), c["observed"] > c["expected"]) if c["score"] >= 1 else "",
+            key=key or b"",
         )
 
     def breach(self, line: int) -> Breach:
@@ -319,13 +320,16 @@ class Known:
         return max(found, default=None)
 
     def matching(self, wanted: Callable[[Mapping[str, str]], bool], limit: int) -> list[Finding]:
-        """Series whose labels (`watch` is one of them) pass a test."""
+        """Series whose labels (`watch` is one of them) pass a test; of its `texts`, a key that lacks one cannot."""
         out: list[Finding] = []
+        texts: Sequence[bytes] = getattr(wanted, "texts", ())
         for snapshot in self.snapshots.values():
             for row, key in enumerate(snapshot.keys):
                 if len(out) >= limit:
                     return out
-                if key is not None and wanted({**dict(series.labels(key)), "watch": snapshot.watch_of[row]}):
+                if key is None or not all(text in key for text in texts):
+                    continue
+                if wanted({**dict(series.labels(key)), "watch": snapshot.watch_of[row]}):
                     out.append(snapshot.finding(row))
         return out
 

@@ -1,11 +1,11 @@
-"""Charts as SVG that need no script: a series with its band, forecasts and marks; odds against the truth; pure."""
+"""Charts as SVG that need no script: a series with its band, what an action changed, odds against the truth; pure."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -26,6 +26,8 @@ class Tick(NamedTuple):
 
     place: float
     text: str
+    at: float | None = None
+    """Of a time: unix seconds."""
 
 
 class Span(NamedTuple):
@@ -74,6 +76,83 @@ class Chart(NamedTuple):
     columns: tuple[Tick, ...]
 
 
+class Comparison(NamedTuple):
+    """What an action changed: the target's series, those that were left alone, and the limit to come below or above."""
+
+    ours: tuple[str, ...]
+    others: tuple[str, ...]
+    limit: float
+    marks: tuple[Placed, ...]
+    rows: tuple[Tick, ...]
+    columns: tuple[Tick, ...]
+
+
+class Ours(Protocol):
+    """A series of what is compared."""
+
+    @property
+    def ours(self) -> bool: ...
+    @property
+    def values(self) -> F64: ...
+
+
+class _Axes(NamedTuple):
+    """Where times and values lie."""
+
+    start: float
+    end: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, start: float, end: float, known: F64) -> _Axes:
+        """With room for these values, from 0 where that is near."""
+        low, high = float(known.min()), float(known.max())
+        room = (high - low) * 0.05 or abs(high) * 0.05 or 1.0
+        return cls(start, end, 0.0 if 0 <= low < 0.3 * high else low - room, high + room)
+
+    def x(self, at: float) -> float:
+        return round(LEFT + (at - self.start) / (self.end - self.start) * (WIDTH - LEFT - RIGHT), 1)
+
+    def y(self, value: float) -> float:
+        return round(TOP + (self.high - value) / (self.high - self.low) * (HEIGHT - TOP - BOTTOM), 1)
+
+    def line(self, xs: Sequence[float], values: F64) -> str:
+        """A path with gaps where nothing is known."""
+        return "".join(
+            f"{'M' if i == 0 or not math.isfinite(values[i - 1]) else 'L'}{xs[i]} {self.y(float(values[i]))}"
+            for i in np.flatnonzero(np.isfinite(values)).tolist()
+        )
+
+    def placed(self, marks: Sequence[Mark]) -> tuple[Placed, ...]:
+        return tuple(Placed(self.x(m.at), m.text) for m in marks if self.start <= m.at <= self.end)
+
+    def rows(self) -> tuple[Tick, ...]:
+        return tuple(Tick(self.y(v), number(v)) for v in _round(self.low, self.high))
+
+    def columns(self) -> tuple[Tick, ...]:
+        return tuple(Tick(self.x(t), text, t) for t, text in times(self.start, self.end))
+
+
+def compared(at: F64, lines: Sequence[Ours], limit: float, marks: Sequence[Mark] = ()) -> Comparison | None:
+    """What a verification compares; None when there is not one value."""
+    known = np.concatenate([np.empty(0), *(line.values for line in lines)])
+    known = known[np.isfinite(known)]
+    if not len(known):
+        return None
+    end = max(float(at[-1]), *(m.at for m in marks), 0.0)  # what has just happened is not on the grid yet
+    axes = _Axes.of(float(at[0]), end, np.append(known, limit))
+    xs = [axes.x(float(t)) for t in at]
+    return Comparison(
+        tuple(axes.line(xs, line.values) for line in lines if line.ours),
+        tuple(axes.line(xs, line.values) for line in lines if not line.ours),
+        axes.y(limit),
+        axes.placed(marks),
+        axes.rows(),
+        axes.columns(),
+    )
+
+
 def drawn(picture: Picture, finding: Finding, marks: Sequence[Mark] = ()) -> Chart | None:
     """The chart; None when there is not one value or band to draw."""
     start, now = float(picture.at[0]), float(picture.at[-1])
@@ -83,35 +162,21 @@ def drawn(picture: Picture, finding: Finding, marks: Sequence[Mark] = ()) -> Cha
     known = known[np.isfinite(known)]
     if not len(known):
         return None
-    low, high = float(known.min()), float(known.max())
-    room = (high - low) * 0.05 or abs(high) * 0.05 or 1.0
-    low, high = (0.0 if 0 <= low < 0.3 * high else low - room), high + room
     end = now + max((REACH[c.horizon] for c in coming), default=0.0)
-
-    def x(at: float) -> float:
-        return round(LEFT + (at - start) / (end - start) * (WIDTH - LEFT - RIGHT), 1)
-
-    def y(value: float) -> float:
-        return round(TOP + (high - value) / (high - low) * (HEIGHT - TOP - BOTTOM), 1)
-
+    axes = _Axes.of(start, end, known)
+    x, y = axes.x, axes.y
     xs = [x(float(at)) for at in picture.at]
     step = float(picture.at[1] - picture.at[0]) if len(picture.at) > 1 else 0.0
 
-    def line(values: F64) -> str:
-        return "".join(
-            f"{'M' if i == 0 or not math.isfinite(values[i - 1]) else 'L'}{xs[i]} {y(float(values[i]))}"
-            for i in np.flatnonzero(np.isfinite(values)).tolist()
-        )
-
     return Chart(
-        value=line(picture.value),
-        expected=line(picture.expected),
-        said=line(picture.said),
+        value=axes.line(xs, picture.value),
+        expected=axes.line(xs, picture.expected),
+        said=axes.line(xs, picture.said),
         band=_band(xs, [(y(a), y(b)) if math.isfinite(a + b) else None for a, b in
                         zip(picture.lower.tolist(), picture.upper.tolist(), strict=True)]),
         odd=tuple(
             Span(xs[a], max(2.0, round(x(min(float(picture.at[b]) + step, now)) - xs[a], 1)))
-            for a, b in _runs(picture.score >= 1)
+            for a, b in runs(picture.score >= 1)
         ),
         ahead=tuple(
             Ahead(
@@ -120,10 +185,10 @@ def drawn(picture: Picture, finding: Finding, marks: Sequence[Mark] = ()) -> Cha
             )
             for c in coming
         ),
-        marks=tuple(Placed(x(m.at), m.text) for m in marks if start <= m.at <= end),
+        marks=axes.placed(marks),
         now=x(now),
-        rows=tuple(Tick(y(v), number(v)) for v in _round(low, high)),
-        columns=tuple(Tick(x(t), _clock(t, end - start)) for t in _times(start, end)),
+        rows=axes.rows(),
+        columns=axes.columns(),
     )  # fmt: skip
 
 
@@ -188,7 +253,7 @@ def _band(xs: Sequence[float], edges: Sequence[tuple[float, float] | None]) -> s
     """A closed shape for each stretch in which both edges are known."""
     known = np.array([edge is not None for edge in edges])
     shapes = []
-    for a, b in _runs(known):
+    for a, b in runs(known):
         there = [(xs[i], edge) for i in range(a, b + 1) if (edge := edges[i]) is not None]
         upper = [f"{x} {top}" for x, (_, top) in there]
         lower = [f"{x} {bottom}" for x, (bottom, _) in reversed(there)]
@@ -196,10 +261,10 @@ def _band(xs: Sequence[float], edges: Sequence[tuple[float, float] | None]) -> s
     return "".join(shapes)
 
 
-def _runs(true: Bools) -> list[tuple[int, int]]:
+def runs(true: Bools) -> list[tuple[int, int]]:
     """First and last index of each stretch of truth.
 
-    >>> _runs(np.array([True, True, False, True]))
+    >>> runs(np.array([True, True, False, True]))
     [(0, 1), (3, 3)]
     """
     edges = np.flatnonzero(np.diff(np.concatenate([[False], true, [False]]).astype(int)))
@@ -218,11 +283,9 @@ def _round(low: float, high: float) -> list[float]:
     return [round(k * step, 12) for k in range(first, math.floor(high / step) + 1)]
 
 
-def _times(start: float, end: float) -> list[float]:
-    """Round times between two, at most seven."""
-    step = next((s for s in TIMES if (end - start) / s <= 7), TIMES[-1])
-    return [k * step for k in range(math.ceil(start / step), math.floor(end / step) + 1)]
-
-
-def _clock(at: float, span: float) -> str:
-    return datetime.fromtimestamp(at, UTC).strftime("%H:%M" if span <= 2 * 86400 else "%d %b")
+def times(start: float, end: float, most: int = 7) -> list[tuple[float, str]]:
+    """Round times between two, and how each is written in UTC."""
+    step = next((s for s in TIMES if (end - start) / s <= most), TIMES[-1])
+    clock = "%H:%M" if end - start <= 2 * 86400 else "%d %b"
+    found = [k * float(step) for k in range(math.ceil(start / step), math.floor(end / step) + 1)]
+    return [(at, datetime.fromtimestamp(at, UTC).strftime(clock)) for at in found]

@@ -31,8 +31,8 @@ def routes(explains: Explains, clock: Callable[[], Instant]) -> list[web.RouteDe
     @needs(Role.VIEW, local=True)
     async def explain(request: web.Request) -> web.Response:
         """What explains an alert (`fingerprint`), or is wrong with the service of series (`match`), now or
-        `at`: causes, outlook, next steps, changes, logs, similar incidents, and which metrics of it belong to
-        it."""
+        `at`: causes, outlook, next steps, changes, logs, similar incidents, what moved when, who calls
+        whom, and which metrics of it belong to it."""
         match, fingerprint = request.query.get("match", ""), request.query.get("fingerprint", "")
         if bool(match) == bool(fingerprint):
             raise Problem(400, "name either match or fingerprint", "match")
@@ -47,7 +47,11 @@ def routes(explains: Explains, clock: Callable[[], Instant]) -> list[web.RouteDe
         if said is None:
             words = "no such series with a known service" if match else "this alert is not known"
             raise Problem(404, words, "match" if match else "fingerprint")
-        return json(msgspec.to_builtins(said))
+        view = msgspec.to_builtins(said)
+        for moved, one in zip(view["moved"], said.moved, strict=True):
+            del moved["key"]
+            moved["labels"] = msgspec.json.decode(one.key)
+        return json(view)
 
     return [web.get("/api/v1/explain", explain)]
 

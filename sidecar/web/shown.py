@@ -8,7 +8,10 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from sidecar.signals.picture import selector as selected
+from sidecar.alerts import narrate
+from sidecar.alerts.scene import Moved
+from sidecar.signals import picture
+from sidecar.signals.series import labels
 from sidecar.types import Breach, Duration, Finding, JsonObject, Labels
 
 
@@ -36,12 +39,11 @@ def number(value: float) -> str:
     """Three digits, as the annotations write it; a dash for what is not known.
 
     >>> number(0.123456), number(12345678.0), number(float("nan"))
-    ('0.123', '12,300,000', '-')
+    ('0.123', '12.3M', '-')
     """
     if not math.isfinite(value):
         return "-" if math.isnan(value) else "∞" if value > 0 else "-∞"
-    short = float(f"{value:.3g}")
-    return f"{short:,.0f}" if abs(short) >= 10000 else f"{short:.4g}"
+    return narrate.number(value)
 
 
 def score(value: float) -> str:
@@ -146,6 +148,75 @@ def compared(found: JsonObject) -> str:
     return text
 
 
+DEEDS = {
+    "firing": "fires",
+    "resolved": "is over",
+    "moved": "",
+    "change": "",
+    "said": "was said",
+    "case.proposed": "proposed",
+    "case.refused": "refused",
+    "plan.made": "plan made",
+    "case.approved": "approved",
+    "case.denied": "denied",
+    "case.expired": "expired",
+    "intent": "acts",
+    "action.done": "done",
+    "action.failed": "failed",
+    "verify.passed": "it helped",
+    "verify.failed": "it did not help",
+    "effect.measured": "effect measured",
+    "undo.intent": "takes it back",
+    "undo.done": "taken back",
+    "undo.failed": "could not be taken back",
+}
+"""Kinds of what happened, in words."""
+GOOD = ("resolved", "verify.passed", "fixed")
+ODD = (
+    "firing",
+    "moved",
+    "case.refused",
+    "action.failed",
+    "verify.failed",
+    "undo.failed",
+    "failed",
+    "refused",
+    "unknown",
+)
+
+
+def deed(kind: str) -> str:
+    """What happened, in words.
+
+    >>> deed("verify.passed"), deed("episode.started")
+    ('it helped', 'episode started')
+    """
+    return DEEDS.get(kind, kind.replace(".", " "))
+
+
+def mood(kind: str) -> str:
+    """Whether it is good or odd, for its colour; the words say it too.
+
+    >>> mood("fixed"), mood("failed"), mood("planned")
+    ('good', 'odd', '')
+    """
+    return "good" if kind in GOOD else "odd" if kind in ODD else ""
+
+
+def points(share: float) -> str:
+    """A difference of shares.
+
+    >>> points(0.193), points(-0.05)
+    ('19 points more often', '5 points less often')
+    """
+    return f"{abs(share) * 100:.0f} points {'more' if share >= 0 else 'less'} often"
+
+
+def series(moved: Moved) -> str:
+    """What is moved, in PromQL: the series of its results."""
+    return picture.selector_of(moved.watch, labels(moved.key))
+
+
 class Strip(NamedTuple):
     """A drawing of a value against its band, in 0..100."""
 
@@ -170,6 +241,23 @@ def strip(f: Finding) -> Strip | None:
     return Strip(lower, max(upper - lower, 1.0), value)
 
 
-_ALL = (number, score, percent, span, utc, labelled, crossed, planned, compared, strip)
-FILTERS = {f.__name__: f for f in _ALL} | {"selected": selected}
+FILTERS = {
+    f.__name__: f
+    for f in (
+        number,
+        score,
+        percent,
+        points,
+        span,
+        utc,
+        labelled,
+        series,
+        crossed,
+        planned,
+        compared,
+        strip,
+        deed,
+        mood,
+    )
+} | {"selected": picture.selector}
 """What the templates may use, by name."""

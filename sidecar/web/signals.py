@@ -135,26 +135,50 @@ def routes(
     ]
 
 
-def selector(text: str) -> Callable[[Mapping[str, str]], bool]:
+class Selector:
+    """A PromQL selector as a test on labels, of which `watch` is one."""
+
+    def __init__(self, ways: Sequence[Sequence[tuple[str, str, str]]]) -> None:
+        """Any of the ways, each of which is name, operator and value of matchers that must all hold."""
+        self._ways = [[_test(*matcher) for matcher in way] for way in ways]
+        plain = ways[0] if len(ways) == 1 else ()
+        self.texts = tuple(
+            value.encode().join((b'"', b'"'))
+            for name, op, value in plain
+            if op == "Equal" and name != "watch" and _PLAIN.fullmatch(value)
+        )
+        """Stand in the raw label object of all that pass, so that few have to be read."""
+
+    def __call__(self, labels: Mapping[str, str]) -> bool:
+        return any(all(test(labels) for test in way) for way in self._ways)
+
+
+_PLAIN = re.compile(r"[A-Za-z0-9_.-]+")
+"""Values that Prometheus writes as they are; others may be escaped in more ways than one."""
+
+
+def selector(text: str) -> Selector:
     """A PromQL selector as a test on labels (`watch` is one of them); Problem 400 when it is none.
 
     >>> selector('{job="shop",code=~"5.."}')({"job": "shop", "code": "503"})
     True
+    >>> selector('{watch="w",job="shop",path="/a",code!="5"}').texts
+    (b'"shop"',)
     """
     try:
         parsed = promql_parser.parse(text) if text.strip() not in ("", "{}") else None
         if parsed is None:
-            return lambda labels: True
+            return Selector([[]])
         if not isinstance(parsed, promql_parser.VectorSelector) or parsed.offset or parsed.at:
             raise ValueError('write {watch="...",job="..."}')
-        ways = [
-            [_test(m.name, str(m.op).rpartition(".")[2], m.value) for m in way if m.name != "__name__"]
-            for way in parsed.matchers.or_matchers or [parsed.matchers.matchers]
-        ]
+        return Selector(
+            [
+                [(m.name, str(m.op).rpartition(".")[2], m.value) for m in way if m.name != "__name__"]
+                for way in parsed.matchers.or_matchers or [parsed.matchers.matchers]
+            ]
+        )
     except (ValueError, re.error) as wrong:
         raise Problem(400, f"not a selector: {wrong}", "match") from None
-
-    return lambda labels: any(all(test(labels) for test in way) for way in ways)
 
 
 def _test(name: str, op: str, value: str) -> Callable[[Mapping[str, str]], bool]:

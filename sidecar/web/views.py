@@ -20,16 +20,19 @@ from sidecar.types import HORIZONS, Finding, Instant, JsonObject
 from sidecar.web.answers import Problem
 from sidecar.web.auth import Person, Role, needs
 from sidecar.web.chart import Mark, drawn, reliability
-from sidecar.web.pages import Switch, form_of, page
+from sidecar.web.paint import Switch, form_of, fragment, in_parts, page
 from sidecar.web.session import Sessions
 from sidecar.web.signals import selector
 
 ROWS = 50
-FACTS = 100
+FACTS, MARKS = 50, 100
+"""Of the journal: that are listed, and among which those to mark are looked for."""
 HOURS = ("1", "6", "24", "168")
 """What may stand for `hours`."""
 LONGEST = 30 * 24
 """Hours that something may be planned for."""
+LIVE = 60
+"""Seconds between which a series is read anew: it asks Prometheus."""
 MARKED = ("action.done", "undo.done", "feedback", "incident.ended")
 """Facts that are marked on a chart."""
 
@@ -121,15 +124,22 @@ class _Views:
     clock: Callable[[], Instant]
 
     @needs(None)
-    async def show_series(self, request: web.Request) -> web.Response:
+    async def show_series(self, request: web.Request) -> web.StreamResponse:
         """Page: the series that `match` selects; one with its chart over `hours` (1, 6, 24 or 168), forecasts
         and why it scores."""
         person = self.sessions.reader(request)
-        return await self._series(person, request.query.get("match", ""), request.query.get("hours", "6"))
+        return await self._series(
+            request, person, request.query.get("match", ""), request.query.get("hours", "6")
+        )
 
     async def _series(
-        self, person: Person | None, match: str, hours: str, wrong: Problem | Misplaced | None = None
-    ) -> web.Response:
+        self,
+        request: web.Request,
+        person: Person | None,
+        match: str,
+        hours: str,
+        wrong: Problem | Misplaced | None = None,
+    ) -> web.StreamResponse:
         hours = hours if hours in HOURS else "6"
         try:
             found = await asyncio.to_thread(self._found, match)  # reads every series' labels
@@ -137,15 +147,13 @@ class _Views:
             wrong, found = bad, []
         meant = [f for f in found if exactly(f) == match] or found  # others may have these labels and more
         one = meant[0] if len(meant) == 1 else None
-        chart, marks = None, []
-        if one is not None:
-            picture = await self.pictured(one, int(hours) * 3600.0)
-            marks = await self._marks(float(picture.at[0]))
-            chart = drawn(picture, one, marks)
-        return page(
+        marks = await self._marks(self.clock() - int(hours) * 3600) if one is not None else []
+        whole = await asyncio.to_thread(
+            page,
             "series.html",
             person,
             self.switch,
+            live=LIVE,
             status=wrong.status if wrong else 200,
             wrong=str(wrong or ""),
             match=match,
@@ -154,10 +162,14 @@ class _Views:
             found=sorted(found, key=lambda f: -f.score if f.score == f.score else 1.0),
             most=ROWS,
             one=one,
-            chart=chart,
             marks=marks,
             may_say=person is not None and person.role >= Role.FEEDBACK,
         )
+        return whole if one is None else await in_parts(request, whole, self._chart(one, hours, marks))
+
+    async def _chart(self, one: Finding, hours: str, marks: Sequence[Mark]) -> str:
+        picture = await self.pictured(one, int(hours) * 3600.0)
+        return fragment("chart.html", f=one, hours=hours, chart=drawn(picture, one, marks))
 
     def _found(self, match: str) -> list[Finding]:
         """The series that fit; of all, the oddest first."""
@@ -166,11 +178,11 @@ class _Views:
         return list({(f.watch, f.labels): f for f in (*odd, *found)}.values())[:ROWS]
 
     async def _marks(self, since: float) -> list[Mark]:
-        facts = await self.journal.newest(FACTS)
+        facts = await self.journal.newest(MARKS)
         return [Mark(f.at, _words(f)) for f in facts if f.kind in MARKED and f.at >= since]
 
     @needs(None)
-    async def say(self, request: web.Request) -> web.Response:
+    async def say(self, request: web.Request) -> web.StreamResponse:
         """Form of that page: a verdict on what it shows, or that it is planned for so many hours; own origin only."""
         self.sessions.own_page(request)
         form = await form_of(request)
@@ -187,7 +199,7 @@ class _Views:
             about = About(selector(match), match=match)
             await self.feedback.say(person.name, now, about, verdict, None, end)
         except (Problem, Misplaced) as wrong:
-            return await self._series(reader, match, hours, wrong)
+            return await self._series(request, reader, match, hours, wrong)
         raise web.HTTPSeeOther(request.url.with_query(match=match, hours=hours).raw_path_qs)
 
     @needs(None)
@@ -221,7 +233,8 @@ class _Views:
              "data": msgspec.json.format(msgspec.json.encode(f.data), indent=1).decode()}
             for f in facts
         ]  # fmt: skip
-        return page(
+        return await asyncio.to_thread(
+            page,
             "journal.html",
             person,
             self.switch,
@@ -239,5 +252,7 @@ def _planned(text: str) -> float:
 def _words(fact: Fact) -> str:
     """What a fact says, in a line."""
     data = fact.data
-    told = [str(data[key]) for key in ("verdict", "policy", "words", "reason") if data.get(key)]
+    name = dict(data.get("labels") or {}).get("alertname", "")
+    told = [name] if name else []
+    told += [str(data[key]) for key in ("verdict", "policy", "words", "reason") if data.get(key)]
     return " ".join([fact.kind, *told])[:200]

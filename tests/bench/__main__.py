@@ -1,4 +1,4 @@
-"""`python -m tests.bench [tick|decode|metrics|memory|loop|alerts ...]`: print one table; all parts by default.
+"""`python -m tests.bench [tick|decode|metrics|memory|loop|alerts|pages ...]`: print one table; all parts by default.
 
 `python -m tests.bench sizes` prints the table of docs/operations.md instead.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from tests.bench import alerts, loop, memory, speed
+from tests.bench import alerts, loop, memory, pages, speed
 from tests.bench.table import Row, show
 
 PARTS: dict[str, Callable[[], list[Row]]] = {
@@ -19,6 +19,7 @@ PARTS: dict[str, Callable[[], list[Row]]] = {
     "memory": lambda: [*memory.rows(1_000, 100.0), *memory.rows(100_000, 1229.0)],
     "loop": lambda: loop.rows(100_000),
     "alerts": lambda: alerts.rows(100_000),
+    "pages": lambda: pages.rows(10_000),
 }
 
 

@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfo
 import aiohttp
 import pytest
 import pytest_asyncio
+from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, ConsoleMessage, Page, Request, async_playwright
 
 from sidecar.demo.peers import Stack
@@ -26,7 +27,7 @@ from tests.e2e.alerting import get, until
 CHROMIUM = shutil.which("chromium")
 pytestmark = [
     pytest.mark.e2e,
-    pytest.mark.timeout(180),
+    pytest.mark.timeout(300),
     pytest.mark.asyncio(loop_scope="module"),
     pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed"),
     pytest.mark.filterwarnings("default"),  # what playwright leaves open is not ours
@@ -40,6 +41,7 @@ class World(NamedTuple):
     stage: Stage
     browser: Browser
     fingerprint: str
+    case: str
 
     @asynccontextmanager
     async def page(self, **options: Any) -> AsyncIterator[Page]:
@@ -82,17 +84,32 @@ async def world(module_stack: Stack) -> AsyncIterator[World]:
     async with aiohttp.ClientSession() as http, http.post(f"{stage.shop.url}/leak", json=leak) as answer:
         answer.raise_for_status()
 
-    async def waiting() -> str | None:
+    async def waiting() -> dict[str, Any] | None:
         cases = await get(stage.promantis.url, "/api/v1/cases")
-        mine = [case for case in cases if dict(case["labels"]).get("alertname") == ALERT]
-        return mine[0]["fingerprint"] if mine else None
+        return next((case for case in cases if dict(case["labels"]).get("alertname") == ALERT), None)
 
-    fingerprint = await until(waiting, 90)
+    case = await until(waiting, 90)
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield World(stage, browser, fingerprint)
+        yield World(stage, browser, case["fingerprint"], case["id"])
         await browser.close()
     module_stack.close()
+
+
+async def whole(page: Page, name: str) -> None:
+    """Nothing on the page keeps somebody from reading or using it, as far as axe-core can tell."""
+    found = (await Axe().run(page)).response["violations"]
+    wrong = [f"{one['id']} ({one['impact']}): {one['nodes'][0]['html'][:200]}" for one in found]
+    assert wrong == [], name
+
+
+async def tab_to(page: Page, words: str) -> None:
+    """Press Tab until what has these words has the focus."""
+    for _ in range(80):
+        await page.keyboard.press("Tab")
+        if words in await page.evaluate("document.activeElement.innerText ?? ''"):
+            return
+    raise AssertionError(f"no Tab leads to {words!r}")
 
 
 async def paths(world: World) -> dict[str, str]:
@@ -101,6 +118,7 @@ async def paths(world: World) -> dict[str, str]:
     return {
         "now": "/",
         "alert": f"/a/{world.fingerprint}",
+        "case": f"/c/{world.case}",
         "unknown": "/series?match=%7Ba%3D%22b%22%7D",
         "list": "/series?match=%7B%7D",
         "series": f'/series?match={{watch="PoolExhaustion",{match}}}',
@@ -127,6 +145,7 @@ async def test_every_page_is_whole(world: World, viewport: dict[str, int], schem
                 ".filter(e => !(e.textContent.trim() || e.ariaLabel || e.labels?.length)).map(e => e.outerHTML)"
             )
             assert unnamed == [], name
+            await whole(page, name)
             if folder := os.environ.get("SHOTS"):
                 shot = Path(folder) / f"{name}-{viewport['width']}-{scheme}.png"
                 await page.screenshot(path=shot, full_page=True)
@@ -153,31 +172,131 @@ async def test_the_chart_shows_value_band_and_forecasts(world: World) -> None:
         assert await page.locator("svg.chart g.ahead").count() == 3
 
 
-async def test_a_verdict_is_one_click_and_shows_on_the_page_of_trust(world: World) -> None:
+async def test_the_last_hours_are_drawn_and_the_incident_is_told(world: World) -> None:
+    async with world.page(viewport=DESK) as page:
+        await page.goto("/")
+        await page.locator("tr.odd svg.spark path.value").first.wait_for()
+        await page.get_by_role("heading", name="Incident", exact=True).wait_for()
+        await page.locator(".going a").first.click()
+        await page.get_by_role("heading", name="Why").wait_for()
+        assert await page.locator(".lane svg.spark").count() >= 1
+        assert await page.locator(".lane svg.spark line.onset").count() >= 1
+        await page.locator(".timeline").get_by_text("fires").first.wait_for()
+        await page.locator(".timeline").get_by_text("proposed").first.wait_for()
+
+
+async def test_times_on_charts_are_in_the_zone_of_whoever_looks(world: World) -> None:
+    path = (await paths(world))["series"]
+    shown = {}
+    for zone in ("UTC", "Australia/Adelaide"):
+        async with world.page(viewport=DESK, timezone_id=zone) as page:
+            await page.goto(path)
+            shown[zone] = await page.locator("svg.chart text[data-at]").all_text_contents()
+            assert await page.locator("figcaption [data-zone]").inner_text() == zone
+    assert {text[-2:] for text in shown["UTC"]} == {"00"}
+    assert {text[-2:] for text in shown["Australia/Adelaide"]} == {"30"}
+    async with world.page(viewport=DESK, java_script_enabled=False) as page:
+        await page.goto(path)
+        assert await page.locator("figcaption [data-zone]").inner_text() == "UTC"
+
+
+async def test_what_is_said_moves_the_confidence_of_the_score(world: World) -> None:
     async with world.page(viewport=DESK) as page:
         await world.log_in(page)
-        await page.goto((await paths(world))["series"])
-        async with page.expect_navigation():
-            await page.get_by_role("button", name="Real", exact=True).click()
+        path = (await paths(world))["series"]
+
+        async def confidence() -> int:
+            await page.goto(path)
+            words = await page.get_by_text("Confidence").first.inner_text()
+            return int(words.partition("Confidence ")[2].partition("%")[0])
+
+        async def say(verdict: str) -> None:
+            async with page.expect_navigation():
+                await page.get_by_role("button", name=verdict, exact=True).click()
+
+        before = await confidence()
+        await say("Not real")
+
+        async def fell() -> int | None:
+            now = await confidence()
+            return now if now <= before - 5 else None
+
+        low = await until(fell, 30)
+        await say("Real")
+
+        async def rose() -> bool:
+            return await confidence() >= low + 10
+
+        await until(rose, 30)
         await page.goto("/trust")
-        await page.get_by_text("1 real").wait_for()
+        await page.get_by_text("1 real, 1 not real").wait_for()
 
 
-async def test_a_case_is_approved_on_a_phone_without_a_script(world: World) -> None:
-    async with world.page(viewport=PHONE, java_script_enabled=False) as page:
+async def test_with_the_keyboard_alone_a_plan_is_made(world: World) -> None:
+    async with world.page(viewport=DESK) as page:
+        await world.log_in(page)
+        await page.goto("/")
+        await page.keyboard.press("Tab")
+        assert await page.evaluate("document.activeElement.className") == "skip"
+        await page.keyboard.press("Enter")
+        await tab_to(page, "bigger-pool")
+        await page.keyboard.press("Enter")
+        await page.wait_for_url("**/c/*")
+        await tab_to(page, "Make the plan")
+        await page.keyboard.press("Enter")
+        await page.get_by_text('{"size": 40}').first.wait_for()
+        await tab_to(page, "Deny")  # folded: it is opened by keyboard too
+        await page.keyboard.press("Enter")
+        await page.get_by_label("Reason").wait_for()
+
+
+async def test_a_page_is_read_anew_when_there_is_news_and_keeps_the_focus(world: World) -> None:
+    async with world.page(viewport=DESK) as page:
+        await page.goto("/")
+        await page.locator("header .live").wait_for()
+        await tab_to(page, "PoolExhaustion")
+        focused = "document.activeElement.outerHTML.slice(0, 80)"
+        before = await page.evaluate(focused)
+        await page.evaluate("document.querySelector('main').firstElementChild.dataset.old = '1'")
+        await page.locator("main > [data-old]").wait_for(state="detached", timeout=20_000)
+        assert await page.evaluate(focused) == before
+
+
+async def test_another_plan_does_not_slip_under_the_button(world: World) -> None:
+    async with world.page(viewport=DESK) as page:
+        await world.log_in(page)
+        await page.goto(f"/c/{world.case}")
+        await page.locator("header .live").wait_for()
+        read = "document.querySelector('input[name=plan_hash]')"
+        await page.evaluate(f"{read}.value = 'read'")
+        await page.wait_for_timeout(12_000)  # two ticks
+        assert await page.evaluate(f"{read}.value") == "read"
+
+
+async def test_a_case_is_approved_on_a_phone_without_a_script_and_seen_by_who_looks(world: World) -> None:
+    async with (
+        world.page(viewport=DESK) as looks,
+        world.page(viewport=PHONE, java_script_enabled=False) as page,
+    ):
+        await looks.goto(f"/c/{world.case}")
         await page.goto("/login")
         await page.get_by_label("Token").fill(world.stage.token)
         await page.get_by_role("button", name="Log in").click()
         await page.get_by_role("link", name="bigger-pool").first.click()
-        await page.get_by_role("button", name="Make the plan").click()
         await page.get_by_text('{"size": 40}').first.wait_for()
         async with page.expect_navigation():
             await page.get_by_role("button", name="Approve exactly this plan").click()
 
-        async def fixed() -> bool:
-            cases = await get(world.stage.promantis.url, "/api/v1/cases")
-            return cases[0]["stage"] in ("verifying", "fixed")
-
-        await until(fixed, 30)
+        await looks.locator("h1 .stage", has_text="fixed").wait_for(timeout=60_000)  # without a reload
+        await looks.get_by_text("It moved by -").wait_for()
+        line = await looks.locator("svg.chart path.value").get_attribute("d")
+        assert line is not None
+        assert line.count("L") > 50
+        assert await looks.locator("svg.chart g.mark").count() == 2
+        assert await looks.locator(".guards .good").count() > 10
+        assert await looks.locator(".guards .odd").count() == 0
+        await whole(looks, "a case that is over")
+        if folder := os.environ.get("SHOTS"):
+            await looks.screenshot(path=Path(folder) / "fixed.png", full_page=True)
         await page.goto("/journal")
         await page.get_by_text("case.approved").first.wait_for()

@@ -55,6 +55,20 @@ def test_only_what_has_a_place_is_kept_and_its_usual_is_known() -> None:
     assert values.shape == (4, 3)
 
 
+def test_the_past_of_one_series_is_in_memory() -> None:
+    recent = Recent(None, Map)  # type: ignore[arg-type]  # nothing is asked
+    recent.rings[60.0] = ring = Ring(60.0)
+    played(ring, odd={149: 1.0})
+    found = recent.past("slow", SHOPS[0])
+    assert found is not None
+    at, values = found
+    assert at.tolist() == [START + 60 * i for i in range(150)]
+    assert values[:149] == pytest.approx(np.full(149, 0.1), rel=0.1)
+    assert values[149] == pytest.approx(1.1, rel=0.1)
+    assert recent.past("slow", key(job="nobody")) is None
+    assert recent.past("lost", key(zone="a")) is None  # it has no place
+
+
 def test_what_came_in_the_last_ten_minutes_does_not_teach() -> None:
     ring = Ring(60.0)
     played(ring, odd={i: 1.0 for i in range(141, 150)})

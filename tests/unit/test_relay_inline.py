@@ -11,7 +11,7 @@ import pytest
 
 from sidecar.alerts import lane, relay
 from sidecar.alerts.identity import fingerprint
-from sidecar.alerts.relay import AlertsConfig, Relay
+from sidecar.alerts.relay import AlertsConfig, Received, Relay
 from sidecar.telemetry import Telemetry
 from sidecar.types import Alert, Instant, Rejected
 from tests.unit.relaying import (
@@ -267,9 +267,9 @@ async def test_what_came_can_be_looked_up_by_fingerprint() -> None:
     async with running("tee", Peer()) as (it, _):
         assert it.alert(fingerprint(alert().labels)) is None
         await it.receive([alert(), alert("B")], NOW)
-        assert it.alert(fingerprint(alert().labels)) == (alert(), True)
+        assert it.alert(fingerprint(alert().labels)) == Received(alert(), True)
         await it.receive([alert(ends_at=RESOLVED)], NOW)
-        assert it.alert(fingerprint(alert().labels)) == (alert(ends_at=RESOLVED), False)
+        assert it.alert(fingerprint(alert().labels)) == Received(alert(ends_at=RESOLVED), False)
 
 
 async def test_what_was_given_up_but_stored_late_does_not_stay(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -217,3 +217,16 @@ async def test_enrichment_that_hangs_is_left_behind(monkeypatch: pytest.MonkeyPa
 def test_config_defaults_are_right() -> None:
     assert list(AlertsConfig().problems()) == []
     assert list(AlertsConfig(external_url="http://localhost:9909/promantis/").problems()) == []
+
+
+async def test_what_fires_is_listed_with_what_was_said_of_it() -> None:
+    async with running("tee", Peer()) as (it, _):
+        await it.receive([alert("A"), alert("B", RESOLVED), alert("C")], NOW)
+        await until(lambda: all(one.words for one in it.firing(9)))
+        assert [one.alert.label("alertname") for one in it.firing(9)] == ["C", "A"]
+        assert [one.alert.label("alertname") for one in it.firing(1)] == ["C"]
+        assert it.firing(1)[0].words == {"promantis_summary": "known"}
+        over = it.received(alert("B").labels)
+        assert over is not None
+        assert not over.firing
+        assert it.received(alert("D").labels) is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import re
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -21,11 +22,11 @@ from sidecar.signals.picture import Picture, pictured
 from sidecar.signals.snapshot import Known
 from sidecar.telemetry import Telemetry
 from sidecar.types import Breach, Finding, Instant, Unavailable
-from sidecar.web import pages, server, validation, views
+from sidecar.web import pages, paint, server, validation, views
 from sidecar.web.auth import Auth, Token
 from sidecar.web.chart import Mark, drawn, reliability
 from sidecar.web.session import Sessions
-from tests.unit.test_pages import HOSTILE, UNKNOWN, assert_harmless, finding, origin
+from tests.unit.paging import HOSTILE, UNKNOWN, assert_harmless, finding, origin
 
 TOKEN, WEAK = "f" * 20, "v" * 20
 NOW = Instant(1_764_000_000)
@@ -52,6 +53,10 @@ class World:
         self.opinions = Opinions()
         self.promised: dict[str, Any] = {}
         self.done: list[tuple[Any, ...]] = []
+        self.answers = asyncio.Event()
+        """That Prometheus answers."""
+        self.dropped = False
+        self.answers.set()
 
     def matching(self, wanted: Callable[[Mapping[str, str]], bool], limit: int) -> list[Finding]:
         return [f for f in self.findings if wanted({**dict(f.labels), "watch": f.watch})][:limit]
@@ -69,6 +74,11 @@ class World:
         return [fact for fact in reversed(self.facts) if not before or fact.seq < before][:limit]
 
     async def pictured(self, one: Finding, span: float) -> Picture:
+        try:
+            await self.answers.wait()
+        except asyncio.CancelledError:
+            self.dropped = True
+            raise
         return picture()
 
 
@@ -126,6 +136,43 @@ async def test_one_series_is_drawn_and_explained(client: TestClient[Any, Any], w
         assert words in text
     assert "The kill switch is on" in text
     assert 'value="{watch=&#34;latency&#34;,service=&#34;shop&#34;}"' in text
+
+
+async def test_what_is_known_is_seen_while_prometheus_takes_its_time(
+    client: TestClient[Any, Any], world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paint, "PROMPT", 0.01)
+    world.findings = [finding(service="shop")]
+    whole = await text_of(client, "/series", match=MATCH)
+    world.answers.clear()
+    answer = await client.get("/series", params={"match": MATCH})
+    first = await answer.content.readany()
+    assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
+    assert "default-src 'self'" in answer.headers["Content-Security-Policy"]
+    assert b"Now 0.42, usual 0.08 to 0.15" in first
+    assert b"<svg" not in first.partition(b"Now 0.42")[2]
+    world.answers.set()
+    rest = await answer.content.read()
+    assert b'<path class="value" d="M' in rest
+    assert b"Is this real?" in rest
+    times = re.compile(r"<time.*?</time>")
+    assert times.sub("", (first + rest).decode()) == times.sub("", whole)
+
+
+async def test_what_was_asked_for_somebody_who_has_gone_is_dropped(
+    client: TestClient[Any, Any], world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paint, "PROMPT", 0.01)
+    world.findings = [finding(service="shop")]
+    world.answers.clear()
+    answer = await client.get("/series", params={"match": MATCH})
+    await answer.content.readany()
+    answer.close()
+    for _ in range(200):
+        if world.dropped:
+            break
+        await asyncio.sleep(0.01)
+    assert world.dropped
 
 
 async def test_a_limit_that_is_crossed_is_not_said_to_be_ahead(
@@ -297,12 +344,17 @@ async def test_the_journal_goes_back_page_by_page(client: TestClient[Any, Any], 
     world.facts = [
         Fact(1, i, NOW, "config.loaded", None, "system", {"words": f"no {i}"}, "") for i in range(1, 151)
     ]
+    named = {"policy": "bigger-pool", "labels": {"alertname": "PoolExhaustion"}}
+    world.facts.append(Fact(1, 151, NOW, "case.proposed", "c0ffee", "system", named, ""))
     text = await text_of(client, "/journal")
     assert "no 150" in text
+    assert "no 101<" not in text
+    assert '<a href="?before=102">Older</a>' in text
+    assert "case.proposed PoolExhaustion bigger-pool" in text
+    assert '<a href="/c/c0ffee">' in text
+    text = await text_of(client, "/journal", before="50")
+    assert "no 49<" in text
     assert "no 50<" not in text
-    assert '<a href="?before=51">Older</a>' in text
-    text = await text_of(client, "/journal", before="51")
-    assert "no 50<" in text
     assert "Older" not in text
     assert "is not a number" in await text_of(client, "/journal", 400, before="x")
 

@@ -10,6 +10,7 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from sidecar.alerts.explain import Explanation, Metric, Said, Steps
+from sidecar.alerts.scene import Moved
 from sidecar.commands.explain import lines
 from sidecar.telemetry import Telemetry
 from sidecar.types import Instant, Unavailable
@@ -28,6 +29,8 @@ SAID = Explanation(
     similar=("2025-11-20 12:00 UTC HighLatency: pool exhaustion of shop; bigger-pool fixed",),
     metrics=(Metric("pool", 0.86),),
     incident="c0ffee12",
+    moved=(Moved("shop", "latency", "slow", "2 s", "1 s", None, "slow", b'{"job":"shop"}'),),
+    calls=(("front", "shop"),),
 )
 
 
@@ -86,6 +89,9 @@ async def test_the_answer_has_the_shape_that_is_promised(
     assert parts <= set(said)
     assert set(said["causes"][0]) >= {"entity", "kind", "words", "likelihood"}
     assert set(said["next_steps"]) == {"now", "later"}
+    assert said["moved"][0]["labels"] == {"job": "shop"}
+    assert "key" not in said["moved"][0]
+    assert said["calls"] == [["front", "shop"]]
     assert world.asked == [at]
 
 
