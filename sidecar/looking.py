@@ -131,23 +131,20 @@ class Looking:
             for case in cases
             if case.episode == last[case.fingerprint]
             for fact in self._runner.case(case.id)[1]
-            if fact.kind != "effect.measured"
+            if not fact.kind.startswith("effect.")  # numbers, that the case itself shows
         ]
 
     def _changes(self, seen: Seen) -> list[Event]:
         around = {one for pair in seen.explained.calls for one in pair} if seen.explained else set()
         around |= {one.entity for one in seen.explained.causes} if seen.explained else set()
-        return [
-            Event(one.at, "change", f"{one.entity} was deployed")
-            for one in self._explainer.changed
-            if one.entity in around
-        ]
+        return [Event(one.at, "change", one.words) for one in self._explainer.changed if one.entity in around]
 
     # ------------------------------------------------------------------ a case
 
     async def outcome(self, case: Case) -> Outcome | None:
         """What a case's verification compares, before and after its action; None where nothing can be shown."""
-        found = compared(query) if (query := self._runner.verified_by(case)) else None
+        policy = self._runner.policy(case.policy)
+        found = compared(policy.verify.query) if policy else None
         if case.intent_at is None or case.before is None or found is None:  # before: few enough to be kept
             return None
         end = self._clock() if case.open else min(self._clock(), Instant(case.since + AFTER))

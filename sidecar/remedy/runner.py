@@ -208,11 +208,6 @@ class Runner:
             raise Rejected("there is no such case", 404)
         return self._book.cases[id], tuple(self._book.facts[id])
 
-    def verified_by(self, case: Case) -> str:
-        """The query that verifies a case; empty when its policy is gone."""
-        policy = self._policies.by_name.get(case.policy)
-        return policy.verify.query if policy else ""
-
     def odds(self, policy: str, cause: str | None = None) -> Odds:
         """How often what a policy does now helped so far, for one cause where it is named."""
         config = self.policy(policy)

@@ -15,6 +15,7 @@ from sidecar.alerts.identity import fingerprint
 from sidecar.alerts.relay import Relay
 from sidecar.looking import OTHERS, Looking
 from sidecar.remedy.case import Case, Fact
+from sidecar.remedy.policy import RemedyConfig, VerifyConfig
 from sidecar.signals.frame import Matrix
 from sidecar.signals.opinions import Opinions
 from sidecar.signals.recent import Recent
@@ -22,6 +23,7 @@ from sidecar.signals.snapshot import Known
 from sidecar.signals.topology import Map
 from sidecar.types import Alert, Instant, Rejected, Unavailable, labels_of
 from tests.unit.calling import candidates
+from tests.unit.desk import POLICY
 from tests.unit.paging import case
 from tests.unit.relaying import Peer, running, until
 from tests.unit.test_explain import FULL, POOL, World, explainer
@@ -48,8 +50,8 @@ class Book:
     def case(self, id: str) -> tuple[Case, list[Fact]]:
         return next(one for one in self.all if one.id == id), [f for f in self.facts if f.case == id]
 
-    def verified_by(self, one: Case) -> str:
-        return self.query
+    def policy(self, name: str) -> RemedyConfig | None:
+        return msgspec.structs.replace(POLICY, verify=VerifyConfig(query=self.query)) if self.query else None
 
 
 class Source:
