@@ -166,6 +166,7 @@ DEEDS = {
     "verify.passed": "it helped",
     "verify.failed": "it did not help",
     "effect.measured": "effect measured",
+    "effect.compared": "compared with earlier firings",
     "undo.intent": "takes it back",
     "undo.done": "taken back",
     "undo.failed": "could not be taken back",
