@@ -117,14 +117,18 @@ class Intervals(Columns):
 
 
 # Log odds that a run with this peak is real, about what the runs of ../shared/data show (`make quality`).
-INTERCEPT, PER_SCORE = -2.3, 1.05
+INTERCEPT, BENDS, SLOPES = -2.5, (0.0, 2.0, 4.0), (1.3, -1.0, 3.5)
+"""At a score of 0; from each bend on a score adds so much more."""
 ORDINARY = 0.8  # below this score confidence fades to nothing
 YOUNG = 1.0  # days until history counts for two thirds
 
 
 def confidence(score: F32, age: F32, presence: F32) -> F32:
     """Probability f32[rows] that what the score shows is real; low with little (`age` in days) or gappy history."""
-    odds: F32 = np.exp(f4(INTERCEPT) + f4(PER_SCORE) * score)
+    log_odds = f4(INTERCEPT) + f4(SLOPES[0]) * score
+    for bend, slope in zip(BENDS[1:], SLOPES[1:], strict=True):
+        log_odds += f4(slope) * np.maximum(score - f4(bend), f4(0))
+    odds: F32 = np.exp(log_odds)
     known: F32 = f4(1) - np.exp(-age / f4(YOUNG))
     out: F32 = odds / (f4(1) + odds) * np.minimum(score / f4(ORDINARY), f4(1)) * known * presence
     return out

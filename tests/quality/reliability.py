@@ -9,6 +9,7 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 
 from sidecar.signals.block import CAP, THRESHOLD
+from sidecar.signals.calibrate import BENDS
 from tests.quality.data import File
 from tests.quality.ours import Said
 
@@ -77,6 +78,8 @@ def fit(results: dict[str, list[Run]]) -> list[str]:
 
 
 def _fit(mine: list[Run], weights: np.typing.NDArray[np.float64]) -> str:
-    score, real = np.array([[r.score] for r in mine]), np.array([r.real for r in mine])
-    model = LogisticRegression(C=100).fit(score, real, weights)
-    return f"INTERCEPT {model.intercept_[0]:.2f}, PER_SCORE {model.coef_[0, 0]:.2f} ({len(mine)} runs)"
+    score, real = np.array([r.score for r in mine]), np.array([r.real for r in mine])
+    beyond = np.stack([np.maximum(score - bend, 0) for bend in BENDS], 1)
+    model = LogisticRegression(C=100).fit(beyond, real, weights)
+    slopes = ", ".join(f"{slope:.2f}" for slope in model.coef_[0])
+    return f"INTERCEPT {model.intercept_[0]:.2f}, SLOPES {slopes} ({len(mine)} runs)"

@@ -379,12 +379,12 @@ def test_the_same_instant_twice_or_an_earlier_one(play: Play, back: float) -> No
 @pytest.mark.parametrize(("step", "share", "most"), [(300.0, 0.004, 0.1), (3600.0, 0.02, 0.15)])
 def test_what_is_mostly_zero_does_not_page_for_each_count(step: float, share: float, most: float) -> None:
     """A single count is no page though the usual deviation is nothing: it is measured by what moves are usual."""
-    ticks, first = int(40 * 86400 / step), int(6 * 86400 / step)
+    ticks, first = int(20 * 86400 / step), int(6 * 86400 / step)
     x = (np.random.default_rng(0).random((ticks, 20)) < share).astype(float)
     score = run(Block(20, step), START + np.arange(ticks) * step, x)["score"]
     over = score[first:] >= 1
     begins = over & ~np.vstack([np.zeros((1, 20), bool), over[:-1]])
-    days = 20 * 34
+    days = 20 * 14
     assert x[first:].sum() / days > 0.4
     assert begins.sum() / days < most
 
