@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 
 from sidecar.adapters.prometheus import Prometheus
+from sidecar.alerts.aside import going_on
 from sidecar.remedy import compare
 from sidecar.remedy.compare import Due, Firing, Row
 from sidecar.remedy.measure import read
@@ -50,7 +51,8 @@ class Effects:
         """Look once a minute for a case to compare; what Prometheus refuses now is asked again."""
         while True:
             await asyncio.sleep(MINUTE)
-            await self.look()
+            with going_on("what actions changed was not compared, it is looked at again in %g s", MINUTE):
+                await self.look()
 
     async def look(self) -> None:
         """Compare every case whose time has come."""
