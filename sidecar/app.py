@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,7 @@ from sidecar.adapters.peer import Peers
 from sidecar.adapters.prometheus import Prometheus
 from sidecar.adapters.state import StateFiles, first_free
 from sidecar.adapters.targets import KillSwitch, Targets
+from sidecar.alerts.aside import again_and_again
 from sidecar.alerts.enrich import Enricher
 from sidecar.alerts.knowledge import Pattern
 from sidecar.alerts.noticed import Noticed
@@ -208,25 +209,28 @@ class App:
             else:
                 stack.callback(self._slot.lock.close)
                 await self.leading.look()
-            config = self.config
-            web = config.web
+            web, storage = self.config.web, self.config.storage.path
             users, role = server.users(web), web.basic_auth_role
-            doors = auth.load(web.tokens_file, config.storage.path, web.listen, web.proxy, users, role)
+            doors = auth.load(web.tokens_file, storage, web.listen, web.proxy, users, role)
             inside = [forwarding(self._peers, lambda: self.leading.elsewhere, doors)] if self._peers else []
             app = server.build(self._routes(doors), doors, self.telemetry, self.missing, self.reload, inside)
-            served, port = await server.serve(app, config.web)
+            served, port = await server.serve(app, web)
             stack.push_async_callback(served.cleanup)
             stack.callback(self.live.close)  # before that, which would wait for open streams
-            self._url = f"http://{config.web.listen.rpartition(':')[0]}:{port}"
+            self._url = f"http://{web.listen.rpartition(':')[0]}:{port}"
             self._enricher = self._enriching(self.config)  # only now the port is known
             async with asyncio.TaskGroup() as group:
-                signals = (self.watcher.run, self.trainer.run, self.outside.run, self.following.run)
-                work = [*(signals if "signals" in self._parts else ())]
-                work += [self.leading.run, *((self.effects.run,) if "remedies" in self._parts else ())]
-                tasks = [group.create_task(one()) for one in work]
+                work = [self.leading.run(), self.causes.run()]
+                beside: list[Callable[[], Awaitable[None]]] = []
+                if "signals" in self._parts:
+                    work.append(self.watcher.run())
+                    beside += [self.trainer.run, self.outside.run, self.following.run]
+                if "remedies" in self._parts:
+                    beside.append(self.effects.run)
                 adopt = partial(self.relay.adopt, self.alertmanagers)
-                tasks.append(group.create_task(self.alertmanagers.run(adopt)))
-                tasks.append(group.create_task(self.causes.run()))
+                beside.append(partial(self.alertmanagers.run, adopt))
+                work += [again_and_again("work beside alerts and remedies", one) for one in beside]
+                tasks = [group.create_task(one) for one in work]
                 relay = group.create_task(self.relay.run())  # without a route to it, nothing comes
                 started(port)
                 await self._stop.wait()

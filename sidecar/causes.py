@@ -14,7 +14,7 @@ import msgspec
 from sidecar.adapters.loki import Loki
 from sidecar.adapters.prometheus import Prometheus
 from sidecar.alerts import logs
-from sidecar.alerts.aside import going_on
+from sidecar.alerts.aside import again_and_again
 from sidecar.alerts.diagnose import diagnose
 from sidecar.alerts.enrich import PREFIX
 from sidecar.alerts.evidence import evidence
@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 INCIDENT, CHANCE = "incident.ended", "causes.fitted"
 """Kinds of facts."""
-MINUTE, RETRY = 60.0, 10.0
+MINUTE = 60.0
 REHEARSE = 10
 """Minutes between diagnoses of nothing."""
 METRICS = 8
@@ -98,7 +98,7 @@ class Causes:
         """Keep what comes, look at what runs where, tell more of alerts when more is known, and journal."""
         async with asyncio.TaskGroup() as group:
             for work in (self.recent.run, self._keep_looking, self._keep_telling):
-                group.create_task(_again_and_again(work))
+                group.create_task(again_and_again("what explains alerts", work))
 
     async def deployed(self, changes: Sequence[Change], at: Instant) -> None:
         """Note what was deployed, for an hour."""
@@ -228,11 +228,3 @@ class Causes:
     async def _journal(self, kind: str, data: JsonObject) -> None:
         with contextlib.suppress(PromantisError):  # it is said by whoever cannot write
             await self._note(kind, data)
-
-
-async def _again_and_again(work: Callable[[], Awaitable[None]]) -> None:
-    """Whatever fails in a diagnosis, alerts and scores go on: it is begun again a little later."""
-    while True:
-        with going_on("what explains alerts failed, it begins again in %g s", RETRY):
-            await work()
-        await asyncio.sleep(RETRY)

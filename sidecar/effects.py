@@ -12,7 +12,6 @@ import msgspec
 import numpy as np
 
 from sidecar.adapters.prometheus import Prometheus
-from sidecar.alerts.aside import going_on
 from sidecar.remedy import compare
 from sidecar.remedy.compare import Due, Firing, Row
 from sidecar.remedy.measure import read
@@ -51,8 +50,7 @@ class Effects:
         """Look once a minute for a case to compare; what Prometheus refuses now is asked again."""
         while True:
             await asyncio.sleep(MINUTE)
-            with going_on("what actions changed was not compared, it is looked at again in %g s", MINUTE):
-                await self.look()
+            await self.look()
 
     async def look(self) -> None:
         """Compare every case whose time has come."""

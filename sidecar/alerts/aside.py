@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from threading import Event
@@ -16,6 +16,8 @@ log = logging.getLogger(__name__)
 
 ENRICH_WITHIN = 2.0
 """Seconds to enrich one batch; alerts that are not done by then go on as they are."""
+RETRY = 10.0
+"""Seconds until what failed is begun again."""
 
 Enrich = Callable[[Alert, Instant], Mapping[str, str]]
 """Annotations for one alert at a time; may fail and may be slow."""
@@ -68,3 +70,11 @@ def going_on(words: str, *about: object) -> Iterator[None]:
         yield
     except Exception:
         log.exception(words, *about)
+
+
+async def again_and_again(what: str, work: Callable[[], Awaitable[object]]) -> None:
+    """Work that alerts can do without, until cancelled: whatever fails in it, it is begun again a little later."""
+    while True:
+        with going_on("%s failed, it begins again in %g s", what, RETRY):
+            await work()
+        await asyncio.sleep(RETRY)

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from sidecar import causes
+from sidecar.alerts import aside
 from sidecar.alerts.explain import Changed
 from sidecar.alerts.relay import AlertsConfig, Relay
 from sidecar.causes import CHANCE, INCIDENT, Causes
@@ -70,7 +71,7 @@ async def test_a_mistake_in_a_loop_ends_nothing(
         tried.append(1)
         raise ZeroDivisionError
 
-    monkeypatch.setattr(causes, "RETRY", 0.01)
+    monkeypatch.setattr(aside, "RETRY", 0.01)
     monkeypatch.setattr(world.causes.topology, "look", look)
     task = asyncio.create_task(world.causes.run())
     await asyncio.sleep(0.2)
