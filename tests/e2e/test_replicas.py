@@ -170,13 +170,12 @@ async def test_who_stands_by_passes_on_what_only_the_leader_knows(story: Story) 
         case = await until(lambda: case_at(second, "proposed"), 30)
         assert await case_at(first, "proposed") == case
         token = await asyncio.to_thread((story.folder / "state" / "admin.token").read_text)
-        page, form = f"/a/{case['fingerprint']}", {"Origin": second.url}
+        page, form = f"/c/{case['id']}", {"Origin": second.url}
         async with session.post(
             "/login", data={"token": token.strip(), "next": page}, headers=form
         ) as answer:
             assert (answer.status, "Make the plan" in await answer.text()) == (200, True)
-        do = {"case": case["id"], "do": "plan"}
-        async with session.post(page, data=do, headers=form) as answer:
+        async with session.post(page, data={"do": "plan"}, headers=form) as answer:
             text = await answer.text()
         hidden = dict(
             re.findall(r'type="hidden" name="(\w+)" value="([^"]*)"', text.partition('class="go"')[0])
