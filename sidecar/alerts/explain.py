@@ -98,7 +98,7 @@ def explain(
     listed = [cause for cause in found.causes if cause.probability >= 0.01][:5]
     sentences = [because.told(cause, c, ev, now) for cause in listed]
     causes = tuple(
-        Said(cause.entity, because.leading(cause).kind, words, cause.likelihood, round(cause.probability, 3))
+        Said(cause.entity, because.leading(cause).kind, words, cause.likelihood, _odds(cause.probability))
         for cause, words in zip(listed, sentences, strict=True)
     )
     named = [target[0] if target else "", *(cause.entity.removeprefix(LOAD) for cause in listed)]
@@ -108,7 +108,7 @@ def explain(
     base = Explanation(
         what=what,
         causes=causes,
-        none_likelihood=round(found.none, 3),
+        none_likelihood=_odds(found.none),
         summary=because.listed(found, "", sentences),
         changes=tuple(
             f"{one.words} at {narrate.clock(one.at, now)} ({narrate.age(now - one.at)} ago)" for one in recent
@@ -149,6 +149,15 @@ def explain(
             tuple(filled(text, parts) for text in pattern.later),
         ),
     )
+
+
+def _odds(p: float) -> float:
+    """A probability as it is said: nothing that is only likely is certain.
+
+    >>> _odds(0.87654), _odds(0.99999), _odds(0.00001)
+    (0.877, 0.999, 0.001)
+    """
+    return min(max(round(p, 3), 0.001), 0.999)
 
 
 def _outlook(series: Finding, metric: str, kind: str, slope: float) -> str:
