@@ -183,7 +183,7 @@ class Spans:
                 )
                 self.all.append((f"[loop: {_named(handle)}, {share}]", began, ended))
 
-        asyncio.Handle._run = outer  # type: ignore[method-assign]
+        asyncio.Handle._run = outer  # type: ignore[method-assign]  # to time each callback
 
     def during(self, late: Late) -> str:
         """Names of what overlapped the time in which the timer was late."""
@@ -196,11 +196,12 @@ class Spans:
 
 def _named(handle: asyncio.Handle) -> str:
     """The coroutine or function that a handle runs."""
-    owner = getattr(handle._callback, "__self__", None)  # type: ignore[attr-defined]
+    callback: Any = handle._callback  # type: ignore[attr-defined]  # asyncio has no public name for it
+    owner = getattr(callback, "__self__", None)
     if isinstance(owner, asyncio.Task):
         frame = owner.get_stack(limit=1)
         return f"{frame[-1].f_code.co_qualname}:{frame[-1].f_lineno}" if frame else owner.get_name()
-    return str(getattr(handle._callback, "__qualname__", handle._callback))  # type: ignore[attr-defined]
+    return str(getattr(callback, "__qualname__", callback))
 
 
 def child(series: int, port: int) -> None:
@@ -296,8 +297,7 @@ async def _serving(
     """The real server; its port, and how often /metrics was scraped."""
     from sidecar.web import auth, server, signals
 
-    async def reload() -> None:
-        raise NotImplementedError
+    async def reload() -> None: ...
 
     routes = signals.routes(known, lambda: exposition, watcher, lambda: (), telemetry, clock)
     app = server.build(routes, auth.Auth((), True), telemetry, watcher.missing, reload)

@@ -91,9 +91,10 @@ class Story:
             return next((c for c in fits if c.stage in stages), None)
 
         try:
-            return await until(find, within)  # type: ignore[no-any-return]
+            found: Case = await until(find, within)
         except AssertionError:
             raise AssertionError([(c.policy, c.stage, c.words) for c in self.site.runner.cases()]) from None
+        return found
 
     async def approve(self, name: str, policy: str = "p0") -> Case:
         """A person looks at the plan and agrees to it."""

@@ -32,9 +32,9 @@ def vector(samples: Mapping[bytes, float]) -> Vector:
     return Vector(list(samples), np.array(list(samples.values()), np.float64))
 
 
-def watch(name: str = "w", query: str = "x", step: float = 15.0, **more: object) -> Watch:
+def watch(name: str = "w", query: str = "x", step: float = 15.0, **more: Any) -> Watch:
     """A watch as the config would make it."""
-    return Watch(name=name, query=query, source="config", step=step, **more)  # type: ignore[arg-type]
+    return Watch(name=name, query=query, source="config", step=step, **more)
 
 
 def engine(*watches: Watch) -> Engine:

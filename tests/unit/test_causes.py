@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -41,9 +42,9 @@ class World:
         self.now, self.noted = NOW, list[tuple[str, JsonObject]]()
         telemetry = Telemetry()
         relay = Relay(AlertsConfig(), [], lambda alert, now: {}, telemetry)
-        prometheus = Nothing()
+        prometheus: Any = Nothing()
         self.causes = Causes(
-            prometheus,  # type: ignore[arg-type]
+            prometheus,
             Known(),
             prometheus,
             relay,
