@@ -334,7 +334,7 @@ class App:
         return report(self.known, self.feedback.opinions, now)
 
     def _routes(self, doors: auth.Auth) -> list[RouteDef]:
-        sessions = Sessions(doors, self.config.alerts.external_url)
+        sessions, turn = Sessions(doors, self.config.alerts.external_url), asyncio.Lock()
         return [
             *web_signals.routes(
                 self.known,
@@ -353,9 +353,9 @@ class App:
             *(cases.routes(self.runner, self.journal, self.telemetry) if "remedies" in self._parts else ()),
             *web_explain.routes(self.causes, clock),
             *web_feedback.routes(self.feedback, self.looking.about, clock),
-            *pages.routes(self.known, self.looking, self.runner, sessions),
-            *incident.routes(self.looking, self.runner, sessions),
-            *deciding.routes(self.runner, self.looking, sessions),
+            *pages.routes(self.known, self.looking, self.runner, sessions, turn),
+            *incident.routes(self.looking, self.runner, sessions, turn),
+            *deciding.routes(self.runner, self.looking, sessions, turn),
             *live.routes(self.live, sessions),
             *views.routes(
                 self.known,

@@ -21,7 +21,7 @@ from sidecar.signals.picture import PATIENCE
 from sidecar.signals.recent import Recent
 from sidecar.signals.series import labels as labels_in
 from sidecar.signals.snapshot import Known
-from sidecar.types import F64, Alert, Finding, Instant, Labels, PromantisError, Rejected
+from sidecar.types import F64, OURS, Alert, Finding, Instant, Labels, PromantisError, Rejected
 from sidecar.web.deciding import Line, Outcome
 from sidecar.web.incident import Event, Other, Seen
 from sidecar.web.pages import Happening
@@ -195,7 +195,7 @@ def _incident(one: Going) -> Happening:
 
 def _own(labels: Labels) -> bool:
     """Whether an alert is one of Promantis' own rules, which comes after the user's."""
-    return any(name == "promantis_kind" for name, _ in labels)
+    return any(name == OURS for name, _ in labels)
 
 
 def _called(labels: Labels) -> str:
@@ -211,7 +211,7 @@ def _called(labels: Labels) -> str:
 
 def _apart(labels: Labels, from_: Labels) -> Labels:
     """The labels by which one alert differs from another, without those that its name says."""
-    named = ("alertname", "watch", "group", "source_alertname", "promantis_kind", "promantis_tier")
+    named = ("alertname", "watch", "group", "source_alertname", OURS, "promantis_tier")
     return tuple(pair for pair in labels if pair not in from_ and pair[0] not in named)
 
 

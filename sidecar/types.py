@@ -237,4 +237,8 @@ class Alert(msgspec.Struct, frozen=True):
         return next((value for key, value in self.labels if key == name), "")
 
 
+OURS = "promantis_kind"
+"""Label that alerts on Promantis' own metrics have."""
+
+
 JsonObject = dict[str, Any]

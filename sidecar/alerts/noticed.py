@@ -7,10 +7,7 @@ from threading import Lock
 from sidecar.alerts.lane import LIMIT
 from sidecar.alerts.times import instant, resolved
 from sidecar.telemetry import Telemetry
-from sidecar.types import Alert, Finding, Instant, Labels
-
-OWN = "promantis_kind"
-"""The label that alerts on Promantis' own metrics have."""
+from sidecar.types import OURS, Alert, Finding, Instant, Labels
 
 
 class Noticed:
@@ -27,7 +24,7 @@ class Noticed:
     def __call__(self, alert: Alert, finding: Finding | None, now: Instant) -> None:
         """Take an alert with its series as they are now; what was counted, is over, or is not odd does not count."""
         starts = instant(alert.starts_at)
-        if starts is None or starts < self._began or resolved(alert, now) or alert.label(OWN):
+        if starts is None or starts < self._began or resolved(alert, now) or alert.label(OURS):
             return
         if finding is None or finding.since is None:
             return

@@ -13,7 +13,8 @@ from sidecar.commands.recorded import File
 from sidecar.config import Config
 from sidecar.signals import series
 from sidecar.signals.backtest import Recording
-from sidecar.signals.history import POINTS, SAMPLES
+from sidecar.signals.frame import Matrix
+from sidecar.signals.history import parts, room
 from sidecar.signals.watches import Watch
 from sidecar.telemetry import Telemetry
 from sidecar.types import ConfigError, Duration, Instant
@@ -45,13 +46,10 @@ async def asked(config: Config, watch: Watch, days: float, step: float) -> File:
         end = math.floor(time.time() / step) * step
         points = max(1, round(days * 86400 / step))
         known = len((await client.instant(watch.query, Instant(end), 30.0)).keys)
-        chunk, parts, at = max(1, min(POINTS, SAMPLES // max(1, known))), [], end - (points - 1) * step
-        keys = list[bytes]()
-        while at <= end:
-            until = min(end, at + (chunk - 1) * step)
-            parts.append(await client.range(watch.query, Instant(at), Instant(until), step))
-            at = until + step
-            keys = list(dict.fromkeys(key for part in parts for key in part.keys))
+        got, keys = list[Matrix](), list[bytes]()
+        for span in parts(end - (points - 1) * step, end, step, room(known)):
+            got.append(await client.range(watch.query, *span))
+            keys = list(dict.fromkeys(key for part in got for key in part.keys))
             if len(keys) * points > MOST:
                 words = (
                     f"{len(keys)} series of {points} samples are too many to replay (at most {MOST} samples)"
@@ -61,9 +59,9 @@ async def asked(config: Config, watch: Watch, days: float, step: float) -> File:
                 )
     finally:
         await client.close()
-    times = np.concatenate([part.at for part in parts])
+    times = np.concatenate([part.at for part in got])
     values, lo, place = np.full((len(times), len(keys)), np.nan), 0, {key: i for i, key in enumerate(keys)}
-    for part in parts:
+    for part in got:
         hi = lo + len(part.at)
         values[lo:hi, [place[key] for key in part.keys]] = part.values
         lo = hi

@@ -20,7 +20,7 @@ from sidecar.commands.progress import Progress
 from sidecar.commands.table import aligned, short
 from sidecar.config import Config
 from sidecar.signals.frame import Matrix
-from sidecar.signals.history import POINTS, SAMPLES
+from sidecar.signals.history import room
 from sidecar.signals.ledger import Rule, Verdict
 from sidecar.signals.rehearsal import WAITS, WINDOWS, Rehearsal, Tally, tally
 from sidecar.signals.watches import Skipped, Watch, announced, from_config, from_rules, plan
@@ -127,7 +127,7 @@ async def _played(
     """Ask and play the whole past, some of it at a time; the share that is done."""
     step = rehearsal.step
     largest, every = max(1, *asked.series), max(1, sum(asked.series))
-    most = max(1, min(POINTS, SAMPLES // largest, WHOLE // (CHURN * every)))
+    most = max(1, min(room(largest), WHOLE // (CHURN * every)))
     failed = set[str]()
     first, last = math.ceil(asked.begin / step), math.floor(asked.end / step)
     for at in range(first, last + 1, most):

@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 import promql_parser
 import yaml
 
-from sidecar.types import ConfigError, Duration
+from sidecar.types import OURS, ConfigError, Duration
 
 FOLDER = Path(__file__).parents[1] / "rules"
 ALERTS, RECORDING = FOLDER / "promantis.rules.yml", FOLDER / "promantis.recording.yml"
-FIXED = ("promantis_kind", "promantis_tier")
+FIXED = (OURS, "promantis_tier")
 TIERS = ("high", "medium", "low")
 _NUMBER, _METRIC = r"\d+(?:\.\d+)?", re.compile(r"\b(promantis_\w+)\b(\{)?(?!\s*\()")
 _NAME = re.compile(r"[a-zA-Z_]\w*")
@@ -189,7 +189,7 @@ def _changed(rule: Mapping[str, Any], wanted: Wanted) -> dict[str, Any]:
             new[kind] = value
     if wanted.labels:
         new["labels"] = {**wanted.labels, **rule.get("labels", {})}
-    if wanted.runbooks and new.get("labels", {}).get("promantis_kind") == "meta":
+    if wanted.runbooks and new.get("labels", {}).get(OURS) == "meta":
         new["annotations"] = {**rule["annotations"], "runbook_url": f"{wanted.runbooks}#{alert.lower()}"}
     return new
 

@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 
 from sidecar.remedy.case import Case, Fact
-from sidecar.remedy.measure import MOST, Values, measured
+from sidecar.remedy.measure import MOST, Values, measured, ours
 from sidecar.remedy.policy import RemedyConfig
 from sidecar.types import F64, Instant, JsonObject, Labels, labels_of
 
@@ -156,11 +156,7 @@ def comparable(
 def level(values: Values | None, alert: Labels) -> float | None:
     """The mean of the series that differ from an alert in no label that both have."""
     of = dict(alert)
-    fits = [
-        value
-        for labels, value in values or ()
-        if math.isfinite(value) and all(of.get(name, wanted) == wanted for name, wanted in labels)
-    ]
+    fits = [value for labels, value in values or () if math.isfinite(value) and ours(labels, of)]
     return statistics.fmean(fits) if 0 < len(fits) <= MOST else None
 
 

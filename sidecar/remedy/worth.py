@@ -12,7 +12,7 @@ from collections import deque
 from typing import NamedTuple
 
 from sidecar.remedy.case import Book, Episode, Fact
-from sidecar.types import Alert
+from sidecar.types import OURS, Alert
 
 KEPT = 20
 """Times that an alert lasted, of which the median is its usual."""
@@ -67,7 +67,7 @@ class Worth:
         alert, cases = episode.alert, book.cases_in(episode)
         fixed = next((case.policy for case in cases if case.stage == "fixed"), "")
         tried = any(case.intent_at is not None for case in cases)
-        own = bool(alert.label("promantis_kind"))
+        own = bool(alert.label(OURS))
         if not own and not tried:
             self._lasted.setdefault(alert.label("alertname"), deque(maxlen=KEPT)).append(lasted)
         spared = self._spared(alert, 0.0 if own else lasted) if fixed else 0.0

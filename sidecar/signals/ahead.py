@@ -78,7 +78,7 @@ class Ahead:
         self.judged = np.full(sum(calibrate.PENDING), -1, np.int64)
         self.clock = np.full(3, -1, np.int64)
         """The block that lasts, its slot of local time, and that of the block before."""
-        self._learned: float | None = None
+        self._last_step: float | None = None
         """Step of the last sample; None: not known."""
         self.told: F32 = np.zeros(rows, f4)
         """How much of a trend is in what was said last."""
@@ -106,12 +106,12 @@ class Ahead:
         `days` f32[1 + 3, rows] is the detector's smooth day, now and at the horizons.
         """
         block = math.floor(at / self.width)
-        if self._learned not in (
+        if self._last_step not in (
             None,
             step,
         ):  # samples now lie elsewhere in a block: a ramp would seem to be off
             self.origins[:] = self.judged[:] = -1
-        self._learned = step
+        self._last_step = step
         ticks = max(1, round(self.width / step))
         phase = min(math.floor((at % self.width) / step), ticks - 1)
         last = phase == ticks - 1

@@ -53,15 +53,28 @@ def spans(now: Instant, earliest: Instant, learning: LearningConfig, step: float
     begin = max(now - learning.history, earliest)
     live = max(last - (LIVE_TICKS - 1) * step, math.ceil(begin / step) * step)
     out: list[Span] = []
-    most = max(1, min(POINTS, SAMPLES // max(1, series)))
+    most = room(series)
     for start, end, width in (
         (math.ceil(begin / coarse) * coarse, live - step, coarse),
         (live, last, step),
     ):
-        at = start
-        while at <= end:
-            until = min(end, at + (most - 1) * width)
-            points = math.floor((until - at) / width)
-            out.append(Span(Instant(at), Instant(at + points * width), width))
-            at += (points + 1) * width
+        out += parts(start, end, width, most)
     return out
+
+
+def room(series: int) -> int:
+    """Points of one range query of so many series at most."""
+    return max(1, min(POINTS, SAMPLES // max(1, series)))
+
+
+def parts(start: float, end: float, step: float, most: int) -> Iterator[Span]:
+    """One range after the other, of so many points at most.
+
+    >>> [(one.start, one.end) for one in parts(0.0, 50.0, 10.0, 4)]
+    [(0.0, 30.0), (40.0, 50.0)]
+    """
+    at = start
+    while at <= end:
+        points = math.floor((min(end, at + (most - 1) * step) - at) / step)
+        yield Span(Instant(at), Instant(at + points * step), step)
+        at += (points + 1) * step

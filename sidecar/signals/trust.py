@@ -22,12 +22,11 @@ from sidecar.signals.models import Array, f4
 from sidecar.signals.models.level import MISSED
 from sidecar.signals.selectors import Matcher, valid
 from sidecar.signals.watches import Watch
-from sidecar.types import F64, I64, Bools, Instant, Labels
+from sidecar.types import F64, I64, OURS, Bools, Instant, Labels
 
 REASONS = ("alert", "silence", "event", "feedback")
 AHEAD = 7200.0  # seconds of events that are worked out at once
 CALM = 0.99  # the most that a score says in a planned event
-OURS = "promantis_kind"  # label of alerts on our own metrics, which stop no learning
 
 
 class Doubt(NamedTuple):
@@ -199,6 +198,7 @@ class Trust:
 
     def fire(self, alerts: Iterable[Labels]) -> None:
         """The alerts that fire now."""
+        # those on our own metrics stop no learning
         self._alerts = tuple(sorted(one for one in alerts if all(name != OURS for name, _ in one)))
 
     def silence(self, silences: Iterable[Silence]) -> None:

@@ -223,13 +223,8 @@ def reliability(every: Sequence[Odds]) -> Diagram | None:
     if not any(odds.bins for odds in every):
         return None
 
-    def x(share: float) -> float:
-        return round(LEFT + share * (WIDTH - LEFT - RIGHT), 1)
-
-    def y(share: float) -> float:
-        return round(TOP + (1 - share) * (HEIGHT - TOP - BOTTOM), 1)
-
-    curves = []
+    square = _Axes(0.0, 1.0, 0.0, 1.0)
+    x, y, curves = square.x, square.y, list[Curve]()
     for odds in every:
         dots = tuple(
             Dot(

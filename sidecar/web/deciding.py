@@ -76,9 +76,9 @@ class Outcomes(Protocol):
         """What a case's verification compares, before and after its action."""
 
 
-def routes(cases: Cases, outcomes: Outcomes, sessions: Sessions) -> list[web.RouteDef]:
-    """The page and its forms, which are checked here: by token or login, and by their origin."""
-    one_at_a_time, tickets = asyncio.Lock(), Tickets()
+def routes(cases: Cases, outcomes: Outcomes, sessions: Sessions, turn: asyncio.Lock) -> list[web.RouteDef]:
+    """The page and its forms, which are checked here: by token or login, and by their origin; `turn` as in pages."""
+    tickets = Tickets()
 
     @needs(None)
     async def show(request: web.Request) -> web.StreamResponse:
@@ -151,7 +151,7 @@ def routes(cases: Cases, outcomes: Outcomes, sessions: Sessions) -> list[web.Rou
             drawing = chart.compared(found.at, found.lines, found.limit, marks) if found else None
             return fragment("outcome.html", outcome=found, chart=drawing)
 
-        async with one_at_a_time:  # of all threads, pages take one
+        async with turn:
             whole = await asyncio.to_thread(drawn)
         return whole if case.intent_at is None else await in_parts(request, whole, outcome())
 

@@ -88,9 +88,8 @@ class Cases(Switch, Protocol):
         """All of them, the latest turn first."""
 
 
-def routes(alerts: Alerts, cases: Cases, sessions: Sessions) -> list[web.RouteDef]:
-    """The page and its form, which is checked here: by token or login, and by its origin."""
-    one_at_a_time = asyncio.Lock()
+def routes(alerts: Alerts, cases: Cases, sessions: Sessions, turn: asyncio.Lock) -> list[web.RouteDef]:
+    """The page and its form, which is checked here: by token or login, and by its origin; `turn` as in pages."""
 
     @needs(None)
     async def show(request: web.Request) -> web.Response:
@@ -119,7 +118,7 @@ def routes(alerts: Alerts, cases: Cases, sessions: Sessions) -> list[web.RouteDe
     async def shown_as(
         fingerprint: str, person: Person | None, wrong: Problem | Rejected | None = None
     ) -> web.Response:
-        async with one_at_a_time:  # of all threads, pages take one
+        async with turn:
             seen = await alerts.alert(fingerprint)
             mine = [case for case in cases.cases() if case.fingerprint == fingerprint]
             return await asyncio.to_thread(drawn, fingerprint, person, wrong, seen, mine)

@@ -69,9 +69,11 @@ class Cases(Switch, Protocol):
         """All of them, the latest turn first."""
 
 
-def routes(signals: Signals, looks: Looks, cases: Cases, sessions: Sessions) -> list[web.RouteDef]:
-    """The page, the login and the static files."""
-    pages = _Pages(signals, looks, cases, sessions)
+def routes(
+    signals: Signals, looks: Looks, cases: Cases, sessions: Sessions, turn: asyncio.Lock
+) -> list[web.RouteDef]:
+    """The page, the login and the static files; pages that wait for their `turn` take one thread together."""
+    pages = _Pages(signals, looks, cases, sessions, turn)
     return [
         web.get("/", pages.now),
         web.get("/login", pages.login),
@@ -82,9 +84,11 @@ def routes(signals: Signals, looks: Looks, cases: Cases, sessions: Sessions) -> 
 
 
 class _Pages:
-    def __init__(self, signals: Signals, looks: Looks, cases: Cases, sessions: Sessions) -> None:
+    def __init__(
+        self, signals: Signals, looks: Looks, cases: Cases, sessions: Sessions, turn: asyncio.Lock
+    ) -> None:
         self._signals, self._looks, self._cases, self._sessions = signals, looks, cases, sessions
-        self._one_at_a_time = asyncio.Lock()
+        self._turn = turn
 
     @needs(None)
     async def now(self, request: web.Request) -> web.Response:
@@ -111,7 +115,7 @@ class _Pages:
                 series=series,
             )
 
-        async with self._one_at_a_time:  # of all threads, pages take one
+        async with self._turn:
             happening = await self._looks.happening(ROWS)
             waiting = [case for case in self._cases.cases() if case.stage in WAITING]
             return await asyncio.to_thread(drawn)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from html.parser import HTMLParser
@@ -168,11 +169,11 @@ async def served(world: World, loopback: bool = True) -> AsyncIterator[Client]:
     """Every page of this world, for a client."""
     people = (Token("alice", TOKEN, "approve"), Token("victor", WEAK, "view"), Token("fay", SAYS, "feedback"))
     auth = Auth(people, loopback)
-    sessions = Sessions(auth)
+    sessions, turn = Sessions(auth), asyncio.Lock()
     routes = [
-        *pages.routes(world, world, world, sessions),
-        *incident.routes(world, world, sessions),
-        *deciding.routes(world, world, sessions),
+        *pages.routes(world, world, world, sessions, turn),
+        *incident.routes(world, world, sessions, turn),
+        *deciding.routes(world, world, sessions, turn),
         *live.routes(world.live, sessions),
     ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -75,8 +76,8 @@ class Source:
 
 
 async def test_a_picture_is_on_one_grid_and_takes_what_it_can_get() -> None:
-    source = Source("(q)")
-    made = await pictured(source, finding(service="shop"), NOW, 21600.0)  # type: ignore[arg-type]
+    source: Any = Source("(q)")
+    made = await pictured(source, finding(service="shop"), NOW, 21600.0)
     assert len(made.at) == len(made.value) == len(made.upper) == 241
     assert made.at[-1] <= NOW
     assert np.isnan(made.value).all()

@@ -101,7 +101,7 @@ async def client(world: World) -> AsyncIterator[TestClient[Any, Any]]:
         lambda: NOW,  # type: ignore[arg-type]
     )
     routes += validation.routes(world.report, lambda: NOW)
-    routes += pages.routes(MagicMock(), MagicMock(), MagicMock(), sessions)
+    routes += pages.routes(MagicMock(), MagicMock(), MagicMock(), sessions, asyncio.Lock())
 
     async def reload() -> None: ...
 

@@ -135,15 +135,16 @@ class Mixture(Columns):
 
         `unit` f32[rows] is one over the usual deviation.
         """
-        near = np.abs(said[STAYS] - y) * unit <= f4(EXACT)
+        off = np.abs(said - y)
+        near = off[STAYS] * unit <= f4(EXACT)
         self.exact[h] += f4(EXACT_RATE) * good * (near - self.exact[h])
         # of a ramp the errors are small though its profile is far off, and so its usual deviation large
         large = f4(LARGE) * self.loss[h, 0]
         finer = np.minimum(np.maximum(unit, f4(1) / large), f4(MOST) * unit)
         slant = np.sign(mixed - y) * np.where(large > 0, finer, unit)
-        errors = np.abs(np.stack([mixed, *said[NAIVE]]) - y)
+        errors = np.stack([np.abs(mixed - y), *off[NAIVE]])
         # a gradient knows no overshoot: small errors on one side would speak for whatever lies far beyond the other
-        wild = np.abs(said - y) > f4(WILD) * np.maximum(errors[0], self.loss[h, 0])
+        wild = off > f4(WILD) * np.maximum(errors[0], self.loss[h, 0])
         self.loss[h] += f4(EXACT_RATE / 2) * np.where(good, errors - self.loss[h], f4(0))
         regret = np.subtract(mixed, said, out=said)
         regret *= slant
