@@ -27,9 +27,8 @@ def start(telemetry: Telemetry, cases: Iterable[Case]) -> None:
 
 def forget(telemetry: Telemetry) -> None:
     """Say nothing of cases and policies: another replica does."""
-    for gauge in (telemetry.odds, telemetry.trials, telemetry.breaker_open):
-        gauge.clear()
-    for gauge in (telemetry.cause_rate, telemetry.cause_outcomes, telemetry.policy_effect):
+    of_policies = (telemetry.odds, telemetry.trials, telemetry.breaker_open)
+    for gauge in (*of_policies, telemetry.cause_rate, telemetry.cause_outcomes, telemetry.policy_effect):
         gauge.clear()
     start(telemetry, ())
 
