@@ -124,7 +124,12 @@ YOUNG = 1.0  # days until history counts for two thirds
 
 
 def confidence(score: F32, age: F32, presence: F32) -> F32:
-    """Probability f32[rows] that what the score shows is real; low with little (`age` in days) or gappy history."""
+    """Probability f32[rows] that what the score shows is real; low with little (`age` in days) or gappy history.
+
+    >>> old, whole = np.float32([99, 99, 99, 1]), np.float32([1, 1, 1, 1])
+    >>> [f"{p:.2f}" for p in confidence(np.float32([1, 3, 4.2, 3]), old, whole)]
+    ['0.23', '0.60', '0.81', '0.38']
+    """
     log_odds = f4(INTERCEPT) + f4(SLOPES[0]) * score
     for bend, slope in zip(BENDS[1:], SLOPES[1:], strict=True):
         log_odds += f4(slope) * np.maximum(score - f4(bend), f4(0))

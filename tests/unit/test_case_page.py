@@ -255,6 +255,7 @@ async def test_what_came_of_it_is_drawn_before_and_after(client: Client, world: 
         assert words in text
     value = re.findall(r'<path class="value" d="(.*?)"', text)
     assert [path.count("M") for path in value] == [2]
+    assert text.count('<line class="grid"') >= 6
     assert text.count('<g class="mark">') == 2
     assert "nan" not in text
     world.measured = None

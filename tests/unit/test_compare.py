@@ -146,3 +146,8 @@ def test_what_one_firing_would_have_moved_left_alone() -> None:
         hits += abs(rows[0].move - case["expected"]) < 2.3 * case["error"]
     assert hits >= 53
     assert regress.study(rows[:5], rows)[0] is None, "four points make no line"
+
+
+def test_only_series_of_the_alert_tell_how_bad_it_was() -> None:
+    values = [(labels_of({"pool": "db", "zone": "a"}), 4.0), (labels_of({"pool": "db", "zone": "b"}), 6.0)]
+    assert compare.level([*values, (labels_of({"pool": "web"}), 100.0)], DB) == 5.0

@@ -128,3 +128,22 @@ def test_what_was_learned_of_limits_outlives_a_restart() -> None:
 def test_a_damaged_model_is_refused() -> None:
     with pytest.raises(ValueError, match="does not fit"):
         Logistic(np.zeros((3, 4))).restore(Logistic(np.zeros((3, 5))).state())
+
+
+def test_only_what_was_within_its_limit_for_an_hour_is_worth_foreseeing() -> None:
+    x = np.full((2 * 288, 2), 50.0) + np.random.default_rng(0).normal(0, 1, (2 * 288, 2))
+    x[::8, 0] = 90.0  # each forty minutes
+    e = engine(watch(step=STEP, limits=(Limit(">", 82.0),)))
+    run(e, x)
+    assert (e.crossings.marks.origins[:, 0] == 0).all()
+    assert (e.crossings.marks.origins[:, 1] > 200).all()
+
+
+def test_the_hours_in_which_a_limit_is_crossed_are_known() -> None:
+    ticks = np.arange(4 * 288)
+    hour = (START + ticks * STEP) % 86400 // 3600
+    x = np.where(hour == 10, 90.0, 50.0)[:, None] + np.random.default_rng(0).normal(0, 1, (len(ticks), 1))
+    e = engine(watch(step=STEP, limits=(Limit(">", 82.0),)))
+    run(e, x)
+    share = e.crossings.marks.share[:, 0]
+    assert np.flatnonzero(share > 0.3).tolist() == [10]

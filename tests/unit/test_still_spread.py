@@ -122,3 +122,64 @@ def test_history_is_carried_to_the_live_step_once() -> None:
     again = Block(2, 15.0)
     again.copy_rows(np.arange(2), nursery, np.arange(2))
     np.testing.assert_array_equal(again.tail.threshold, target.tail.threshold)
+
+
+def test_in_its_first_day_a_series_may_stand_still() -> None:
+    model, yes = Still(2), np.ones(2, bool)
+    for _ in range(29):
+        model.learn(yes, yes, 60.0)
+    young, old = model.score(yes, np.float32([0.9, 1.1]), 60.0)
+    assert young == -np.inf
+    assert old >= 1
+
+
+def test_the_longest_time_that_a_value_stood_fades_over_two_weeks() -> None:
+    model, yes, no = Still(1), np.ones(1, bool), np.zeros(1, bool)
+    for same in [*[yes] * 10, no]:
+        model.learn(same, yes, 3600.0)
+    longest = float(model.longest[0])
+    for _ in range(14 * 24):
+        model.learn(no, yes, 3600.0)
+    assert model.longest[0] == pytest.approx(longest * np.exp(-1), rel=0.01)
+
+
+def test_the_first_moves_are_what_is_usual() -> None:
+    model, on = Spread(1), np.ones(1, bool)
+    for seen, move in enumerate((3.0, 1.0)):
+        model.learn(np.float32([move]), np.float32([seen]), on, 60.0)
+    assert (model.late[0], model.week[0]) == (2.0, 2.0)
+
+
+def test_what_creeps_away_is_seen_once_two_days_are_known() -> None:
+    at, x = signal(3 * 288, rows=1, step=300.0)
+    block, seen = Block(1, 300.0), []
+    for until in (int(1.9 * 288), len(at)):
+        run(block, at[until - 500 if seen else 0 : until], x[until - 500 if seen else 0 : until])
+        with np.errstate(all="ignore"):
+            seen.append(block.score(at[until - 1] + 300, x[until - 1], np.ones(1, bool)).kinds[SLOW, 0])
+    assert seen[0] == -np.inf
+    assert np.isfinite(seen[1])
+
+
+def test_a_shift_that_coarse_history_ends_in_is_not_held_at_the_live_step() -> None:
+    nursery = coarse(3.0)
+    for tick in range(6):
+        nursery.teach(
+            1_700_000_100.0 + 3 * DAY + tick * 300, np.array([160.0, 100.0]), 300.0, np.ones(2, bool)
+        )
+    assert nursery.lasting.lasted[0] > 0
+    target = Block(2, 15.0)
+    target.copy_rows(np.arange(2), nursery, np.arange(2))
+    assert (target.lasting.lasted == 0).all()
+
+
+def test_while_prometheus_was_away_nothing_in_history_was_missing() -> None:
+    at = 1_700_000_100.0 + np.arange(0, 3 * DAY, 300.0)
+    x = 100 + np.random.default_rng(4).normal(0, 2, (len(at), 2))
+    x[-144:-2] = np.nan
+    away, alone = Block(2, 15.0), Block(2, 15.0)
+    replay(away, at, x, 300.0)
+    x[-144:-2, 1] = 100
+    replay(alone, at, x, 300.0)
+    assert away.life.presence[0] == pytest.approx(1, abs=0.01)
+    assert alone.life.presence[0] < 0.8

@@ -133,6 +133,7 @@ async def test_one_series_is_drawn_and_explained(client: TestClient[Any, Any], w
         "in 23m",
     ):
         assert words in text
+    assert text.count('<line class="grid"') >= 6
     assert "The kill switch is on" in text
     assert 'value="{watch=&#34;latency&#34;,service=&#34;shop&#34;}"' in text
 
