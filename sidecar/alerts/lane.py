@@ -34,6 +34,9 @@ piled up at once and in any order, so that what was given up as failed may have 
 BACKOFF = (0.25, 10.0)
 """Seconds to wait after the first failure, and at most."""
 
+FAIR = 4
+"""Of so many POSTs one is of what has waited longest; the others are of what somebody waits for, if anybody does."""
+
 OUTCOMES = ("ok", "failed", "rejected", "expired", "dropped")
 """Of `promantis_alerts_forwarded_total`; `failed` is a POST that will be tried again."""
 
@@ -92,6 +95,7 @@ class Lane:
         self._downstream = downstream
         self._telemetry = telemetry
         self._items: dict[Labels, _Item] = {}
+        self._turn = 0
         self._unsure = False
         self._to_confirm: dict[Labels, Message] = {}
         self._work = asyncio.Event()
@@ -155,7 +159,7 @@ class Lane:
         while True:
             await self._work.wait()
             self._expire(clock())
-            batch = list(islice(self._items.items(), SLICE))
+            batch = self._next()
             if not batch:
                 continue
             self._urgent.clear()
@@ -190,6 +194,12 @@ class Lane:
                 self._changed()
                 self._unsure = self._unsure and bool(self._items)
                 delay = 0.0
+
+    def _next(self) -> list[tuple[Labels, _Item]]:
+        """Prometheus waits for an answer, nobody waits for words that are said later."""
+        self._turn = (self._turn + 1) % FAIR
+        asked = (pair for pair in self._items.items() if pair[1].tickets) if self._turn else ()
+        return list(islice(asked, SLICE)) or list(islice(self._items.items(), SLICE))
 
     async def _send(self, alerts: Sequence[Alert]) -> None:
         try:

@@ -135,6 +135,8 @@ class Relay:
         self._lanes: tuple[Lane, ...] = ()
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._group: asyncio.TaskGroup | None = None
+        self._waiting = 0
+        """Batches that Prometheus waits for now."""
         self._generations = Generations(2 * LIMIT)
         self._pending: dict[Labels, _Pending] = {}
         self._work = asyncio.Event()
@@ -170,7 +172,13 @@ class Relay:
         self._generations.forget(arrived)
         batch = [self._arrived(alert, now, arrived) for alert in alerts]
         self._wait_for_words(batch, now, arrived)
-        return await self._forward(batch) if self._inline else Outcome(True)
+        if not self._inline:
+            return Outcome(True)
+        self._waiting += 1
+        try:
+            return await self._forward(batch)
+        finally:
+            self._waiting -= 1
 
     def _wait_for_words(self, batch: Sequence[Latest], now: Instant, arrived: float) -> None:
         """In line for enrichment, but for those that carry words which are still good."""
@@ -234,7 +242,7 @@ class Relay:
 
     async def run(self) -> None:
         """Enrich and send until `stop()` or cancelled."""
-        with Aside(self._enrich, self._telemetry) as aside:
+        with Aside(self._enrich, self._telemetry, lambda: self._waiting > 0) as aside:
             async with asyncio.TaskGroup() as group:
                 self._group = group
                 self._start()

@@ -263,7 +263,7 @@ def _posting(listen: str, bodies: list[bytes], seconds: float, pace: float | Non
 
     def work(number: int) -> None:
         connection = http.client.HTTPConnection(listen, timeout=30)
-        began = time.perf_counter() + (number / CONNECTIONS / pace if pace else 0.0)
+        began = time.perf_counter() + (number / pace if pace else 0.0)
         spent: list[float] = []
         while (now := time.perf_counter()) < began + seconds:
             due = began + len(spent) * CONNECTIONS / pace if pace else now

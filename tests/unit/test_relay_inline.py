@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from sidecar.alerts import lane, relay
+from sidecar.alerts import aside, lane, relay
 from sidecar.alerts.identity import fingerprint
 from sidecar.alerts.relay import AlertsConfig, Received, Relay
 from sidecar.telemetry import Telemetry
@@ -225,6 +225,59 @@ async def test_posts_are_slices() -> None:
     async with running("inline", peer, enrich=lambda a, n: {}) as (it, _):
         assert (await it.receive([alert(f"A{i}") for i in range(150)], NOW)).taken
     assert [len(batch) for batch in peer.batches] == [64, 64, 22]
+
+
+async def test_what_prometheus_waits_for_goes_before_words_but_not_for_ever() -> None:
+    peer, asked = Peer(), list[str]()
+    it = lane.Lane(peer, Telemetry())
+
+    def post(name: str, words: bool) -> lane.Message:
+        told = alert(name, promantis_summary="known") if words else alert(name)
+        return lane.Message(told, time.monotonic() + 300)
+
+    for i in range(3 * lane.SLICE):
+        it.put([post(f"words {i}", True)])
+    ticket = lane.Ticket([alert("asked").labels])
+    it.put([post("asked", False)], ticket)
+
+    def next_one(alerts: Sequence[Alert]) -> None:
+        asked.append(str(alerts[0].label("alertname")))
+        if len(asked) < 2 * lane.FAIR:  # Prometheus' next batch comes as soon as this one is answered
+            name = f"asked {len(asked)}"
+            it.put([post(name, False)], lane.Ticket([alert(name).labels]))
+
+    peer.answer = next_one
+    run = asyncio.create_task(it.run())
+    await asyncio.wait_for(it.idle(), 5)
+    run.cancel()
+    assert ticket.done.result() is None
+    assert asked[0] == "asked"
+    assert [one.split()[0] for one in asked[: 2 * lane.FAIR]].count("words") == 2
+    assert len(peer.batches[0]) == 1
+    assert len(peer.got) == 3 * lane.SLICE + 2 * lane.FAIR
+
+
+async def test_words_are_looked_for_while_nobody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Finding them stands back while a batch is on its way, and is done all the same where one always is."""
+    monkeypatch.setattr(aside, "GIVE_WAY", 0.05)
+    peer, go_on, found = Peer(), asyncio.Event(), list[float]()
+    peer.answer = lambda alerts: go_on.wait() if alerts[0].label("alertname") == "B" else None
+
+    def finding(alert: Alert, now: Instant) -> Mapping[str, str]:
+        found.append(time.monotonic())
+        return {"promantis_summary": "known"}
+
+    async with running("inline", peer, enrich=finding) as (it, _):
+        hangs = asyncio.create_task(it.receive([alert("B")], NOW))
+        began = time.monotonic()
+        await until(lambda: len(found) == 1)
+        assert found[0] - began >= aside.WAYS * 0.05
+        go_on.set()
+        assert (await hangs).taken
+        await it.receive([alert("C")], NOW)
+        began = time.monotonic()
+        await until(lambda: len(found) == 2)
+        assert found[1] - began < aside.WAYS * 0.05
 
 
 async def test_stop_sends_what_waits_and_takes_no_more() -> None:
