@@ -110,9 +110,11 @@ class App:
         self.alertmanagers = Fleet(config.alertmanagers)
         self.targets = Targets(lambda: self.config.guard.allow_private)
         self._slot = first_free(storage / "state") if lease else None  # replicas keep what they learn apart
-        state = StateFiles(self._slot.folder if self._slot else storage / "state")
+        folder = self._slot.folder if self._slot else storage / "state"
+        state, pasts = StateFiles(folder), StateFiles(folder / "groups")
         self.watcher = Watcher(self.prometheus, state, self.known, config.learning, self.telemetry, clock)
-        self.trainer = Trainer(self.known, float(config.learning.retrain), self.telemetry, clock, self._note)
+        retrain = float(config.learning.retrain)
+        self.trainer = Trainer(self.known, retrain, self.telemetry, clock, self._note, store=pasts)
         self.accounts = Accounts(self.known, self.telemetry)
         self.watcher.follower = self._ticked
         self.following = Following(self.prometheus, self.watcher, self.telemetry, lambda: self.config)

@@ -105,17 +105,10 @@ def _one_thread() -> None:
 def trial(name: str, past: F32, step: float, seed: int) -> Trial:
     """Fit a challenger to the past scores f[times, members] of a group, and judge it against the champion."""
     past = np.asarray(past, f4)
-    first, second = (round(len(past) * part) for part in PARTS)
-    x = _features(past[:first])
-    used = np.flatnonzero(x.std(0) > LEAST_STD)
-    if len(used) < FEWEST or len(past) < ENOUGH:
-        return Trial(name, "unfit")
-    try:
-        model = _fit(name, x[:, used])
-    except ImportError:
-        return Trial(name, "missing")
-    except (ValueError, ArithmeticError):
-        return Trial(name, "unfit")
+    fitted = _prepared(name, past)
+    if isinstance(fitted, str):
+        return Trial(name, fitted)
+    (first, second), (model, used) = _cut(past), fitted
 
     def own(scores: F32) -> F32:
         return _score(model, _features(scores)[:, used])
@@ -140,6 +133,37 @@ def trial(name: str, past: F32, step: float, seed: int) -> Trial:
     better = gain > 0 and gain >= MARGIN * len(alone) and gain >= SURE * np.sqrt(differ)
     joined = joins[how]._replace(name=name, model=pickle.dumps(model)) if better else None
     return Trial(name, "better" if better else "not_better", float(alone.mean()), float(both.mean()), joined)
+
+
+def again(name: str, how: str, past: F32, step: float) -> Joined | None:
+    """A model that had joined, fitted to the past again but not judged again; None where that cannot be."""
+    past = np.asarray(past, f4)
+    fitted = _prepared(name, past)
+    if isinstance(fitted, str):
+        return None
+    (first, second), (model, used) = _cut(past), fitted
+    middle = past[first:second]
+    found = calibrate(over_time(middle, step), _score(model, _features(middle)[:, used]), step).get(how)
+    return found._replace(name=name, model=pickle.dumps(model), used=used) if found else None
+
+
+def _cut(past: F32) -> tuple[int, int]:
+    first, second = (round(len(past) * part) for part in PARTS)
+    return first, second
+
+
+def _prepared(name: str, past: F32) -> tuple[Any, I64] | str:
+    """A model fitted to the first part of a past, and the members that it knows; else why not."""
+    x = _features(past[: _cut(past)[0]])
+    used = np.flatnonzero(x.std(0) > LEAST_STD)
+    if len(used) < FEWEST or len(past) < ENOUGH:
+        return "unfit"
+    try:
+        return _fit(name, x[:, used]), used
+    except ImportError:
+        return "missing"
+    except (ValueError, ArithmeticError):
+        return "unfit"
 
 
 def calibrate(champion: F32, own: F32, step: float) -> dict[str, Joined]:

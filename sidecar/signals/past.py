@@ -1,23 +1,27 @@
 """The scores that the members of small groups had, one row a minute for a week: what challengers are fitted to.
 
 Kept here and not asked of Prometheus again: it is what the engine said with all that it knew then, two bytes a number,
-and costs no query and no replay. The price is that it starts empty after a restart.
+and costs no query and no replay. It is saved with what came of the last fit, but without any model: what is read from
+disk are numbers and names, and a model that had joined is fitted to them anew.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 
 from sidecar.signals.groups import LEAST, MOST, GroupId
 from sidecar.signals.models import Array
 from sidecar.signals.snapshot import Members, Snapshot
-from sidecar.types import F32, F64, I64
+from sidecar.types import F32, F64, I64, labels_of
 
 MINUTE, WEEK = 60.0, 7 * 86400.0
 SIZES = 3, 64  # members of a group that is kept
 ROOM = 32 << 20  # bytes of one engine's groups; those beyond are not kept
+VERSION = 1
 
 MemberId = tuple[str, bytes]
 """Watch and key of a series."""
@@ -31,11 +35,35 @@ class Kept(NamedTuple):
     scores: F32
 
 
+class Decided(NamedTuple):
+    """What the last fit of a group decided, and when: the model that joined, and how; nothing did: both empty."""
+
+    at: float
+    model: str = ""
+    how: str = ""
+
+
+class _Group(msgspec.Struct):
+    by: str
+    name: str
+    labels: dict[str, str]
+    size: int
+    decided: Decided | None
+
+
+class _Header(msgspec.Struct):
+    version: int
+    step: float
+    count: int
+    members: list[tuple[str, str]]
+    groups: list[_Group]
+
+
 class Past:
     """A ring of rows over all small groups of one engine."""
 
     def __init__(self, step: float, room: int = ROOM) -> None:
-        self.stride = max(MINUTE, step)
+        self.step, self.stride = step, max(MINUTE, step)
         self._rows = int(WEEK / self.stride)
         self._room = room // (2 * self._rows)
         self._count, self.last = 0, -np.inf
@@ -119,3 +147,47 @@ class Past:
         new[:filled, was < 0] = np.nan
         new[:filled, was >= 0] = old[:filled, was[was >= 0]]
         return new
+
+    # ------------------------------------------------------------------ state
+
+    def dump(self, decided: Mapping[GroupId, Decided | None]) -> Iterator[tuple[str, Any]]:
+        """What must be saved: a header, then array by array."""
+        groups = [
+            _Group(*own, dict(labels), len(columns), decided.get((own, labels)))
+            for (own, labels), (_, columns) in self._groups.items()
+        ]
+        members = [(watch, key.decode("utf-8", "replace")) for watch, key in self._columns]
+        yield "past", _Header(VERSION, self.step, self._count, members, groups)
+        for name, ring in self._rings().items():
+            yield name, ring[: self.kept]
+
+    @classmethod
+    def load(
+        cls, header: Mapping[str, Any], arrays: Mapping[str, Array]
+    ) -> tuple[Past, dict[GroupId, Decided]]:
+        """What `dump` wrote; ValueError or KeyError when it does not fit."""
+        try:
+            head = msgspec.convert(header, _Header)
+        except msgspec.ValidationError as error:
+            raise ValueError(str(error)) from None
+        past = cls(head.step)
+        if head.version != VERSION or not 0 < head.step <= WEEK or head.count < 0:
+            raise ValueError(f"a past of version {head.version}, step {head.step:g} and {head.count} rows")
+        ends = np.cumsum([0, *(group.size for group in head.groups)])
+        if ends[-1] != len(head.members) or len(head.members) > past._room:
+            raise ValueError(f"{len(head.members)} members, groups of {ends[-1]}")
+        past._count = head.count
+        past._scores = np.zeros((past._rows, len(head.members)), np.float16)
+        past._score = np.zeros((past._rows, len(head.groups)), np.float16)
+        for name, ring in past._rings().items():
+            if arrays[name].shape != (past.kept, *ring.shape[1:]):
+                raise ValueError(f"{name}: {arrays[name].shape} does not fit")
+            ring[: past.kept] = arrays[name]
+        past._columns = {(watch, key.encode()): column for column, (watch, key) in enumerate(head.members)}
+        ids: list[GroupId] = [((one.by, one.name), labels_of(one.labels)) for one in head.groups]
+        past._groups = {id: (i, np.arange(ends[i], ends[i + 1])) for i, id in enumerate(ids)}
+        said = (one.decided for one in head.groups)
+        return past, {id: one for id, one in zip(ids, said, strict=True) if one is not None}
+
+    def _rings(self) -> dict[str, Array]:
+        return {"at": self._at, "scores": self._scores, "score": self._score}

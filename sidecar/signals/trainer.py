@@ -4,7 +4,7 @@ A group's champion is the score of groups.py. Every `learning.retrain`, or after
 `DRIFT` times, models of pyod are fitted to what its members' scores were (past.py) and judged (fits.py). One that is
 better joins the champion; otherwise whatever joined before leaves, since it was not better this time. What is joined is
 asked once a tick in one batch; an answer that comes late is dropped, as is everything while a fit runs, and then the
-champion's score stands.
+champion's score stands. The past and what was decided are saved; after a restart what had joined is fitted again first.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ import numpy as np
 
 from sidecar.signals import fits
 from sidecar.signals.groups import MOST, GroupId
-from sidecar.signals.past import MINUTE, WEEK, Kept, MemberId, Past
+from sidecar.signals.past import MINUTE, WEEK, Decided, Kept, MemberId, Past
+from sidecar.signals.ports import Store
 from sidecar.signals.snapshot import Known, Members, Snapshot
 from sidecar.telemetry import Telemetry
 from sidecar.types import I64, Instant, JsonObject, Unavailable
@@ -31,6 +32,7 @@ T = TypeVar("T")
 
 DAY = 86400.0
 DRIFT = 5  # pages of a group in a day: promised is one in ten days
+SAVE_EVERY = 900.0  # seconds
 PATIENCE = 5.0  # seconds, or half a step, that an answer may take
 EXTRAS: Mapping[str, Sequence[str]] = {"fits": ("pyod",), "deep": ("pyod", "torch", "tqdm")}
 """What the models of each extra import."""
@@ -59,10 +61,11 @@ class Trainer:
         clock: Callable[[], Instant],
         tell: Callable[[str, JsonObject], Awaitable[None]],
         pool: Callable[[], Executor] = worker,
+        store: Store | None = None,
     ) -> None:
-        """`tell` writes a fact into the journal; Unavailable when it cannot."""
+        """`tell` writes a fact into the journal; Unavailable when it cannot. `store`: where the past survives."""
         self._known, self._retrain, self._telemetry, self._clock = known, retrain, telemetry, clock
-        self._tell, self._make = tell, pool
+        self._tell, self._make, self._store = tell, pool, store
         self._pool: Executor | None = None
         self._newest: dict[float, Snapshot] = {}
         self._news = asyncio.Event()
@@ -70,6 +73,8 @@ class Trainer:
         self._fitted: dict[tuple[float, GroupId], float] = {}
         self._models = [m for m in (*fits.MODELS, *fits.DEEP) if _there(m)]
         self._adopted: dict[tuple[float, GroupId], Adopted] = {}
+        self._recalled: dict[tuple[float, GroupId], Decided] = {}
+        """What had joined before a restart, and is to be fitted again."""
         self._sent: set[tuple[float, GroupId]] = set()
         self._places: dict[float, tuple[Members, Mapping[int, I64]]] = {}
         self._fitting = False
@@ -86,9 +91,12 @@ class Trainer:
 
     async def run(self) -> None:
         """Keep the past, join what is adopted, and fit what is due."""
+        if not self._pasts:
+            await asyncio.to_thread(self.restore)
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._keep_fitting())
+                group.create_task(self._keep_saving())
                 while True:
                     await self._news.wait()
                     self._news.clear()
@@ -97,6 +105,8 @@ class Trainer:
                         await self._follow(snapshot)
         finally:
             self._rest()
+            async with self._one:
+                await asyncio.to_thread(self.save)
 
     # ------------------------------------------------------------------ at each tick
 
@@ -154,6 +164,7 @@ class Trainer:
     # ------------------------------------------------------------------ fits
 
     async def _keep_fitting(self) -> None:
+        await self.fit_again()
         while True:
             await asyncio.sleep(MINUTE)
             await self.fit_due()
@@ -175,6 +186,39 @@ class Trainer:
                     self._fitting = False
         if not self._adopted:
             self._rest()
+
+    async def fit_again(self) -> None:
+        """What had joined before a restart joins again: fitted to the past that was saved, by the decision of then."""
+        for id, decided in list(self._recalled.items()):
+            step, group = id
+            async with self._one:
+                past = self._pasts[step]
+                kept = await asyncio.to_thread(past.of, group) if group in past.groups else None
+            self._fitting = True
+            try:
+                work = fits.again, decided.model, decided.how
+                joined = await self._ask(None, *work, kept.scores, past.stride) if kept else None
+            finally:
+                self._fitting = False
+            del self._recalled[id]
+            if kept and joined:
+                self._adopt(id, Adopted(joined, kept.members))
+                log.info("group %s: %s joins its score again", group, decided.model)
+            else:
+                log.warning(
+                    "group %s: %s, which had joined its score, cannot be fitted", group, decided.model
+                )
+                await self._swapped(group, decided.model, None)
+
+    def _adopt(self, id: tuple[float, GroupId], adopted: Adopted | None) -> str | None:
+        """Let a challenger join, or nothing; the name of what had joined before."""
+        before = self._adopted.pop(id, None)
+        if adopted:
+            self._adopted[id] = adopted
+        self._sent.discard(id)
+        self._places.clear()
+        self._telemetry.groups_joined.set(len(self._adopted))
+        return before.joined.name if before else None
 
     def _why(self, id: tuple[float, GroupId], past: Past) -> str:
         """Why a group is to be fitted now: `scheduled`, `drift`, or not at all."""
@@ -209,14 +253,8 @@ class Trainer:
                 self._models.remove(name)
                 log.warning("no %s for groups: what it needs is not installed (extra %s)", name, _extra(name))
         best = max((t for t in trials if t.joined), key=lambda t: t.recall - t.champion, default=None)
-        before = self._adopted.pop(id, None)
-        if best is not None and best.joined is not None:
-            self._adopted[id] = Adopted(best.joined, kept.members)
-        self._sent.discard(id)
-        self._places.clear()
-        self._telemetry.groups_joined.set(len(self._adopted))
-        (by, name), labels = id[1]
-        group = {by: name, "labels": dict(labels)}
+        new = Adopted(best.joined, kept.members) if best is not None and best.joined is not None else None
+        old = self._adopt(id, new)
         told = [
             {
                 "model": t.model,
@@ -226,17 +264,62 @@ class Trainer:
             }
             for t in trials
         ]
-        await self._said("fit.done", {**group, "why": why, "seconds": self._clock() - began, "trials": told})
-        old, new = (before.joined.name if before else None), (best.model if best else None)
+        spent = self._clock() - began
+        await self._said("fit.done", {**_named(id[1]), "why": why, "seconds": spent, "trials": told})
         if old or new:
-            log.info("group %s %s: %s joins its score, before %s", name, dict(labels), new or "nothing", old)
-            await self._said("fit.swapped", {**group, "from": old, "to": new})
+            await self._swapped(id[1], old, new.joined.name if new else None)
+
+    async def _swapped(self, group: GroupId, old: str | None, new: str | None) -> None:
+        log.info("group %s: %s joins its score, before %s", group, new or "nothing", old)
+        await self._said("fit.swapped", {**_named(group), "from": old, "to": new})
 
     async def _said(self, kind: str, data: JsonObject) -> None:
         try:
             await self._tell(kind, data)
         except Unavailable as error:
             log.warning("%s is not in the journal: %s", kind, error)
+
+    # ------------------------------------------------------------------ state
+
+    def restore(self) -> None:
+        """Take over what was saved; what does not fit is set aside."""
+        for header, arrays in self._store.load() if self._store and self._models else ():
+            try:
+                past, decided = Past.load(header, arrays)
+            except (KeyError, ValueError) as error:
+                if self._store:
+                    self._store.set_aside(float(header["step"]), str(error))
+                continue
+            past.last = self._clock() - past.stride  # a row is due, and nothing is old yet
+            self._pasts[past.step] = past
+            for group, said in decided.items():
+                self._fitted[past.step, group] = said.at
+                if said.model:
+                    self._recalled[past.step, group] = said
+        self._telemetry.state_damaged.inc(self._store.damaged if self._store else 0)
+
+    def save(self) -> None:
+        """Write the past of each engine, and what was decided about its groups."""
+        for step, past in list(self._pasts.items()) if self._store else ():
+            decided = {group: self._decided((step, group), past) for group in past.groups}
+            try:
+                self._store.save(step, past.dump(decided)) if self._store else None
+            except OSError as error:
+                log.error("the past of groups of step %g is not saved: %s", step, error)
+
+    def _decided(self, id: tuple[float, GroupId], past: Past) -> Decided | None:
+        at, adopted = self._fitted.get(id), self._adopted.get(id)
+        if at is None or id in self._recalled:
+            return self._recalled.get(id)
+        if adopted and set(adopted.members) == set(past.of(id[1]).members):  # others it does not know
+            return Decided(at, adopted.joined.name, adopted.joined.how)
+        return Decided(at)
+
+    async def _keep_saving(self) -> None:
+        while True:
+            await asyncio.sleep(SAVE_EVERY)
+            async with self._one:
+                await asyncio.to_thread(self.save)
 
     # ------------------------------------------------------------------ the worker
 
@@ -272,6 +355,11 @@ class Trainer:
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
             self._pool = None
+
+
+def _named(group: GroupId) -> JsonObject:
+    (by, name), labels = group
+    return {by: name, "labels": dict(labels)}
 
 
 def _there(model: str) -> bool:

@@ -7,11 +7,14 @@ import importlib.util
 import os
 import sys
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
+from sidecar.adapters.state import StateFiles
 from sidecar.signals import fits, trainer
 from sidecar.signals.groups import Grouping
 from sidecar.signals.past import Past
@@ -40,10 +43,15 @@ def uneven(times: int) -> F32:
 class Site:
     """A trainer, what it knows, and what it told the journal."""
 
-    def __init__(self, pool: Any = lambda: ThreadPoolExecutor(1), retrain: float = 86400.0) -> None:
+    def __init__(
+        self,
+        pool: Any = lambda: ThreadPoolExecutor(1),
+        retrain: float = 86400.0,
+        store: StateFiles | None = None,
+    ) -> None:
         self.known, self.telemetry, self.facts = Known(), Telemetry(), list[tuple[str, JsonObject]]()
         self.now = START
-        self.trainer = Trainer(self.known, retrain, self.telemetry, lambda: self.now, self.tell, pool)
+        self.trainer = Trainer(self.known, retrain, self.telemetry, lambda: self.now, self.tell, pool, store)
         self._grouping = Grouping()
 
     async def tell(self, kind: str, data: JsonObject) -> None:
@@ -125,6 +133,78 @@ async def test_a_model_does_not_score_other_members_than_it_was_fitted_to() -> N
     assert await site.tick(ODD, other) == 0
 
 
+async def restarted(folder: Path, now: Instant) -> Site:
+    """Another process on the same folder, a while later."""
+    site = Site(store=StateFiles(folder))
+    site.now = Instant(now + 600)
+    site.trainer.restore()
+    await site.trainer.fit_again()
+    return site
+
+
+@pytest.mark.usefixtures("one_model")
+async def test_what_joined_survives_a_restart_and_so_does_the_past(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = await taught(Site(store=StateFiles(tmp_path)))
+    first.trainer.save()
+    monkeypatch.setattr(fits, "_MODELS", {})  # those of the worker that is gone
+    site = await restarted(tmp_path, first.now)
+    assert site.trainer._pasts[STEP].kept == first.trainer._pasts[STEP].kept
+    assert site.count("groups_joined") == 1
+    assert await site.tick(ODD) > 1
+    assert await site.tick(uneven(1)[0]) < 1
+    before, now = (s.trainer._adopted[STEP, (("watch", "w"), (("g", "a"),))] for s in (first, site))
+    assert now.members == before.members
+    assert now.joined.slope == pytest.approx(before.joined.slope, rel=0.05)  # of a past that was rounded
+    await site.trainer.fit_due()
+    assert site.facts == []  # as it was decided; the next fit is due when it would have been
+    site.now = Instant(site.now + 86400)
+    await site.tick(ODD)
+    await site.trainer.fit_due()
+    assert [kind for kind, _ in site.facts] == ["fit.done", "fit.swapped"]
+
+
+@pytest.mark.usefixtures("one_model")
+async def test_what_joined_and_cannot_be_fitted_again_leaves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = await taught(Site(store=StateFiles(tmp_path)))
+    first.trainer.save()
+    monkeypatch.setattr(fits, "_prepared", lambda name, past: "missing")
+    site = await restarted(tmp_path, first.now)
+    assert await site.tick(ODD) == 0
+    assert site.facts[0] == (
+        "fit.swapped",
+        {"watch": "w", "labels": {"g": "a"}, "from": "pca", "to": None},
+    )
+
+
+@pytest.mark.usefixtures("one_model")
+async def test_a_past_that_does_not_fit_is_set_aside(tmp_path: Path) -> None:
+    first = Site(store=StateFiles(tmp_path))
+    await first.tick(ODD)
+    past = first.trainer._pasts[STEP]
+    whole = dict(past.dump({}))
+    head = msgspec.to_builtins(whole["past"])
+    for wrong in (
+        {"past": {**head, "version": 0}},
+        {"past": {**head, "step": 0.0}},
+        {"past": {**head, "count": -1}},
+        {"past": {**head, "count": 2}},
+        {"past": {**head, "members": head["members"][1:]}},
+        {"past": {**head, "groups": "none"}},
+        {"scores": whole["scores"][:, 1:]},
+        {"past": {**head, "groups": [{**head["groups"][0], "size": -8}]}},
+    ):
+        StateFiles(tmp_path).save(STEP, iter({**whole, **wrong}.items()))
+        site = await restarted(tmp_path, first.now)
+        assert not site.trainer._pasts
+        assert site.trainer._store.damaged == 1
+    StateFiles(tmp_path).save(STEP, iter(whole.items()))
+    assert (await restarted(tmp_path, first.now)).trainer._pasts
+
+
 class Never(Executor):
     """A worker that is always late."""
 
@@ -183,7 +263,9 @@ async def test_a_worker_that_died_is_replaced(caplog: pytest.LogCaptureFixture) 
     assert site.trainer._pool is None
 
 
-async def test_it_runs_until_cancelled_and_keeps_what_ticked(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_it_runs_until_cancelled_and_keeps_what_ticked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(trainer, "_there", lambda model: model == "pca")
     kept, loop = asyncio.Event(), asyncio.get_running_loop()
 
@@ -193,7 +275,7 @@ async def test_it_runs_until_cancelled_and_keeps_what_ticked(monkeypatch: pytest
             loop.call_soon_threadsafe(kept.set)
 
     monkeypatch.setattr(trainer, "Past", Watched)
-    site = Site()
+    site = Site(store=StateFiles(tmp_path))
     task = asyncio.create_task(site.trainer.run())
     site.trainer.ticked(site.snapshot(ODD))
     await kept.wait()
@@ -201,6 +283,9 @@ async def test_it_runs_until_cancelled_and_keeps_what_ticked(monkeypatch: pytest
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+    again = Site(store=StateFiles(tmp_path))
+    again.trainer.restore()
+    assert again.trainer._pasts[STEP].kept == 1  # saved at the end
 
 
 @pytest.mark.skipif(importlib.util.find_spec("pyod") is None, reason="extra fits is not installed")
