@@ -53,9 +53,9 @@ docs: .venv/.docs ## the documents as a site, in build/docs
 .PHONY: lock
 lock: ## resolve .requirements/*.lock from pyproject.toml (needs uv); ARGS=--upgrade takes the newest
 	$(call resolve,run,)
-	$(call resolve,image,--extra kubernetes --extra logs)
-	$(call resolve,dev,--group dev --extra kubernetes)
-	$(call resolve,all,--group dev --group peers --extra kubernetes --extra plot)
+	$(call resolve,image,--extra aws --extra kubernetes --extra logs)
+	$(call resolve,dev,--group dev --extra aws --extra kubernetes)
+	$(call resolve,all,--group dev --group peers --extra aws --extra kubernetes --extra plot)
 	$(call resolve,docs,--group docs -c .requirements/dev.lock)
 
 resolve = uv pip compile -q pyproject.toml $(2) -o .requirements/$(1).lock --universal --python-version 3.11 \

@@ -21,6 +21,7 @@ import yarl
 from sidecar import __version__
 from sidecar.adapters.http_config import BasicAuth, HttpConfig, OAuth2, Proxy
 from sidecar.adapters.secret import Tls, secret
+from sidecar.adapters.sigv4 import Signer
 from sidecar.types import ConfigError, Unavailable
 
 LARGE = 1 << 20
@@ -40,12 +41,15 @@ class Client:
     def __init__(self, url: str, config: HttpConfig, timeout: float) -> None:
         parts = yarl.URL(url)
         self.url = str(parts.with_user(None) if parts.user is not None else parts).rstrip("/")
-        if parts.user is not None and not (config.authorization or config.basic_auth or config.oauth2):
+        if parts.user is not None and not (
+            config.authorization or config.basic_auth or config.oauth2 or config.sigv4
+        ):
             login = BasicAuth(username=parts.user, password=parts.password)
             config = msgspec.structs.replace(config, basic_auth=login)
         self._config = config
         self._tls = Tls(config.tls_config)
         self._tokens = _Tokens(config.oauth2, timeout) if config.oauth2 else None
+        self._signer = Signer(config.sigv4) if config.sigv4 else None
         self._timeout = aiohttp.ClientTimeout(total=timeout)
         self._session: aiohttp.ClientSession | None = None
 
@@ -70,6 +74,12 @@ class Client:
             credentials = await self._credentials()
         except ConfigError as error:
             raise Unavailable(str(error)) from None
+        if self._signer is not None:
+            if isinstance(data, dict):
+                data = urllib.parse.urlencode(data).encode()
+                headers = {"Content-Type": "application/x-www-form-urlencoded", **(headers or {})}
+            signed = await self._signer.sign(method, yarl.URL(url), params or [], data or b"")
+            credentials = {**credentials, **signed}
         async with self._session.request(
             method,
             url,

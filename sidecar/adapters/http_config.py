@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator
 
 import yarl
@@ -112,6 +113,28 @@ class OAuth2(Proxy, frozen=True, kw_only=True):
         yield from _below(self, "tls_config")
 
 
+class SigV4(Section, frozen=True, kw_only=True):
+    """Requests signed for AWS (Amazon Managed Service for Prometheus), as Prometheus' `sigv4` says it; without keys,
+    profile or role: with the credentials that AWS' SDKs find. Needs `promantis[aws]`."""
+
+    region: str | None = None
+    access_key: str | None = None
+    secret_key: str | None = None
+    profile: str | None = None
+    role_arn: str | None = None
+    external_id: str | None = None
+    use_fips_sts_endpoint: bool = False
+    service_name: str = "aps"
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        if (self.access_key is None) != (self.secret_key is None):
+            yield "", "needs both access_key and secret_key, or neither"
+        if self.external_id is not None and self.role_arn is None:
+            yield "external_id", "is only used beside role_arn"
+        if importlib.util.find_spec("botocore") is None:
+            yield "", "needs botocore: pip install 'promantis[aws]'"
+
+
 class Header(Section, frozen=True, kw_only=True):
     """Values of one header; `secrets` are values that nobody sees, `files` hold some."""
 
@@ -121,11 +144,12 @@ class Header(Section, frozen=True, kw_only=True):
 
 
 class HttpConfig(Proxy, frozen=True, kw_only=True):
-    """Prometheus' `http_config`, all of it."""
+    """Prometheus' `http_config`, all of it, and `sigv4`, which Prometheus has beside it."""
 
     basic_auth: BasicAuth | None = None
     authorization: Authorization | None = None
     oauth2: OAuth2 | None = None
+    sigv4: SigV4 | None = None
     bearer_token: str | None = None
     bearer_token_file: str | None = None
     tls_config: TlsConfig | None = None
@@ -137,13 +161,20 @@ class HttpConfig(Proxy, frozen=True, kw_only=True):
         yield from _one_of(self, "bearer_token")
         given = [
             name
-            for name in ("basic_auth", "authorization", "oauth2", "bearer_token", "bearer_token_file")
+            for name in (
+                "basic_auth",
+                "authorization",
+                "oauth2",
+                "sigv4",
+                "bearer_token",
+                "bearer_token_file",
+            )
             if getattr(self, name) is not None
         ]
         if len(given) > 1 and given != ["bearer_token", "bearer_token_file"]:
             yield "", f"at most one of {' and '.join(given)}"
         yield from super().problems()
-        for name in ("basic_auth", "authorization", "oauth2", "tls_config"):
+        for name in ("basic_auth", "authorization", "oauth2", "sigv4", "tls_config"):
             yield from _below(self, name)
         for header in self.http_headers or {}:
             if header.lower() in _OUR_HEADERS:

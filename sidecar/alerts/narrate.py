@@ -36,11 +36,15 @@ def summary(finding: Finding, resolved_at: Instant | None = None) -> str:
     name = _name(finding)
     if math.isnan(finding.observed):
         now = f"{name} has no value now"
-        return f"{now}, normal {_band(finding)}." if _has_band(finding) else f"{now}. {_UNKNOWN}"
-    value = f"{name} is {number(finding.observed)}"
+        return (
+            f"{now}, normal {_beside(finding, finding.expected)[1]}."
+            if _has_band(finding)
+            else f"{now}. {_UNKNOWN}"
+        )
     if not _has_band(finding):
-        return f"{value}. {_UNKNOWN}"
-    band = _band(finding)
+        return f"{name} is {number(finding.observed)}. {_UNKNOWN}"
+    seen, band = _beside(finding, finding.observed)
+    value = f"{name} is {seen}"
     inside = finding.lower <= finding.observed <= finding.upper
     if resolved_at is not None:
         if inside:
@@ -58,7 +62,7 @@ def outlook(finding: Finding, alertname: str, resolved: bool = False) -> str:
     breach = _worst(finding, alertname)
     near = finding.forecasts[0] if finding.forecasts else None
     if breach is not None and breach.eta == 0 and not resolved:
-        return _while_true(breach, near)
+        return _while_true(finding, breach, near)
     if breach is not None and breach.eta is not None:
         horizon = _covering(breach)
         probability = breach.probability.get(horizon, math.nan)
@@ -67,11 +71,11 @@ def outlook(finding: Finding, alertname: str, resolved: bool = False) -> str:
             then = _forecast(finding, horizon)
             return (
                 f"{lead}: {_side(breach)} {number(breach.value)} {_in(breach.eta)}"
-                f" (probability {number(probability, 2)}){_expected(then, '; ')}."
+                f" (probability {_odds(probability)}){_expected(finding, then, '; ')}."
             )
     if near is None or math.isnan(near.value):
         return ""
-    expected = f"{number(near.value)} in {_minutes(_SECONDS[near.horizon])}"
+    expected = f"{_beside(finding, near.value)[0]} in {_minutes(_SECONDS[near.horizon])}"
     if not _has_band(finding):
         return f"Expected {expected}."
     if resolved:
@@ -82,13 +86,13 @@ def outlook(finding: Finding, alertname: str, resolved: bool = False) -> str:
     return f"If nobody acts: outside its normal range, expected {expected}."
 
 
-def _while_true(breach: Breach, near: Forecast | None) -> str:
+def _while_true(finding: Finding, breach: Breach, near: Forecast | None) -> str:
     side, limit = _side(breach), number(breach.value)
     if near is None or math.isnan(near.value):
         return f"{side.capitalize()} {limit} now."
     if _holds(breach.op, near.value, breach.value):
-        return f"If nobody acts: stays {side} {limit}{_expected(near, '; ')}."
-    return f"{side.capitalize()} {limit} now, not for long{_expected(near, ': ')}."
+        return f"If nobody acts: stays {side} {limit}{_expected(finding, near, '; ')}."
+    return f"{side.capitalize()} {limit} now, not for long{_expected(finding, near, ': ')}."
 
 
 _UNKNOWN = "No history for this series yet."
@@ -96,7 +100,10 @@ _UNKNOWN = "No history for this series yet."
 
 def expected(finding: Finding) -> str:
     """The value that would be normal now, and its range; empty when there is no history."""
-    return f"{number(finding.expected)} ({_band(finding)})" if _has_band(finding) else ""
+    if not _has_band(finding):
+        return ""
+    value, band = _beside(finding, finding.expected)
+    return f"{value} ({band})"
 
 
 def number(value: float, digits: int = 3) -> str:
@@ -158,8 +165,45 @@ def _has_band(finding: Finding) -> bool:
     return not (math.isnan(finding.lower) or math.isnan(finding.upper))
 
 
-def _band(finding: Finding) -> str:
-    return f"{number(finding.lower)} to {number(finding.upper)}"
+def _beside(finding: Finding, value: float) -> tuple[str, str]:
+    """A value to a twentieth and the band to a tenth of its width: what is finer differs by replica and says nothing.
+
+    Finer where else a value beyond the band, or a limit of its rules, would not look so.
+    """
+    lower, upper = finding.lower, finding.upper
+    width, far = upper - lower, max(lower - value, value - upper)
+    limits = [breach.value for breach in finding.breaches]
+    for finer in (1, 2.5, 5, 10, 50) if math.isfinite(value) and 0 < width < math.inf else ():
+        step = _step(width / 10 / finer)
+        low, high = _rounded(lower, step), _rounded(upper, step)
+        seen = _rounded(value, _step(min(max(width, far) / 10, abs(value) / 20 or width) / finer))
+        sides = all((seen > at, seen < at) == (value > at, value < at) for at in limits)
+        if low < high and (low <= seen <= high) == (far <= 0) and sides:
+            return number(seen), f"{number(low)} to {number(high)}"
+    return number(value), f"{number(lower)} to {number(upper)}"
+
+
+def _step(span: float) -> float:
+    """The next 1, 2 or 5 times a power of ten.
+
+    >>> [_step(x) for x in (0.04, 3.0, 11.0)]
+    [0.05, 5.0, 20.0]
+    """
+    power = 10.0 ** math.floor(math.log10(span))
+    return float(f"{power * next(n for n in (1, 2, 5, 10) if span <= n * power * (1 + 1e-9)):.1g}")
+
+
+def _rounded(value: float, step: float) -> float:
+    return float(f"{round(value / step) * step:.12g}")
+
+
+def _odds(probability: float) -> str:
+    """In steps of a twentieth, and never certain before it is.
+
+    >>> [_odds(p) for p in (0.5, 0.93, 0.99)]
+    ['0.5', '0.95', '0.99']
+    """
+    return number(min(round(probability * 20) / 20, 0.99), 2)
 
 
 def _since(finding: Finding) -> str:
@@ -196,15 +240,24 @@ def _forecast(finding: Finding, horizon: str) -> Forecast | None:
     return next((forecast for forecast in finding.forecasts if forecast.horizon == horizon), None)
 
 
-def _expected(forecast: Forecast | None, before: str) -> str:
+def _expected(finding: Finding, forecast: Forecast | None, before: str) -> str:
     if forecast is None or math.isnan(forecast.value):
         return ""
-    return f"{before}{number(forecast.value)} expected in {_minutes(_SECONDS[forecast.horizon])}"
+    return f"{before}{_beside(finding, forecast.value)[0]} expected in {_minutes(_SECONDS[forecast.horizon])}"
 
 
 def _in(eta: float) -> str:
-    minutes = round(eta / 60)
-    return "within a minute" if minutes < 1 else f"in about {age(60 * minutes)}"
+    return "within a minute" if eta < 30 else f"in about {age(about(eta))}"
+
+
+def about(seconds: float) -> float:
+    """Seconds, as people say how long it will be: whole minutes, then fives, then quarters of an hour.
+
+    >>> [about(60 * m) / 60 for m in (0.2, 3.4, 12, 21, 50)]
+    [1.0, 3.0, 10.0, 20.0, 45.0]
+    """
+    step = next((60.0 * n for n, below in ((1, 9.5), (5, 32.5)) if seconds < 60 * below), 900.0)
+    return max(60.0, round(seconds / step) * step)
 
 
 def _minutes(seconds: float) -> str:

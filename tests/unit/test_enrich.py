@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sidecar.alerts import narrate
 from sidecar.alerts.enrich import Enricher, shorten
 from sidecar.alerts.explain import Explanation, Said, Steps
 from sidecar.alerts.identity import fingerprint
@@ -95,21 +96,21 @@ def enriched(
     [
         (
             POOL,
-            "db_pool_used is 0.861, normal now 0.38 to 0.52; outside since 14:03 UTC (6 min), confidence high.",
+            "db_pool_used is 0.85, normal now 0.38 to 0.52; outside since 14:03 UTC (6 min), confidence high.",
         ),
         (
             but(since=None),
-            "db_pool_used is 0.861, normal now 0.38 to 0.52; outside just now, confidence high.",
+            "db_pool_used is 0.85, normal now 0.38 to 0.52; outside just now, confidence high.",
         ),
         (
             but(since=Instant(AT - 86400), confidence=0.6),
-            "db_pool_used is 0.861, normal now 0.38 to 0.52; outside since 2025-11-24 14:09 UTC (1 d), "
+            "db_pool_used is 0.85, normal now 0.38 to 0.52; outside since 2025-11-24 14:09 UTC (1 d), "
             "confidence medium.",
         ),
-        (but(observed=0.41, since=None), "db_pool_used is 0.41, inside its normal range 0.38 to 0.52."),
+        (but(observed=0.41, since=None), "db_pool_used is 0.4, inside its normal range 0.38 to 0.52."),
         (
             but(observed=0.41, confidence=0.2),
-            "db_pool_used is 0.41, within 0.38 to 0.52 but unusual since 14:03 UTC (6 min), confidence low.",
+            "db_pool_used is 0.4, within 0.38 to 0.52 but unusual since 14:03 UTC (6 min), confidence low.",
         ),
         (
             but(lower=NAN, upper=NAN, expected=NAN, since=None),
@@ -118,7 +119,7 @@ def enriched(
         (but(observed=NAN), "db_pool_used has no value now, normal 0.38 to 0.52."),
         (
             but(query="x" * 61, confidence=NAN),
-            "pool is 0.861, normal now 0.38 to 0.52; outside since 14:03 UTC (6 min).",
+            "pool is 0.85, normal now 0.38 to 0.52; outside since 14:03 UTC (6 min).",
         ),
     ],
 )
@@ -130,11 +131,11 @@ def test_summary_when_resolved() -> None:
     at = Instant(AT - 5)
     assert (
         summary(but(observed=0.45, since=None), at)
-        == "db_pool_used is 0.45, back in its normal range 0.38 to 0.52 since 14:09 UTC."
+        == "db_pool_used is 0.44, back in its normal range 0.38 to 0.52 since 14:09 UTC."
     )
     assert (
         summary(POOL, at)
-        == "Resolved at 14:09 UTC, but db_pool_used is 0.861, outside its normal 0.38 to 0.52."
+        == "Resolved at 14:09 UTC, but db_pool_used is 0.85, outside its normal 0.38 to 0.52."
     )
 
 
@@ -145,14 +146,14 @@ def _breach(op: str = ">", eta: float | None = 420.0, p: float = 0.9, **changes:
 @pytest.mark.parametrize(
     ("finding", "words"),
     [
-        (POOL, "If nobody acts: above 0.9 in about 7 min (probability 0.9); 0.971 expected in 15 min."),
+        (POOL, "If nobody acts: above 0.9 in about 7 min (probability 0.9); 0.95 expected in 15 min."),
         (
             but(breaches=(_breach(eta=1500.0),)),
-            "If nobody acts: above 0.9 in about 25 min (probability 0.9); 0.99 expected in 30 min.",
+            "If nobody acts: above 0.9 in about 25 min (probability 0.9); 1 expected in 30 min.",
         ),
         (
             but(breaches=(_breach(eta=0.0, p=1.0),)),
-            "If nobody acts: stays above 0.9; 0.971 expected in 15 min.",
+            "If nobody acts: stays above 0.9; 0.95 expected in 15 min.",
         ),
         (
             but(breaches=(_breach(eta=0.0, p=1.0),), forecasts=(Forecast("15m", 0.5, 0.4, 0.6),)),
@@ -161,15 +162,15 @@ def _breach(op: str = ">", eta: float | None = 420.0, p: float = 0.9, **changes:
         (but(breaches=(_breach("<", 0.0, 1.0),), forecasts=()), "Below 0.9 now."),
         (
             but(breaches=(), forecasts=(Forecast("15m", 0.45, 0.4, 0.6),)),
-            "Back inside its normal range, expected 0.45 in 15 min.",
+            "Back inside its normal range, expected 0.44 in 15 min.",
         ),
         (
             but(breaches=(), observed=0.44, forecasts=(Forecast("15m", 0.45, 0.4, 0.6),)),
-            "Stays inside its normal range, expected 0.45 in 15 min.",
+            "Stays inside its normal range, expected 0.44 in 15 min.",
         ),
         (
             but(breaches=(_breach(p=0.2),)),
-            "If nobody acts: outside its normal range, expected 0.971 in 15 min.",
+            "If nobody acts: outside its normal range, expected 0.95 in 15 min.",
         ),
         (but(breaches=(_breach(eta=None),), forecasts=()), ""),
         (but(lower=NAN, upper=NAN, breaches=()), "Expected 0.971 in 15 min."),
@@ -189,7 +190,7 @@ def test_outlook_is_about_the_alerts_own_limit() -> None:
 
 def test_outlook_when_resolved() -> None:
     calm = (Forecast("15m", 0.45, 0.4, 0.6),)
-    assert outlook(but(breaches=(), forecasts=calm), "", True) == "Expected to stay: 0.45 in 15 min."
+    assert outlook(but(breaches=(), forecasts=calm), "", True) == "Expected to stay: 0.44 in 15 min."
     assert outlook(POOL, "", True).startswith("May come back: above 0.9 in about 7 min")
 
 
@@ -207,7 +208,7 @@ def test_all_annotations() -> None:
     assert words["promantis_score"] == "2.4"
     assert words["promantis_confidence"] == "0.93"
     assert words["promantis_since"] == "2025-11-25T14:03:00Z"
-    assert words["promantis_expected"] == "0.45 (0.38 to 0.52)"
+    assert words["promantis_expected"] == "0.44 (0.38 to 0.52)"
     assert words["promantis_remedy"] == "bigger-pool would POST"
     assert words["promantis_causes"] == (
         "shop runs out of connections (very likely): pool 95 %, usually 45 %. Changed: shop was deployed at 14:00 UTC."
@@ -259,9 +260,37 @@ def test_a_link_is_whole_or_not_there() -> None:
     assert "promantis_url" not in enriched(POOL, url="http://" + "long." * 60)
 
 
+@given(
+    st.floats(-1e6, 1e6),
+    st.floats(1e-6, 1e6),
+    st.floats(-5, 5),
+    st.sampled_from([None, 0.5, 1.0, 2.0]),
+)
+def test_rounding_moves_no_value_across_its_band_or_a_limit(
+    lower: float, width: float, at: float, limit: float | None
+) -> None:
+    value, upper = lower + at * width, lower + width
+    beyond = lower + limit * width if limit is not None else None
+    limits = () if beyond is None else (Breach("A", "page", ">", beyond, 0.0, {}, None),)
+    finding = but(observed=value, lower=lower, upper=upper, breaches=limits)
+    seen, band = narrate._beside(finding, value)
+    low, _, high = band.partition(" to ")
+    if seen == number(value) and (low, high) == (number(lower), number(upper)):
+        return  # as exact as any number is said
+    x, a, b = (spoken(text) for text in (seen, low, high))
+    assert abs(x - value) <= max(abs(value - (lower + upper) / 2), width) / 4 + 0.005 * abs(value)
+    if max(abs(lower), abs(upper), abs(value)) < 20 * width:  # else three digits cannot tell them apart
+        assert (a <= x <= b) == (lower <= value <= upper)
+
+
+def spoken(text: str) -> float:
+    unit = text[-1] if text[-1] in "kMGTPE" else ""
+    return float(text.removesuffix(unit)) * 1000.0 ** (" kMGTPE".index(unit) if unit else 0)
+
+
 def test_words_are_capped() -> None:
     long = enriched(POOL, max_bytes=50)["promantis_summary"]
-    assert long == "db_pool_used is 0.861, normal now 0.38 to 0.52…"
+    assert long == "db_pool_used is 0.85, normal now 0.38 to 0.52…"
 
 
 @given(st.text(max_size=200), st.integers(min_value=50, max_value=120))

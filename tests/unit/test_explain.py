@@ -83,7 +83,7 @@ def test_the_four_parts_of_a_pool_that_runs_out() -> None:
     assert "latency 5" in found.summary.partition("since")[2]
     assert found.summary.endswith("follows.")
     assert found.outlook.startswith("If nobody acts: db_pool_in_use / db_pool_max is at 9")
-    assert found.outlook.endswith("it is used up in about 12 min.")
+    assert found.outlook.endswith("it is used up in about 10 min.")
     assert found.next_steps.now[0].startswith("enlarge the pool of bank")
     assert any("timeouts" in step for step in found.next_steps.later)
     assert found.causes[0].likelihood == "very likely"
