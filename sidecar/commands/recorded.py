@@ -10,7 +10,7 @@ import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TextIO
 
 import numpy as np
 import orjson
@@ -85,22 +85,42 @@ class Row(NamedTuple):
 def read(path: Path) -> File:
     """One CSV, gzipped or not. A line or cell that cannot be read is left out and noted; ConfigError names file and
     line where nothing is left."""
-    number = 0
+    number, rows = 0, list[tuple[int, list[str]]]()
     try:
-        content = path.read_bytes()
-        text = (gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content).decode("utf-8-sig")
-        lines, rows = csv.reader(text.splitlines(), strict=True), list[tuple[int, list[str]]]()
-        for cells in lines:
-            number = lines.line_num
-            if cells:
-                rows.append((number, cells))
+        with _opened(path) as file:
+            lines = csv.reader(file, strict=True)
+            for cells in lines:
+                number = lines.line_num
+                if cells:
+                    rows.append((number, cells))
     except csv.Error as error:
         raise ConfigError(f"{path}:{number + 1}", f"cannot be read: {error}") from None
-    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
+    except UnicodeDecodeError:
+        raise ConfigError(*_undecoded(path)) from None
+    except (OSError, EOFError, zlib.error) as error:
         raise ConfigError(str(path), f"cannot be read: {getattr(error, 'strerror', None) or error}") from None
     header = _header(path, rows[0][1] if rows else [])
     notes = list[str]()
     return _file(path, header, _rows(path, header, rows[1:], notes), notes)
+
+
+def _opened(path: Path) -> TextIO:
+    """The text of a file, gzipped or not; lines end as csv wants them to."""
+    with path.open("rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+    return (gzip.open if packed else open)(path, "rt", encoding="utf-8-sig", newline="")
+
+
+def _undecoded(path: Path) -> tuple[str, str]:
+    """Where a file is not UTF-8, and what stands there."""
+    content = path.read_bytes()
+    content = gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
+    try:
+        content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        return f"{path}:{line}", f"cannot be read: byte {content[error.start]:#x} is not UTF-8"
+    return str(path), "changed while it was read"
 
 
 def _header(path: Path, cells: Sequence[str]) -> list[str]:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
+from sidecar.signals.block import WARM
 from sidecar.signals.calendar import UTC
 from sidecar.signals.engine import Engine
 from sidecar.signals.frame import Vector
@@ -36,12 +37,13 @@ class Recording(NamedTuple):
 
     @property
     def step(self) -> float:
-        """Usual seconds between rows, on the minute or second if it is nearly so; 60 where there is only one."""
+        """Usual seconds between the first rows, which are not scored yet: what is said of none depends on later ones.
+        On the minute or second if it is nearly so; 60 where there is only one row."""
         gaps = np.diff(self.at)
-        gaps = gaps[gaps > 0]
+        gaps = gaps[gaps > 0][:WARM]
         step = float(np.median(gaps)) if len(gaps) else 60.0
         near = (max(1, round(step / unit)) * unit for unit in (60.0, 5.0, 1.0))
-        return next((whole for whole in near if abs(step - whole) < whole / 100), step)
+        return next((whole for whole in near if abs(step - whole) < whole / 50), step)
 
 
 def run(

@@ -93,6 +93,18 @@ def test_dirty_csv_in_one_row_out_for_each_row_in(tmp_path: Path, capsys: pytest
     assert [r["value"] for r in cpu] == [str(row[1]) if isinstance(row[1], float) else "" for row in given]
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_lines_end_where_csv_ends_them(end: str, tmp_path: Path) -> None:
+    path = tmp_path / "größe.v1.csv"
+    path.write_text(
+        f"\ufefftimestamp,v,label{end}" + "".join(f"{i},5,a\u2028b{end}" for i in range(9)),
+        "utf-8",
+        newline="",
+    )
+    assert backtest(tmp_path / "out", path) == 0
+    assert [row["label"] for row in read(tmp_path / "out" / "größe.v1.csv")] == ["a\u2028b"] * 9
+
+
 def test_order_of_rows_is_kept_and_does_not_matter(tmp_path: Path) -> None:
     rows = rows_of(wave(3))
     mixed = [rows[0], *np.random.default_rng(1).permutation(np.array(rows[1:], object)).tolist()]
@@ -277,6 +289,10 @@ def test_what_cannot_be_read_or_written_is_named(tmp_path: Path, capsys: pytest.
     assert f"--out {good}: File exists" in capsys.readouterr().err
     assert backtest(tmp_path / "out", good, good) == 2
     assert "--csv: two outputs would be called x.csv: rename a file" in capsys.readouterr().err
+    latin = tmp_path / "l.csv"
+    latin.write_bytes("timestamp,label,value\n1,a,2\n2,größer,3\n".encode("latin-1"))
+    assert backtest(tmp_path / "out", latin) == 2
+    assert f"{latin}:3: cannot be read: byte 0xf6 is not UTF-8" in capsys.readouterr().err
     quoted = tmp_path / "q.csv"
     quoted.write_text('timestamp,value\n1,2\n2,"3" 4\n')
     assert backtest(tmp_path / "out", quoted) == 2
