@@ -58,6 +58,7 @@ from sidecar.web import explain as web_explain
 from sidecar.web import feedback as web_feedback
 from sidecar.web import signals as web_signals
 from sidecar.web.forward import forwarding
+from sidecar.web.lately import Lately
 from sidecar.web.session import Sessions
 
 log = logging.getLogger(__name__)
@@ -337,6 +338,7 @@ class App:
 
     def _routes(self, doors: auth.Auth) -> list[RouteDef]:
         sessions, turn = Sessions(doors, self.config.alerts.external_url), asyncio.Lock()
+        guards = Lately(self.runner.standing)
         return [
             *web_signals.routes(
                 self.known,
@@ -352,12 +354,16 @@ class App:
                 if "alerts" in self._parts
                 else ()
             ),
-            *(cases.routes(self.runner, self.journal, self.telemetry) if "remedies" in self._parts else ()),
+            *(
+                cases.routes(self.runner, self.journal, guards, self.telemetry)
+                if "remedies" in self._parts
+                else ()
+            ),
             *web_explain.routes(self.causes, clock),
             *web_feedback.routes(self.feedback, self.looking.about, clock),
             *pages.routes(self.known, self.looking, self.runner, sessions, turn),
             *incident.routes(self.looking, self.runner, sessions, turn),
-            *deciding.routes(self.runner, self.looking, sessions, turn),
+            *deciding.routes(self.runner, self.looking, guards, sessions, turn),
             *live.routes(self.live, sessions),
             *views.routes(
                 self.known,

@@ -13,7 +13,7 @@ import msgspec
 
 from sidecar.adapters.loki import Loki
 from sidecar.adapters.prometheus import Prometheus
-from sidecar.alerts import logs
+from sidecar.alerts import kept, logs
 from sidecar.alerts.aside import again_and_again
 from sidecar.alerts.diagnose import diagnose
 from sidecar.alerts.enrich import PREFIX
@@ -35,7 +35,7 @@ from sidecar.types import Alert, Candidates, Finding, Instant, JsonObject, Label
 
 log = logging.getLogger(__name__)
 
-INCIDENT, CHANCE = "incident.ended", "causes.fitted"
+INCIDENT, EXPLAINED, CHANCE = "incident.ended", "incident.explained", "causes.fitted"
 """Kinds of facts."""
 MINUTE = 60.0
 REHEARSE = 10
@@ -85,14 +85,19 @@ class Causes:
         self.explainer.again_after, self._interval = 2 * interval, interval
 
     def restore(self, facts: Iterable[Fact]) -> None:
-        """Take over what the journal has: incidents that ended, and what chance scored."""
-        ended = []
+        """Take over what the journal has: incidents that ended, what was said of the others, what chance scored."""
+        ended, going = [], dict[str, list[Fact]]()
         for fact in facts:
             if fact.kind == INCIDENT:
                 ended.append(fact.data)
+                going.pop(str(fact.data["id"]), None)
+            elif fact.kind == EXPLAINED:
+                going.setdefault(str(fact.data.get("id")), []).append(fact)
             elif fact.kind == CHANCE:
                 self.explainer.none = float(fact.data["none"])
         self.explainer.before = recalled(ended[-KEPT:])
+        said = ((fact.at, fact.data) for one in going.values() for fact in one)
+        self.explainer.recall(kept.recalled(said, self._clock()))
 
     async def run(self) -> None:
         """Keep what comes, look at what runs where, tell more of alerts when more is known, and journal."""
@@ -185,6 +190,9 @@ class Causes:
             await self._read_logs(await asyncio.to_thread(self._blamed, firing))
             for labels in firing:
                 await self._relay.again(labels, self._clock())
+            for told in await asyncio.to_thread(self.explainer.news):
+                if await self._journal(EXPLAINED, kept.fact(told)):
+                    self.explainer.noted(told)
 
     def _blamed(self, firing: Sequence[Labels]) -> set[str]:
         return {self.explainer.blamed(labels) for labels in firing}
@@ -225,6 +233,8 @@ class Causes:
                 await self._journal(INCIDENT, self.explainer.remember(incident, words))
             await asyncio.sleep(MINUTE)
 
-    async def _journal(self, kind: str, data: JsonObject) -> None:
+    async def _journal(self, kind: str, data: JsonObject) -> bool:
         with contextlib.suppress(PromantisError):  # it is said by whoever cannot write
             await self._note(kind, data)
+            return True
+        return False

@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 import msgspec
 import numpy as np
 
-from sidecar.alerts import narrate
+from sidecar.alerts import kept, narrate
 from sidecar.alerts.diagnose import LOAD, NONE, Diagnosis, by_chance, diagnose
 from sidecar.alerts.evidence import Evidence, evidence
 from sidecar.alerts.explain import RECENT, Changed, Explanation, Whose, explain
@@ -124,6 +124,8 @@ class Explainer:
         self._neighbours: dict[str, set[str]] = {}
         self._best: dict[tuple[str, Whose], tuple[float, Explanation]] = {}
         """How sure the explanation of a target in an incident is."""
+        self._journalled: dict[tuple[str, Whose], tuple[object, ...]] = {}
+        """What of it the journal has."""
         self._named: set[tuple[str, str, str]] = set()
         """Incidents that a metric names now."""
         self._lock = Lock()
@@ -144,7 +146,9 @@ class Explainer:
             return None
         target = self._whose(alert.labels, finding)
         if target is None:
-            return None
+            with self._lock:
+                self.incidents.again(alert, now)
+            return self.told(alert, now)  # right after a restart not even its series are known
         hold = max((breach.hold for breach in finding.breaches), default=0.0) if finding else 0.0
         with self._lock:
             odd = finding is not None and finding.score >= 1
@@ -194,6 +198,30 @@ class Explainer:
             self._best[incident, target] = sure, said
             return said
         return best
+
+    def news(self) -> list[kept.Told]:
+        """What is explained otherwise, or more surely, than the journal has it; `noted` when it has."""
+        with self._lock:
+            open_now = {one.id: one for one in self.incidents.open}
+            told = [
+                kept.Told(open_now[id], about, sure, said)
+                for (id, about), (sure, said) in self._best.items()
+                if id in open_now and said.blamed
+            ]
+            return [one for one in told if self._journalled.get(_key(one)) != kept.stamp(one)]
+
+    def noted(self, told: kept.Told) -> None:
+        """The journal has it."""
+        self._journalled[_key(told)] = kept.stamp(told)
+
+    def recall(self, told: Iterable[kept.Told]) -> None:
+        """Go on with incidents from before a restart: nothing else knows by now what they looked like."""
+        with self._lock:
+            for one in told:
+                self.incidents.recall(one.incident)
+                self._best.setdefault(_key(one), (one.sure, one.said))
+                self.noted(one)
+            self._count()
 
     def suspects(self) -> dict[str, Instant]:
         """Services and machines that are part of what is going on, and those beside them: since when."""
@@ -259,6 +287,7 @@ class Explainer:
             gone = {labels for one in ended for labels in one.alerts}
             ids = {one.id for one in ended}
             self._best = {key: best for key, best in self._best.items() if key[0] not in ids}
+            self._journalled = {key: of for key, of in self._journalled.items() if key[0] not in ids}
             self.logs = {one: said for one, said in self.logs.items() if now - said[0] <= RECENT}
             self._looks = {labels: look for labels, look in self._looks.items() if labels not in gone}
             return ended
@@ -319,6 +348,10 @@ class Explainer:
             self._telemetry.diagnoses.labels("cause" if found.found else "none").inc()
             kept.done[key] = found, said
         return kept.done[key]
+
+
+def _key(told: kept.Told) -> tuple[str, Whose]:
+    return told.incident.id, told.about
 
 
 def neighbours(c: Candidates) -> dict[str, set[str]]:

@@ -29,6 +29,9 @@ class Incident(msgspec.Struct):
     alertname: str = ""
     pattern: str = ""
     cause: str = ""
+    recalled: Instant | None = None
+    """When it was noted, where that was before a restart; `before`: alerts that belonged to it then."""
+    before: frozenset[Labels] = frozenset()
 
 
 class Incidents:
@@ -50,16 +53,39 @@ class Incidents:
         """The incident that an alert belongs to."""
         return self._open.get(self._of.get(labels, ""))
 
+    def recall(self, incident: Incident) -> None:
+        """Go on with one from before a restart, unless it is known."""
+        if incident.id not in self._open:
+            self._open[incident.id] = incident
+            for labels in incident.before:
+                self._of.setdefault(labels, incident.id)
+
+    def again(self, alert: Alert, now: Instant) -> Incident | None:
+        """The incident of an alert that was heard of again; None where it has fired anew since a restart."""
+        incident = self.of(alert.labels)
+        if incident is None:
+            return None
+        if incident.recalled is not None and (instant(alert.starts_at) or now) > incident.recalled:
+            del self._of[alert.labels]
+            return None
+        incident.last = max(incident.last, now)
+        incident.alerts[alert.labels] = now
+        return incident
+
     def join(
         self, alert: Alert, now: Instant, entities: Iterable[str], neighbours: Mapping[str, Iterable[str]]
     ) -> Incident:
         """The incident of an alert on (or for) these entities; a new one when it has nothing to do with those open."""
         mine = {entity for entity in entities if entity}
-        incident = self.of(alert.labels)
+        incident = self.again(alert, now)
         if incident is None:
             around = mine.union(*(neighbours.get(one, ()) for one in mine))
             near = (
-                one for one in self._open.values() if now - one.last <= TOGETHER and around & one.entities
+                one
+                for one in self._open.values()
+                if now - one.last <= TOGETHER
+                and around & one.entities
+                and (one.alerts or one.recalled is None)
             )
             incident = min(near, key=lambda one: (one.began, one.id), default=None)
         if incident is None:

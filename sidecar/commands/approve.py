@@ -1,4 +1,4 @@
-"""`promantis approve ID`: shows what exactly would be done, and approves that."""
+"""`promantis approve ID`: shows what exactly would be done and what stands in its way, and approves that."""
 
 from __future__ import annotations
 
@@ -25,6 +25,9 @@ def run(args: argparse.Namespace) -> int:
         if not case["plan"] or case["stage"] != "planned":
             raise Rejected(f"no plan could be made: {case['words']}")
         print(f"plan {case['plan_hash']}\n{talk.show_plan(case['plan'])}")
+        for guard in server.ask("GET", talk.path_of(args.id, "guards"))["guards"]:
+            if not guard["ok"]:
+                print(talk.plain(f"in its way now: {guard['name']}: {guard['words']}"))
         if (
             sys.stdin.isatty()
             and not args.yes

@@ -252,9 +252,7 @@ def _act(
     case: Case, look: Look, now: Instant, policy: RemedyConfig | None, past: Past, rules: GuardConfig
 ) -> Turn:
     results = guard.checks(case, policy, look, past, rules, now)
-    shown = [
-        {"name": c.name, "ok": not c.refusal, "words": c.refusal.words if c.refusal else ""} for c in results
-    ]
+    shown = guard.shown(results)
     refusals = [c.refusal for c in results if c.refusal]
     for refusal in refusals:
         if refusal.reason == "expired":

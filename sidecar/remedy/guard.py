@@ -21,7 +21,7 @@ from sidecar.remedy.measure import Values
 from sidecar.remedy.past import Intent, Past
 from sidecar.remedy.policy import Refusal, RemedyConfig, condition_refusal
 from sidecar.remedy.storm import StormConfig
-from sidecar.types import Duration, Instant, Section
+from sidecar.types import Duration, Instant, JsonObject, Section
 
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\[?[0-9A-Fa-f:]+\]?")
 AlertState = Literal["active", "suppressed", "absent"]
@@ -178,6 +178,22 @@ def checks(
             Check("dry run", _dry_run(plan, rules)),
         ]
     return tuple(found)
+
+
+def shown(found: Sequence[Check]) -> list[JsonObject]:
+    """As the journal and people have them."""
+    return [
+        {"name": c.name, "ok": not c.refusal, "words": c.refusal.words if c.refusal else ""} for c in found
+    ]
+
+
+def standing(
+    case: Case, policy: RemedyConfig | None, look: Look, past: Past, rules: GuardConfig, now: Instant
+) -> tuple[Check, ...]:
+    """How each would decide now, for who is about to approve: a case without a plan is taken with that of now."""
+    if not case.plan_hash and isinstance(look.plan, Planned):
+        case = msgspec.structs.replace(case, plan_hash=look.plan.hash)
+    return checks(case, policy, look, past, rules, now)
 
 
 def at_proposal(

@@ -1,4 +1,4 @@
-"""Does what the flow decided, through the actions; whatever goes wrong is an outcome."""
+"""Does what the flow decided, through the eyes and the actions; whatever goes wrong is an outcome."""
 
 from __future__ import annotations
 
@@ -6,11 +6,47 @@ import logging
 from collections.abc import Coroutine
 
 from sidecar.remedy.actions.words import SHAPELESS, UNFORESEEN, Outcome, World
-from sidecar.remedy.events import Answered, Apply, ReadBack, TakeBack
+from sidecar.remedy.events import (
+    Answered,
+    Apply,
+    Ask,
+    Effect,
+    Event,
+    LookAround,
+    Looked,
+    Made,
+    MakePlan,
+    Measure,
+    Measured,
+    Observed,
+    ReadBack,
+    TakeBack,
+)
+from sidecar.remedy.eyes import Eyes
+from sidecar.remedy.guard import GuardConfig
 from sidecar.remedy.templates import Unfit
-from sidecar.types import PromantisError, Rejected, Unavailable
+from sidecar.types import Alert, PromantisError, Rejected, Unavailable
 
 log = logging.getLogger(__name__)
+
+
+async def perform(effect: Effect, alert: Alert, eyes: Eyes, world: World, rules: GuardConfig) -> Event | None:
+    """What the flow wants for the case of an alert; what came of it, None where nothing can be told yet."""
+    match effect:
+        case MakePlan(policy, who):
+            made = await eyes.planned(policy, alert)
+            return Made(who, made) if made is not None else None
+        case LookAround(policy):
+            return Looked(await eyes.look(alert, policy, rules, closely=True))
+        case Apply() | TakeBack() | ReadBack():
+            return await act(effect, world)
+        case Measure(query):
+            return Measured(await eyes.values(query))
+        case Ask(query, harm):
+            ok = await eyes.true(query)
+            return Observed(ok, await eyes.true(harm) if harm else None)
+        case _:
+            return None
 
 
 async def act(effect: Apply | TakeBack | ReadBack, world: World) -> Answered | None:

@@ -16,7 +16,7 @@ from sidecar.remedy.case import Book, Case, Draft, Episode, Fact, Notice, case_i
 from sidecar.remedy.effect import Effect
 from sidecar.remedy.eyes import Eyes
 from sidecar.remedy.flow import Journal
-from sidecar.remedy.guard import AlertState, GuardConfig, family
+from sidecar.remedy.guard import AlertState, Check, GuardConfig, family, standing
 from sidecar.remedy.past import Odds
 from sidecar.remedy.policy import Policies, RemedyConfig, kind, propose
 from sidecar.remedy.weather import Weather
@@ -161,7 +161,7 @@ class Runner:
         """Make the plan of a case. Rejected (404, 409) when there is no such case or it does not fit."""
         for wanted in await self._step(id, events.PlanWanted(who)):
             if isinstance(wanted, events.MakePlan):
-                made = await self._perform(wanted, self._book.cases[id])
+                made = await self._perform(wanted, id)
                 if made is None:
                     raise Unavailable("the target does not answer: no plan can be made now")
                 await self._step(id, made)
@@ -207,6 +207,14 @@ class Runner:
         if id not in self._book.cases:
             raise Rejected("there is no such case", 404)
         return self._book.cases[id], tuple(self._book.facts[id])
+
+    async def standing(self, id: str) -> tuple[Check, ...]:
+        """Each guardrail of a case as it stands now, asked anew; nothing is recorded or done. Rejected (404)."""
+        case = self.case(id)[0]
+        policy = self.policy(case.policy)
+        look = await self._eyes.look(case.alert, policy, self._rules, closely=True)
+        past = self._book.past(self._weather.words)
+        return standing(case, policy, look, past, self._rules, self._clock())
 
     def odds(self, policy: str, cause: str | None = None) -> Odds:
         """How often what a policy does now helped so far, for one cause where it is named."""
@@ -257,7 +265,7 @@ class Runner:
             if not todo and effects and self._book.cases[id].open:
                 event = events.Tick()  # a fact was added: what follows from it?
             else:
-                event = await self._perform(todo[0], self._book.cases[id]) if todo else None
+                event = await self._perform(todo[0], id) if todo else None
 
     async def _step(self, id: str, event: events.Event) -> tuple[events.Effect, ...]:
         """One turn, with its facts in the journal before anything else may happen."""
@@ -276,22 +284,8 @@ class Runner:
                 self._book.put(new)
             return effects
 
-    async def _perform(self, effect: events.Effect, case: Case) -> events.Event | None:
-        match effect:
-            case events.MakePlan(policy, who):
-                made = await self._eyes.planned(policy, case.alert)
-                return events.Made(who, made) if made is not None else None
-            case events.LookAround(policy):
-                return events.Looked(await self._eyes.look(case.alert, policy, self._rules, closely=True))
-            case events.Apply() | events.TakeBack() | events.ReadBack():
-                return await hands.act(effect, self._world)
-            case events.Measure(query):
-                return events.Measured(await self._eyes.values(query))
-            case events.Ask(query, harm):
-                ok = await self._eyes.true(query)
-                return events.Observed(ok, await self._eyes.true(harm) if harm else None)
-            case _:
-                return None
+    async def _perform(self, effect: events.Effect, id: str) -> events.Event | None:
+        return await hands.perform(effect, self._book.cases[id].alert, self._eyes, self._world, self._rules)
 
     # ----------------------------------------------------------------- weather
 

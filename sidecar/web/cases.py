@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Literal, Protocol
 
@@ -12,6 +12,7 @@ from aiohttp import web
 
 from sidecar.alerts.identity import fingerprint
 from sidecar.remedy.case import Case, Fact, Notice
+from sidecar.remedy.guard import Check, shown
 from sidecar.remedy.past import Odds
 from sidecar.remedy.runner import Runner
 from sidecar.telemetry import Telemetry
@@ -69,8 +70,13 @@ class Lines(Protocol):
         ...
 
 
-def routes(runner: Runner, journal: Lines, telemetry: Telemetry) -> list[web.RouteDef]:
-    """The routes of remedies."""
+def routes(
+    runner: Runner,
+    journal: Lines,
+    guards: Callable[[str], Awaitable[Sequence[Check]]],
+    telemetry: Telemetry,
+) -> list[web.RouteDef]:
+    """The routes of remedies; `guards` tells how each guardrail of a case stands now."""
 
     @needs(Role.FEEDBACK, local=True)
     async def webhook(request: web.Request) -> web.Response:
@@ -100,6 +106,10 @@ def routes(runner: Runner, journal: Lines, telemetry: Telemetry) -> list[web.Rou
         """One case with its facts."""
         found, facts = runner.case(request.match_info["id"])
         return json(_case(found, _record(found.policy, found.cause, runner), facts))
+
+    async def standing(request: web.Request) -> web.Response:
+        """Each guardrail in front of a case as it stands now, a few seconds old at most; nothing is done."""
+        return json({"guards": shown(await guards(request.match_info["id"]))})
 
     @needs(Role.APPROVE)
     async def plan(request: web.Request) -> web.Response:
@@ -153,6 +163,7 @@ def routes(runner: Runner, journal: Lines, telemetry: Telemetry) -> list[web.Rou
         web.post("/api/v1/webhook", webhook),
         web.get("/api/v1/cases", cases),
         web.get("/api/v1/cases/{id}", case),
+        web.get("/api/v1/cases/{id}/guards", standing),
         web.post("/api/v1/cases/{id}/plan", plan),
         web.post("/api/v1/cases/{id}/approve", approve),
         web.post("/api/v1/cases/{id}/deny", deny),

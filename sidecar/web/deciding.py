@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from aiohttp import web
 
 from sidecar.remedy.case import Case, Fact
 from sidecar.remedy.effect import Effect
+from sidecar.remedy.guard import Check, shown
 from sidecar.remedy.past import Odds
-from sidecar.types import F64, Rejected
+from sidecar.types import F64, PromantisError, Rejected
 from sidecar.web import chart
 from sidecar.web.answers import Problem
 from sidecar.web.auth import Person, Role, needs
-from sidecar.web.paint import Switch, form_of, fragment, in_parts, page
+from sidecar.web.paint import WAITING, Switch, form_of, fragment, in_parts, page
 from sidecar.web.session import Sessions
 from sidecar.web.ticket import Tickets
 
@@ -69,6 +70,10 @@ class Cases(Switch, Protocol):
         """Say no."""
 
 
+Guards = Callable[[str], Awaitable[Sequence[Check]]]
+"""How each guardrail of a case stands now."""
+
+
 class Outcomes(Protocol):
     """Knows what was measured."""
 
@@ -76,7 +81,9 @@ class Outcomes(Protocol):
         """What a case's verification compares, before and after its action."""
 
 
-def routes(cases: Cases, outcomes: Outcomes, sessions: Sessions, turn: asyncio.Lock) -> list[web.RouteDef]:
+def routes(
+    cases: Cases, outcomes: Outcomes, guards: Guards, sessions: Sessions, turn: asyncio.Lock
+) -> list[web.RouteDef]:
     """The page and its forms, which are checked here: by token or login, and by their origin; `turn` as in pages."""
     tickets = Tickets()
 
@@ -151,8 +158,18 @@ def routes(cases: Cases, outcomes: Outcomes, sessions: Sessions, turn: asyncio.L
             drawing = chart.compared(found.at, found.lines, found.limit, marks) if found else None
             return fragment("outcome.html", outcome=found, chart=drawing)
 
+        async def standing() -> str:
+            try:
+                found = shown(await guards(id))
+            except PromantisError as error:
+                found = [{"name": "not known now", "ok": False, "words": str(error)}]
+            when = "as it stands now; each is looked at again right before acting"
+            return fragment("guards.html", checks=found, when=when)
+
         async with turn:
             whole = await asyncio.to_thread(drawn)
+        if case.stage in WAITING:
+            return await in_parts(request, whole, standing())
         return whole if case.intent_at is None else await in_parts(request, whole, outcome())
 
     path = "/c/{id:[0-9a-f]{1,32}}"

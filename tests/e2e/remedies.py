@@ -68,7 +68,7 @@ async def site(path: Path) -> AsyncIterator[Site]:
 
     async def reload() -> None: ...
 
-    app = server.build(routes(runner, journal, telemetry), checks, telemetry, list, reload)
+    app = server.build(routes(runner, journal, runner.standing, telemetry), checks, telemetry, list, reload)
     listening, _ = await server.serve(app, cfg.web)
     task = asyncio.create_task(runner.run())
     try:

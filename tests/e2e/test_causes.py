@@ -178,6 +178,27 @@ async def test_a_pool_that_runs_out_is_named_as_the_cause(stack: Stack) -> None:
             )
             assert done.returncode == 0, done.stderr
             assert pattern in " ".join(done.stdout.split())
+        config = promantis.folder / "promantis.yml"
+        for mode in (
+            "tee",
+            "inline",
+        ):  # it still fires: after a restart it is explained at once, and as before
+            promantis.kill()
+            await until(lambda: forgotten(alertmanager, session), 30)
+            text = config.read_text(encoding="utf-8")
+            config.write_text(text.replace(REMEDY, "") + f"alerts: {{mode: {mode}}}\n", encoding="utf-8")
+            await promantis.start(90.0)
+            again = await until(lambda: found(alertmanager, session), 30)
+            assert again["promantis_causes"].startswith("shop runs out of pooled connections")
+            assert again["promantis_next_steps"] == said["promantis_next_steps"]
+            assert again["promantis_incident"] == said["promantis_incident"]
+            assert await page_says(session, page, "pool exhaustion")
+            config.write_text(text, encoding="utf-8")
+
+
+async def forgotten(alertmanager: Peer, session: aiohttp.ClientSession) -> bool:
+    """Whether Prometheus has said the alert again, without words."""
+    return await found(alertmanager, session) is None
 
 
 CALLS = {("web", "front"): 100.0, ("front", "cart"): 100.0, ("front", "pay"): 50.0, ("pay", "bank"): 50.0}

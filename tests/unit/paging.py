@@ -16,9 +16,21 @@ from aiohttp.test_utils import TestClient, TestServer
 from sidecar.alerts.explain import Explanation
 from sidecar.remedy.case import Case, Fact
 from sidecar.remedy.effect import Effect
+from sidecar.remedy.guard import Check
 from sidecar.remedy.past import Odds
 from sidecar.telemetry import Telemetry
-from sidecar.types import F64, Alert, Breach, Finding, Forecast, Instant, JsonObject, Rejected, labels_of
+from sidecar.types import (
+    F64,
+    Alert,
+    Breach,
+    Finding,
+    Forecast,
+    Instant,
+    JsonObject,
+    Rejected,
+    Unavailable,
+    labels_of,
+)
 from sidecar.web import deciding, incident, live, pages, server
 from sidecar.web.auth import Auth, Token
 from sidecar.web.deciding import Outcome
@@ -98,6 +110,7 @@ class World:
         self.others: list[Other] = []
         self.events: list[Event] = []
         self.measured: Outcome | None = None
+        self.guards: Sequence[Check] | Unavailable = ()
         self.trials = Effect(Odds(0, 0), Odds(0, 0))
         self.live = live.Live(Telemetry())
 
@@ -145,6 +158,11 @@ class World:
     async def outcome(self, case: Case) -> Outcome | None:
         return self.measured
 
+    async def standing(self, id: str) -> Sequence[Check]:
+        if isinstance(self.guards, Unavailable):
+            raise self.guards
+        return self.guards
+
     async def plan(self, id: str, who: str, /) -> None:
         self.done.append(("plan", id, who))
 
@@ -173,7 +191,7 @@ async def served(world: World, loopback: bool = True) -> AsyncIterator[Client]:
     routes = [
         *pages.routes(world, world, world, sessions, turn),
         *incident.routes(world, world, sessions, turn),
-        *deciding.routes(world, world, sessions, turn),
+        *deciding.routes(world, world, world.standing, sessions, turn),
         *live.routes(world.live, sessions),
     ]
 

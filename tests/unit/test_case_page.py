@@ -12,8 +12,10 @@ import pytest
 
 from sidecar.remedy.case import Fact
 from sidecar.remedy.effect import Effect
+from sidecar.remedy.guard import Check
 from sidecar.remedy.past import Odds
-from sidecar.types import Instant
+from sidecar.remedy.policy import Refusal
+from sidecar.types import Instant, Unavailable
 from sidecar.web.answers import Problem
 from sidecar.web.deciding import Line, Outcome
 from sidecar.web.ticket import Tickets
@@ -209,7 +211,7 @@ async def test_a_hostile_case_is_harmless_and_an_unknown_one_404(client: Client,
     text = await text_of(client, PAGE)
     assert_harmless(text)
     assert "It helped 3 of 4 times" in text
-    assert "Nothing was tried yet" in text
+    assert "as it stands now" in text
     assert ("input", {"type": "password", "name": "token", "required": None, "autocomplete": "off"}) in tags(
         text
     )
@@ -230,6 +232,23 @@ async def test_which_guardrails_held_is_told_those_that_did_not_first(client: Cl
     assert text.index(failed) < text.index('<li class="good">✓ freeze</li>')
     world.listed = [case(stage="refused", reason="held_back", words="as control")]
     assert '<li class="odd">✗ held back: as control</li>' in await text_of(client, PAGE)
+
+
+async def test_before_anything_is_tried_each_guardrail_says_how_it_stands(
+    client: Client, world: World
+) -> None:
+    world.listed = [CASE]
+    wait = Refusal("cooldown", "<pool> was acted on 20s ago, cool-down 30m")
+    world.guards = (Check("freeze", None), Check("cool-down", wait))
+    text = await text_of(client, PAGE)
+    assert "1 passed" in text
+    assert "1 did not</span>, as it stands now; each is looked at again right before acting" in text
+    assert '<li class="odd">✗ cool-down: &lt;pool&gt; was acted on 20s ago, cool-down 30m</li>' in text
+    world.guards = Unavailable("the target is away")
+    text = await text_of(client, PAGE)
+    assert "✗ not known now: the target is away" in text
+    world.listed = [case(stage="denied")]
+    assert "as it stands now" not in await text_of(client, PAGE)
 
 
 async def test_what_came_of_it_is_drawn_before_and_after(client: Client, world: World) -> None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
+import msgspec
 import pytest
 
 from sidecar import causes
 from sidecar.alerts import aside
-from sidecar.alerts.explain import Changed
+from sidecar.alerts.explain import Changed, Said
 from sidecar.alerts.relay import AlertsConfig, Relay
-from sidecar.causes import CHANCE, INCIDENT, Causes
+from sidecar.causes import CHANCE, EXPLAINED, INCIDENT, Causes
 from sidecar.config import Config, knowledge
 from sidecar.remedy.case import Fact
 from sidecar.signals.changes import Change, Workload
@@ -101,6 +103,72 @@ async def test_an_incident_that_is_over_is_journalled_and_known_after_a_restart(
     later.causes.restore([fact(kind, data), fact("feedback", {}), fact(CHANCE, {"none": 3.5})])
     assert [one.id for one in later.causes.explainer.before] == [said.incident]
     assert later.causes.explainer.none == 3.5
+
+
+def explained(world: World, alert: Alert) -> str:
+    """Have an alert explained by what a diagnosis found, as far as nothing is known of its series."""
+    said = world.causes.explainer(alert, world.now)
+    assert said is not None
+    incident = world.causes.explainer.incidents.of(alert.labels)
+    assert incident is not None
+    cause = Said("bank", "latency", "latency 400 ms, usually 100 ms", "very likely", 0.95)
+    found = msgspec.structs.replace(
+        said, causes=(cause,), none_likelihood=0.05, summary="bank is slow.", pattern="downstream latency"
+    )
+    incident.cause, incident.pattern = "bank", found.pattern
+    [about] = [about for _, about in world.causes.explainer._best]
+    world.causes.explainer._best[incident.id, about] = 0.95, found
+    return incident.id
+
+
+async def test_what_was_said_of_an_incident_is_said_again_after_a_restart(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    alert = Alert(
+        labels_of({"alertname": "HighLatency", "job": "shop"}),
+        {},
+        "2025-11-24T16:00:00Z",
+        "2025-11-24T19:00:00Z",
+    )
+    world = World()
+    world.causes._interval = 0.01
+    id = explained(world, alert)
+    task = asyncio.create_task(world.causes.run())
+    await asyncio.sleep(0.2)
+    task.cancel()
+    [(kind, data)] = world.noted  # once, however often it is looked for
+    assert (kind, data["id"], data["cause"]) == (EXPLAINED, id, "bank")
+    stored = json.loads(json.dumps(data))
+
+    later = World()
+    later.now = Instant(NOW + 60)
+    later.causes.restore([fact(kind, stored)])
+    assert await later.causes.pattern(alert) == "downstream latency", "what comes first may be a webhook"
+    again = later.causes.explainer(alert, later.now)
+    assert again is not None
+    assert (again.incident, again.summary, again.blamed) == (id, "bank is slow.", "bank")
+    assert later.causes.explainer.news() == []
+    monkeypatch.setattr(later.causes.explainer, "_whose", lambda labels, finding: None)
+    told = later.causes.explainer(alert, later.now)
+    assert told is not None
+    assert told.summary == "bank is slow.", "before its series are known too"
+
+    anew = msgspec.structs.replace(alert, starts_at="2025-11-24T17:00:00Z")
+    other = World()
+    other.now = Instant(NOW + 7200)
+    other.causes.restore([fact(kind, stored)])
+    fresh = other.causes.explainer(anew, other.now)
+    assert fresh is not None
+    assert fresh.summary.startswith("No cause found"), "it was over, and fires anew"
+    over = World()
+    over.causes.restore([fact(kind, stored), fact(INCIDENT, stored | {"ended": "nothing was done"})])
+    assert not over.causes.explainer.incidents.open
+
+
+async def test_what_another_version_said_is_left_out() -> None:
+    world = World()
+    world.causes.restore([fact(EXPLAINED, {"id": "x"}), fact(EXPLAINED, {"id": "y", "said": {"what": 1}})])
+    assert not world.causes.explainer.incidents.open
 
 
 async def test_deployments_and_other_changes_are_noted_for_an_hour() -> None:

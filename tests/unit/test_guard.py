@@ -180,6 +180,23 @@ def test_a_dry_run_says_what_it_did_not_do() -> None:
     assert refused(plan(), dry_run=True) == {"dry run": "dry run: delete pod shop/api-1 was not done"}
 
 
+@pytest.mark.parametrize("made", [False, True])
+def test_who_is_about_to_approve_sees_how_each_stands(made: bool) -> None:
+    """A case without a plan is taken with that of now; one with a plan that is old is told so."""
+    desk = Desk()
+    desk.hear("f", True)
+    id = desk.judge("f")
+    if made:
+        desk.step(id, PlanWanted("ada"))
+    case = desk.book.cases[id]
+    look = Look(alert="suppressed", killed=False, plan=Planned(plan(), "of now"))
+    found = guard.standing(case, POLICY, look, NOTHING, GuardConfig(), Instant(case.expires_at - 1))
+    wrong = {check.name: check.refusal.reason for check in found if check.refusal}
+    assert wrong == {"alert": "suppressed"} | ({"plan": "plan_changed"} if made else {})
+    assert [one["name"] for one in guard.shown(found)] == [check.name for check in found]
+    assert len(found) > 15
+
+
 def test_in_a_storm_only_people_act() -> None:
     desk = Desk(msgspec.structs.replace(POLICY, approval="auto"))
     desk.storm = "99 alerts fire"

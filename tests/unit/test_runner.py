@@ -23,7 +23,8 @@ from sidecar.remedy.guard import AlertState, GuardConfig
 from sidecar.remedy.policy import Policies
 from sidecar.remedy.runner import Runner
 from sidecar.telemetry import Telemetry
-from sidecar.types import Instant, Labels, Unavailable
+from sidecar.types import Instant, Labels, Rejected, Unavailable
+from sidecar.web.lately import Lately
 from tests.e2e.alerting import serving, until
 from tests.unit.desk import ALERT, AUTO
 
@@ -150,6 +151,24 @@ async def test_who_leads_no_more_decides_nothing(tmp_path: Path) -> None:
         with pytest.raises(Unavailable, match="another replica leads now"):
             await runner.deny(only(runner).id, "ada", "")
     assert shop.calls == 1
+
+
+async def test_how_the_guardrails_stand_can_be_asked_and_changes_nothing(tmp_path: Path) -> None:
+    shop = Shop()
+    async with running(tmp_path, shop) as runner:
+        await until(lambda: runner.cases() and only(runner).stage == "verifying")
+        id, before = only(runner).id, shop.calls
+        lately = Lately(runner.standing)
+        one, other = await asyncio.gather(lately(id), lately(id))
+        assert one is other, "those who look share an answer"
+        refused = {check.name: check.refusal.reason for check in one if check.refusal}
+        assert refused["targets"] == "busy"
+        assert refused["still wrong"] == "already_fine"
+        _, facts = runner.case(id)
+        assert {fact.kind for fact in facts[5:]} <= {"verify.passed"}
+        with pytest.raises(Rejected, match="there is no such case"):
+            await lately("abad1dea")
+    assert shop.calls == before == 1
 
 
 @pytest.mark.parametrize("blocks", [False, True])

@@ -44,7 +44,13 @@ MUTATING = [
     ("/api/v1/cases/x/deny", "approve"),
     ("/-/reload", "admin"),
 ]
-READING = ["/api/v1/cases", "/api/v1/cases/x", "/api/v1/killswitch", "/api/v1/journal"]
+READING = [
+    "/api/v1/cases",
+    "/api/v1/cases/x",
+    "/api/v1/cases/x/guards",
+    "/api/v1/killswitch",
+    "/api/v1/journal",
+]
 
 
 class Site(Served):
@@ -123,7 +129,13 @@ async def test_the_word_of_anybody_else_is_nothing(site: Site) -> None:
 
     async def reload() -> None: ...
 
-    app = server.build(routes(site.runner, site.journal, site.telemetry), doors, Telemetry(), list, reload)
+    app = server.build(
+        routes(site.runner, site.journal, site.runner.standing, site.telemetry),
+        doors,
+        Telemetry(),
+        list,
+        reload,
+    )
     async with (
         TestClient(TestServer(app)) as client,
         client.get("/api/v1/cases", headers={"X-User": "eve"}) as answer,
@@ -144,7 +156,13 @@ async def test_users_of_the_web_config(site: Site, tmp_path: Path) -> None:
 
     async def reload() -> None: ...
 
-    app = server.build(routes(site.runner, site.journal, site.telemetry), doors, Telemetry(), list, reload)
+    app = server.build(
+        routes(site.runner, site.journal, site.runner.standing, site.telemetry),
+        doors,
+        Telemetry(),
+        list,
+        reload,
+    )
     async with TestClient(TestServer(app)) as client:
         for name, password, status in (
             ("grafana", "correct horse", 200),
