@@ -1,4 +1,4 @@
-"""`python -m tests.bench [tick|decode|metrics|memory|loop|alerts|pages ...]`: print one table; all parts by default.
+"""`python -m tests.bench [PART ...]`: print one table; all parts by default.
 
 `python -m tests.bench sizes` prints the table of docs/operations.md instead.
 """
@@ -8,15 +8,16 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from tests.bench import alerts, loop, memory, pages, speed
+from tests.bench import alerts, loop, memory, pages, speed, ticks
 from tests.bench.table import Row, show
 
 PARTS: dict[str, Callable[[], list[Row]]] = {
-    "tick": lambda: [speed.tick(10_000), speed.tick(100_000)],
+    "tick": lambda: [*ticks.beside_peers(10_000), *ticks.beside_peers(100_000)],
+    "growth": lambda: ticks.growth((1_000, 10_000, 100_000, 1_000_000)),
     "forecast": lambda: speed.forecasting(100_000),
     "decode": lambda: [speed.decoding(100_000)],
     "metrics": lambda: [speed.exposition(100_000)],
-    "memory": lambda: [*memory.rows(1_000, 100.0), *memory.rows(100_000, 1229.0)],
+    "memory": lambda: [*memory.rows(1_000, 100.0), *memory.rows(100_000, 1229.0, days=7)],
     "loop": lambda: loop.rows(100_000),
     "alerts": lambda: alerts.rows(100_000),
     "pages": lambda: pages.rows(10_000),

@@ -1,10 +1,12 @@
-"""Resident memory of a main process that has learned a day: a process of its own, so nothing else counts."""
+"""Resident memory of a main process that has learned days, and while it saves: a process of its own, so nothing else
+counts."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,15 +15,15 @@ import numpy as np
 
 from tests.bench.table import Row
 
-SCRIPT = "from tests.bench.memory import child; child({series})"
+SCRIPT = "from tests.bench.memory import child; child({series}, {days})"
 LIVE = 60  # ticks at the live step, of history and then of answers
 
 
-def measured(series: int) -> dict[str, float]:
-    """MiB of memory and its peak, seconds of CPU of a tick and of a whole /metrics, MiB of saved state."""
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT.format(series=series)], check=True, capture_output=True, text=True
-    )
+def measured(series: int, days: int = 1) -> dict[str, float]:
+    """MiB of memory, its peak and that while it saves, seconds of CPU of a tick and of a whole /metrics, MiB of saved
+    state."""
+    script = SCRIPT.format(series=series, days=days)
+    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
     said: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return said
 
@@ -42,17 +44,22 @@ def sizes(numbers: Iterable[int]) -> str:
     return "\n".join(lines)
 
 
-def rows(series: int, most: float) -> list[Row]:
-    """RSS after a replayed day and live ticks, and its peak."""
-    said = measured(series)
-    what = f"RSS at {series // 1000}k series after a day"
-    return [Row.below(what, said["VmRSS"], "MiB", most, f"(peak {said['VmHWM']:,.0f} MiB)")]
+def rows(series: int, most: float, days: int = 1) -> list[Row]:
+    """RSS after replayed days and live ticks, its peak, and how much more there is while it saves."""
+    said = measured(series, days)
+    what = f"RSS at {series // 1000}k series after {'a week' if days == 7 else 'a day'}"
+    more = 100 * (said["saving"] / said["VmRSS"] - 1)
+    return [
+        Row.below(what, said["VmRSS"], "MiB", most, f"(peak {said['VmHWM']:,.0f} MiB)"),
+        Row.below("and more while it saves", more, "%", 10.0, f"({said['state']:,.0f} MiB written)"),
+    ]
 
 
-def child(series: int) -> None:
-    """What `promantis run` imports and holds; learns a day as lessons do, then ticks on decoded answers."""
+def child(series: int, days: int) -> None:
+    """What `promantis run` imports and holds; learns days as lessons do, ticks on decoded answers, then saves."""
     import sidecar.commands.run  # noqa: F401  the whole main process
     from sidecar.adapters import decode
+    from sidecar.adapters.state import StateFiles
     from sidecar.signals.block import Block
     from sidecar.signals.engine import Engine, replay
     from sidecar.signals.expose import Exposition, ExpositionConfig, render
@@ -66,7 +73,7 @@ def child(series: int) -> None:
     engine.watch({watch.name: watch})
     now = fleet.START
     coarse, live = (
-        now - LIVE * watch.step - 300.0 * np.arange(288, 0, -1),
+        now - LIVE * watch.step - 300.0 * np.arange(288 * days, 0, -1),
         now - watch.step * np.arange(LIVE, 0, -1),
     )
     for lo in range(0, series, CLASS):
@@ -86,9 +93,18 @@ def child(series: int) -> None:
         spent["metrics"].append(time.process_time() - began - spent["tick"][-1])
         now += watch.step
     assert np.isfinite(known.snapshots[watch.step].columns["score"]).all()
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    said = {name: int(status[name].split()[0]) / 1024 for name in ("VmRSS", "VmHWM")}
+    said = _resident()
     said |= {name: float(np.median(each)) for name, each in spent.items()}
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    with tempfile.TemporaryDirectory() as folder:
+        StateFiles(Path(folder)).save(watch.step, engine.dump())
+    said["saving"] = _resident()["VmHWM"]
     said["state"] = sum(len(part) if isinstance(part, bytes) else getattr(part, "nbytes", 0) for _, part in
                         engine.dump()) / 2**20  # fmt: skip
     print(json.dumps(said))
+
+
+def _resident() -> dict[str, float]:
+    """MiB of memory now, and its peak."""
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return {name: int(status[name].split()[0]) / 1024 for name in ("VmRSS", "VmHWM")}

@@ -1,10 +1,9 @@
-"""Tick, decode and exposition against river, json and prometheus-client."""
+"""Forecasts, decode and exposition, against json and prometheus-client."""
 
 from __future__ import annotations
 
 import gc
 import json
-import statistics
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -15,7 +14,6 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
-from river import anomaly, time_series
 
 from sidecar.adapters import decode
 from sidecar.signals.expose import Exposition, ExpositionConfig, limit_labels, render
@@ -25,53 +23,6 @@ from sidecar.signals.snapshot import Snapshot
 from sidecar.types import HORIZONS, Instant
 from tests.bench import fleet
 from tests.bench.table import Row, interleaved
-
-PEERS = 200  # series that river ticks one by one
-
-
-class River:
-    """river's detector on a Holt-Winters forecaster, one object per series."""
-
-    def __init__(self) -> None:
-        self._detectors = [
-            anomaly.PredictiveAnomalyDetection(
-                time_series.HoltWinters(alpha=0.3, beta=0.1, gamma=0.1, seasonality=24), n_std=3.0
-            )
-            for _ in range(PEERS)
-        ]
-        self._feed = fleet.values(PEERS)
-        for _ in range(60):  # more than two seasons: it forecasts now
-            for detector, x in zip(self._detectors, next(self._feed).tolist(), strict=True):
-                detector.learn_one(None, x)
-
-    def tick(self) -> None:
-        """Score, then learn."""
-        for detector, x in zip(self._detectors, next(self._feed).tolist(), strict=True):
-            detector.score_one(None, x)
-            detector.learn_one(None, x)
-
-
-def tick(series: int) -> Row:
-    """Complete ticks over more than one five-minute block, whose last tick also learns the forecasts."""
-    keys = fleet.keys(series)
-    engine, at = fleet.taught(keys)
-    feed, river = fleet.values(series), River()
-    gc.collect()
-    ours, lessons, theirs = list[float](), list[float](), list[float]()
-    for _ in range(60):  # each round of both is one tick; twenty make one five-minute block
-        answer = {fleet.WATCH.name: Vector([bytes(bytearray(key)) for key in keys], next(feed))}
-        began = time.perf_counter()
-        engine.tick(Instant(at), answer, 0)
-        (lessons if at % 300 == 300 - fleet.STEP else ours).append(time.perf_counter() - began)
-        at += fleet.STEP
-        began = time.perf_counter()
-        river.tick()
-        theirs.append(time.perf_counter() - began)
-    # ordinary ticks, and those that end a block and learn the forecasts, each with its share
-    usual, lesson = statistics.median(ours), statistics.median(lessons)
-    per_series = (19 * usual + lesson) / 20 / series * 1e9
-    peer = statistics.median(theirs) / PEERS * 1e9
-    return Row.ratio(f"tick of {series // 1000}k series, per series", per_series, peer, "river", "ns", 8)
 
 
 def forecasting(series: int) -> list[Row]:
