@@ -66,7 +66,7 @@ def outlook(finding: Finding, alertname: str, resolved: bool = False) -> str:
             lead = "May come back" if resolved else "If nobody acts"
             then = _forecast(finding, horizon)
             return (
-                f"{lead}: {_side(breach)} {number(breach.value)} {_in(breach.eta)}"
+                f"{lead}: {_side(breach)} {number(breach.value)}{breach.also} {_in(breach.eta)}{_between(breach)}"
                 f" (probability {number(probability, 2)}){_expected(then, '; ')}."
             )
     if near is None or math.isnan(near.value):
@@ -83,7 +83,7 @@ def outlook(finding: Finding, alertname: str, resolved: bool = False) -> str:
 
 
 def _while_true(breach: Breach, near: Forecast | None) -> str:
-    side, limit = _side(breach), number(breach.value)
+    side, limit = _side(breach), number(breach.value) + breach.also
     if near is None or math.isnan(near.value):
         return f"{side.capitalize()} {limit} now."
     if _holds(breach.op, near.value, breach.value):
@@ -205,6 +205,12 @@ def _expected(forecast: Forecast | None, before: str) -> str:
 def _in(eta: float) -> str:
     minutes = round(eta / 60)
     return "within a minute" if minutes < 1 else f"in about {age(60 * minutes)}"
+
+
+def _between(breach: Breach) -> str:
+    """Where the time may differ by a minute and more, from when until when."""
+    soonest, latest = (round(time / 60) for time in breach.between or (0.0, 0.0))
+    return f", between {soonest} and {latest} min" if latest > soonest else ""
 
 
 def _minutes(seconds: float) -> str:
