@@ -21,6 +21,7 @@ from sidecar.signals.block import Block
 from sidecar.signals.calendar import UTC, hour_of
 from sidecar.signals.joint import Joint, Together
 from sidecar.signals.models import Array, Columns, Field, f4
+from sidecar.signals.models.bend import Bend
 from sidecar.signals.models.logistic import Logistic
 from sidecar.signals.sight import Scale, Sight, look
 from sidecar.types import F32, F64, HORIZONS, I64, Bools
@@ -94,7 +95,7 @@ class Crossings:
         self.blocks = tuple(max(1, round(h / self.width)) for _, h in HORIZONS)
         first = np.zeros((H, FEATURES))
         first[:, ODDS] = 1.0
-        self.model = Logistic(first, PRIOR)
+        self.model, self.bend = Logistic(first, PRIOR), Bend(H)
         self.rate = np.tile([[1.0], [100.0]], (1, H))
         """Crossings and origins of all lines."""
         self.judged = np.zeros((H, len(record.BINS), 4))
@@ -104,6 +105,7 @@ class Crossings:
         self._keys: dict[tuple[object, ...], int] = {}
         self._day = max(1, math.floor(86400 / self.width))
         self.arrivals = Arrivals(RING, step)
+        self._pooled = self.model, self.bend, self.arrivals
         self.marks = _marks(self._day)(0)
         self._block = -1
         self._names = _NO_LINES
@@ -290,8 +292,9 @@ class Crossings:
         told = self._told[origin % RING, h]
         shown = fit & ~np.isnan(told)
         self.judged[h] += record.sums(told[shown], hit[self._fit[shown]])
-        lines, marks = self._fit[fit], self.marks
-        off, seen = self.model.learn(h, self._phi[origin % RING, h, fit], hit[lines], marks.own[h, lines])
+        lines, marks, phi = self._fit[fit], self.marks, self._phi[origin % RING, h, fit]
+        self.bend.learn(h, self.model.say(h, phi, marks.own[h, lines]), hit[lines])
+        off, seen = self.model.learn(h, phi, hit[lines], marks.own[h, lines])
         sure = f4(FADES) * marks.sure[h, lines] + seen
         marks.own[h, lines] = f4(FADES) * marks.own[h, lines] + off / (LONE + sure)
         marks.sure[h, lines] = sure
@@ -331,7 +334,7 @@ class Crossings:
             )
             for i, column in enumerate(rest):
                 phi[:, 2 * DISTANCES + i] = column
-            out[h] = self.model.say(h, phi, marks.own[h, lines])
+            out[h] = self.bend.say(h, self.model.say(h, phi, marks.own[h, lines]))
             if origin:
                 self._phi[self._block % RING, h] = phi[self._fit]
         return out
@@ -340,17 +343,19 @@ class Crossings:
 
     def state(self) -> dict[str, Array]:
         """What has to be saved, each line's with the row and limit that it is of."""
+        pooled = {name: array for one in self._pooled for name, array in one.state().items()}
+        pooled["rate"] = self.rate
         if not len(self._limits.row):
-            return {**self.model.state(), **self.arrivals.state(), "rate": self.rate}
+            return pooled
         lines = {f"line.{name}": column for name, column in self._limits._asdict().items()}
         marks = {f"marks.{name}": array for name, array in self.marks.state().items()}
         lines["line.names"] = self._names
-        return {**self.model.state(), **self.arrivals.state(), "rate": self.rate, **lines, **marks}
+        return {**pooled, **lines, **marks}
 
     def restore(self, state: Mapping[str, Array], of: Sequence[object]) -> None:
         """Take over what `state` gave, with the series of each row; ValueError or KeyError when it does not fit."""
-        self.model.restore(state)
-        self.arrivals.restore(state)
+        for one in self._pooled:
+            one.restore(state)
         self.rate[:] = state["rate"]
         if "line.row" not in state:  # there were no limits
             return
