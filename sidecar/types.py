@@ -143,6 +143,10 @@ class Breach(msgspec.Struct, frozen=True):
     """By horizon; 1 while the condition is true."""
     eta: float | None
     """Seconds until the expected first crossing; 0 while true, None when none is expected."""
+    between: tuple[float, float] | None = None
+    """When eight in ten of the crossings come that come within the hour; None where no time is said."""
+    also: str = ""
+    """What the rule asks for besides, as ` and b < 2`."""
 
 
 class Finding(msgspec.Struct, frozen=True):

@@ -70,7 +70,7 @@ def outlook(finding: Finding, alertname: str, resolved: bool = False) -> str:
             lead = "May come back" if resolved else "If nobody acts"
             then = _forecast(finding, horizon)
             return (
-                f"{lead}: {_side(breach)} {number(breach.value)} {_in(breach.eta)}"
+                f"{lead}: {_side(breach)} {number(breach.value)}{breach.also} {_in(breach.eta)}{_between(breach)}"
                 f" (probability {_odds(probability)}){_expected(finding, then, '; ')}."
             )
     if near is None or math.isnan(near.value):
@@ -87,7 +87,7 @@ def outlook(finding: Finding, alertname: str, resolved: bool = False) -> str:
 
 
 def _while_true(finding: Finding, breach: Breach, near: Forecast | None) -> str:
-    side, limit = _side(breach), number(breach.value)
+    side, limit = _side(breach), number(breach.value) + breach.also
     if near is None or math.isnan(near.value):
         return f"{side.capitalize()} {limit} now."
     if _holds(breach.op, near.value, breach.value):
@@ -258,6 +258,12 @@ def about(seconds: float) -> float:
     """
     step = next((60.0 * n for n, below in ((1, 9.5), (5, 32.5)) if seconds < 60 * below), 900.0)
     return max(60.0, round(seconds / step) * step)
+
+
+def _between(breach: Breach) -> str:
+    """Where the time may differ by more than is said of it, from when until when."""
+    soonest, latest = (round(about(time) / 60) for time in breach.between or (0.0, 0.0))
+    return f", between {soonest} and {latest} min" if latest > soonest else ""
 
 
 def _minutes(seconds: float) -> str:

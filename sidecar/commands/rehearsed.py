@@ -32,7 +32,7 @@ STEP = 60.0
 SLICE = 1440  # samples that are played in one go
 WHOLE, CHURN = 10_000_000, 4  # samples in memory, if of each series that is there now there were so many
 NONE = Tally()
-TOGETHER = "it asks for several things at once (`and`, `unless`), of which no odds are said"
+TOGETHER = "it asks for more than comparisons (`unless`, `and` without a number), of which no odds are said"
 
 
 class Asked(NamedTuple):
@@ -95,10 +95,12 @@ async def _ask(client: Prometheus, config: Config, days: float, step: float) -> 
     """The rules, and limits of the config."""
     found, skipped = from_rules(await client.rules(), config.rules, step, config.tz)
     mine = [w for w in from_config(config.watches, step, tz=config.tz) if w.limits]
+    planned = plan(mine, found).watches
+    others = {other.query for watch in planned for limit in announced(watch.limits) for other in limit.also}
     every = [
         msgspec.structs.replace(watch, explained_by=())
-        for watch in plan(mine, found).watches
-        if announced(watch.limits)
+        for watch in planned
+        if announced(watch.limits) or watch.query in others
     ]
     named = {name for watch in every for name in _names(watch)}
     parts = {limit.alertname: watch for watch in found for limit in watch.limits if not limit.whole}

@@ -42,10 +42,19 @@ NONE = Limits(np.empty(0, np.int64), np.empty(0, np.int8), np.empty(0), np.empty
 
 
 class Odds(NamedTuple):
-    """`probability` f32[3, lines] and `eta` f32[lines] in seconds (NaN: none expected within the last horizon)."""
+    """`probability` f32[3, lines] and `eta` f32[lines] in seconds (NaN: none expected within the last horizon); of
+    crossings within it, eight in ten come between `soonest` and `latest`."""
 
     probability: F32
     eta: F32
+    soonest: F32
+    latest: F32
+
+
+def told(probability: F32, eta: F32) -> Odds:
+    """Odds and times, of which it is not known yet how far they may be off."""
+    ends = np.where(eta == 0, f4(0), f4(np.nan))
+    return Odds(probability, eta, ends, ends.copy())
 
 
 def true_now(op: npt.NDArray[np.int8], value: F64, x: F64) -> Bools:
@@ -85,14 +94,14 @@ def odds(limits: Limits, x: F64, forecast: F64, lower: F64, upper: F64) -> Odds:
     if len(i):
         some = Limits(limits.row[i], limits.op[i], limits.value[i], limits.hold[i])
         span = upper[:, i] - lower[:, i]
-        probability[:, i], eta[i] = _near(some, x[i], away[i], gap[:, i], toward[:, i], span)
-    return Odds(probability, eta)
+        probability[:, i], eta[i], *_ = _near(some, x[i], away[i], gap[:, i], toward[:, i], span)
+    return told(probability, eta)
 
 
 def _near(limits: Limits, x: F64, away: F32, gap: F32, toward: F32, span: F64) -> Odds:
     over = true_now(limits.op, limits.value, x)
     toward = np.where(gap > 0, toward, span.astype(f4) - toward)
-    return Odds(_chances(limits, x, away, gap, toward, over), _eta(away, gap, over))
+    return told(_chances(limits, x, away, gap, toward, over), _eta(away, gap, over))
 
 
 def _chances(limits: Limits, x: F64, away: F32, gap: F32, toward: F32, over: Bools) -> F32:

@@ -15,11 +15,15 @@ from typing import ClassVar
 
 import numpy as np
 
-from sidecar.signals import breach, record, scales
+from sidecar.signals import breach, record
+from sidecar.signals.arrivals import Arrivals
 from sidecar.signals.block import Block
 from sidecar.signals.calendar import UTC, hour_of
+from sidecar.signals.joint import Joint, Together
 from sidecar.signals.models import Array, Columns, Field, f4
+from sidecar.signals.models.bend import Bend
 from sidecar.signals.models.logistic import Logistic
+from sidecar.signals.sight import Scale, Sight, look
 from sidecar.types import F32, F64, HORIZONS, I64, Bools
 
 RING = 12  # blocks
@@ -28,6 +32,10 @@ FITTED = 4096  # lines at most that the regression learns from
 QUIET = 1.0  # hours within the limit after which a crossing is worth foreseeing
 SHARED = 500.0  # origins for which the fleet's rate counts in a line's own
 PRIOR = 30.0  # of the regression: the first crossing must not announce those of a whole fleet
+LONE, FADES = (
+    10.0,
+    0.9999,
+)  # the same of what is a line's own, and how much of what it knows it keeps, per origin
 LIKELY = 0.5  # odds from which a time is said
 NEAR = 4.0  # deviations: what is farther off is not worked out between blocks
 TOLD = f4(0.3)  # a trend believed so far speaks for itself: hardly one of them was in what was learned
@@ -49,6 +57,8 @@ class Marks(Columns):
         "hits": Field((H,)),
         "origins": Field((H,)),
         "share": Field((24,)),
+        "own": Field((H,)),
+        "sure": Field((H,)),
     }
     began: F64
     """Since when the condition holds; NaN: it does not."""
@@ -65,29 +75,16 @@ class Marks(Columns):
     origins: F32
     share: F32
     """Of each hour of the day, in how much of it the condition held, fading over days."""
+    own: F32
+    """What is added to the line's log odds, since some limits are crossed more often than others that look the same."""
+    sure: F32
+    """How much was seen of it."""
 
 
 @functools.cache
 def _marks(day: int) -> type[Marks]:
     fields = {**Marks.fields, "top": Field((day,), -np.inf)}
     return type("Marks", (Marks,), {"fields": fields})
-
-
-class Sight(Columns):
-    """What is known of each line's row now, seen from the limit."""
-
-    fields: ClassVar = {
-        "sigma": Field((H,)),
-        "slope": Field(),
-        "trend": Field(),
-        "known": Field(dtype=np.bool_),
-    }
-    sigma: F32
-    slope: F32
-    """In an hour."""
-    trend: F32
-    known: Bools
-    """For a day at least."""
 
 
 class Crossings:
@@ -98,7 +95,7 @@ class Crossings:
         self.blocks = tuple(max(1, round(h / self.width)) for _, h in HORIZONS)
         first = np.zeros((H, FEATURES))
         first[:, ODDS] = 1.0
-        self.model = Logistic(first, PRIOR)
+        self.model, self.bend = Logistic(first, PRIOR), Bend(H)
         self.rate = np.tile([[1.0], [100.0]], (1, H))
         """Crossings and origins of all lines."""
         self.judged = np.zeros((H, len(record.BINS), 4))
@@ -107,14 +104,20 @@ class Crossings:
         """Of each line, whether there was a value."""
         self._keys: dict[tuple[object, ...], int] = {}
         self._day = max(1, math.floor(86400 / self.width))
+        self.arrivals = Arrivals(RING, step)
+        self._pooled = self.model, self.bend, self.arrivals
         self.marks = _marks(self._day)(0)
         self._block = -1
-        self._set(breach.NONE)
+        self._names = _NO_LINES
+        self._set(breach.NONE, Joint())
 
-    def follow(self, limits: breach.Limits, of: Iterable[object]) -> I64:
+    def follow(self, limits: breach.Limits, of: Iterable[object], joint: Joint | None = None) -> I64:
         """Take a new limit table; `of` tells each line's series. Lines that were there before keep what they did: which
         ones they were i64[lines], -1 for those that are new."""
-        rows = limits.row.tolist(), limits.op.tolist(), limits.value.tolist(), limits.hold.tolist()
+        joint = joint or Joint()
+        names = np.zeros(len(limits.row), np.int64)
+        names[joint.lines] = joint.names
+        rows = (*(column.tolist() for column in limits), names.tolist())
         keys = dict[tuple[object, ...], int]()
         for i, key in enumerate(zip(of, *rows, strict=True)):
             keys.setdefault(key, i)
@@ -122,13 +125,21 @@ class Crossings:
         was = np.full(len(limits.row), -1)
         was[list(keys.values())] = [self._keys.get(key, -1) for key in keys]
         marks.copy_rows(np.flatnonzero(was >= 0), self.marks, was[was >= 0])
-        self._keys, self.marks = keys, marks
-        self._set(limits)
+        self._keys, self.marks, self._names = keys, marks, names
+        self._set(limits, joint)
         return was
 
-    def _set(self, limits: breach.Limits) -> None:
+    def _set(self, limits: breach.Limits, joint: Joint) -> None:
         self._limits, n = limits, len(limits.row)
-        self._sign = breach.SIGN[limits.op]
+        sign = breach.SIGN[limits.op]
+        self._scale = Scale(limits.row, sign, limits.value)
+        self.together = Together(joint) if len(joint.firsts) else None
+        """Lines of rules that ask for several things at once."""
+        self._sign = sign.copy()
+        """Of what can be foreseen of lines, on the side of their limits."""
+        if self.together:
+            self._sign[joint.lines] = self.together.sign()
+        self.arrivals.follow(n)
         whole = n > 0 and bool((np.diff(limits.row) == 1).all())
         # a slice needs no gathering
         self._rows = slice(int(limits.row[0]), int(limits.row[-1]) + 1) if whole else limits.row
@@ -137,8 +148,8 @@ class Crossings:
         self._may = np.zeros((RING, n), bool)  # origins in the ring
         self._told = np.zeros((RING, H, len(self._fit)), f4)  # and what was said there
         self._past = np.full((2, H, n), -np.inf, f4)
-        self._unit, self._level, self._near = np.zeros(n, f4), np.zeros(n), np.zeros(n, bool)
-        """Of the rows' scales, and the limits there; whether a line is near its limit."""
+        self._near = np.zeros(n, bool)
+        """Whether a line is near its limit."""
         self._strange = True
         self._lately: tuple[F32, ...] = ()
         """Highest values lately, and for long."""
@@ -157,8 +168,13 @@ class Crossings:
         self.known = ~np.isnan(x64)
         if not n:
             return said
+        both, joint = self.together, self.together.of.lines if self.together else _NO_LINES
         with np.errstate(all="ignore"):
             over = breach.true_now(limits.op, limits.value, x64)
+            if both:
+                theirs, over[joint], self.known[joint] = both.take(observed, forecasts)
+                for mine, other in zip(said, theirs, strict=True):
+                    mine[..., joint] = other
             spans, block = list(spans), math.floor(at / self.width)
             new = block != self._block
             if new:
@@ -166,19 +182,24 @@ class Crossings:
             every = new or self._strange
             if every:
                 self._survey(spans)
-            x = self._sign * scales.there(x64, self._unit) - self._level
+            x = self._scale.height(x64)
+            if both:
+                x[joint] = both.height()
             self._note(at, x, over)
             # between blocks only what may come is worked out anew
             lines = np.arange(n) if every else np.flatnonzero(self._near | (said.probability[-1] > 0))
-            sight = self._look(spans, lines)
+            sight = look(spans, limits.row[lines], self._sign[lines])
             now = x[lines].astype(f4)
-            path = np.stack([self._seen(one[lines], lines) - self._level[lines] for one in ahead[0]]).astype(
-                f4
-            )
+            path = np.stack([self._scale.height(one[lines], lines) for one in ahead[0]]).astype(f4)
+            if both:
+                place = np.searchsorted(lines, joint)
+                path[:, place] = [both.height(one) for one in forecasts[:H]]
+                sight.copy_rows(place, both.sight(spans), np.arange(len(joint)))
             p = self._work_out(at, lines, sight, now, path, said.probability[:, lines], new)
             if every:
                 top = np.fmax(now, np.fmax.reduce(path, 0))
                 self._near = (top > -f4(NEAR) * sight.sigma[-1]) & (self._sign != 0)
+                self._near[joint] = True
             if new:
                 may = ~over & (self.marks.quiet >= f4(QUIET)) & sight.known & (self._sign != 0)
                 self._may[block % RING] = may & np.isfinite(x)
@@ -195,28 +216,26 @@ class Crossings:
             some = np.isnan(said.eta[lines]) & (out[-1] >= LIKELY) & (sight.slope > 0)
             on_line = np.clip(-now[some] / sight.slope[some] * f4(3600), 1, _ENDS[-1])
             said.eta[lines[some]] = on_line
-        return breach.Odds(np.where(fixed, said.probability, self._last), said.eta)
+            self._between(said, lines, -now, sight.sigma, new)
+        return said._replace(probability=np.where(fixed, said.probability, self._last))
 
-    def _seen(self, value: F64, lines: I64) -> F64:
-        """Values of lines on the scale of their rows, on the limit's side."""
-        return self._sign[lines] * scales.there(value, self._unit[lines])
-
-    def _look(self, spans: list[tuple[int, int, Block]], lines: I64) -> Sight:
-        row, sight = self._limits.row[lines], Sight(len(lines))
-        for lo, hi, block in spans:
-            first, end = np.searchsorted(row, (lo, hi))
-            mine, part = row[first:end] - lo, slice(first, end)
-            sight.sigma[:, part] = block.intervals.sigma[:, mine]
-            sight.slope[part] = self._sign[lines[part]] * block.ahead.recent.slope[mine]
-            sight.trend[part] = block.ahead.told[mine]
-            sight.known[part] = block.life.age[mine] >= 1
-        return sight
+    def _between(self, said: breach.Odds, lines: I64, away: F32, sigma: F32, new: bool) -> None:
+        """Say how far the times may be off; those of an origin are kept until the truth comes."""
+        some = np.flatnonzero(said.eta[lines] > 0)
+        mine = lines[some]
+        eta = said.eta[mine]
+        said.soonest[mine], said.latest[mine], unit = self.arrivals.between(eta, away[some], sigma[:, some])
+        if new:
+            slot = self._block % RING
+            may = self._may[slot, mine]
+            self.arrivals.said(slot, mine[may], eta[may], unit[may])
 
     def _note(self, at: float, x: F64, over: Bools) -> None:
         marks = self.marks
         np.copyto(marks.began, at, where=over & ~(marks.began <= at))
         np.copyto(marks.began, np.nan, where=~over & np.isfinite(x))
         marks.fires |= over & (at - marks.began >= self._limits.hold)
+        self.arrivals.note(at, over)
         np.fmax(marks.highest, x.astype(f4), out=marks.highest)
         marks.quiet += f4(self.step / 3600)
         np.copyto(marks.quiet, f4(0), where=over)
@@ -229,6 +248,7 @@ class Crossings:
             marks.top[[i % self._day for i in range(last + 1, min(block, last + self._day))]] = -np.inf
             marks.fired[:] = False
         self._block = block
+        self.arrivals.turn(at, block % RING, last >= 0 and block == last + 1)
         if last >= 0:
             marks.top[last % self._day], marks.fired[last % RING] = marks.highest, marks.fires
             usual = marks.share[hour_of(UTC, at - self.width)]
@@ -241,11 +261,10 @@ class Crossings:
     def _survey(self, spans: list[tuple[int, int, Block]]) -> None:
         """What stays as it is for a block: where the limits are, what was lately, what earlier days did after now."""
         self._strange = False
-        marks, block, row, sign = self.marks, self._block, self._limits.row, self._sign
-        for lo, hi, rows in spans:
-            first, end = np.searchsorted(row, (lo, hi))
-            self._unit[first:end] = rows.life.unit[row[first:end] - lo]
-        level = self._level = self._seen(self._limits.value, np.arange(len(row)))
+        marks, block, both = self.marks, self._block, self.together
+        self._scale.survey(spans)
+        if both:
+            both.survey(spans)
         self._lately = tuple(
             marks.top[[(block - i) % self._day for i in range(1, max(1, round(s / self.width)) + 1)]].max(0)
             for s in (LATELY, LONG)
@@ -253,19 +272,15 @@ class Crossings:
         for h, wait in enumerate(self.blocks):
             yesterday = [(block - self._day + i) % self._day for i in range(1, wait + 1)]
             self._past[0, h] = marks.top[yesterday].max(0)
-        self._past[1] = -np.inf
-        for lo, hi, rows in spans:
-            first, end = np.searchsorted(row, (lo, hi))
-            if first == end:
-                continue
-            mine, part = row[first:end] - lo, slice(first, end)
-            top = np.full(end - first, -np.inf, f4)
-            for ahead in range(1, self.blocks[-1] + 1):
-                value = rows.ahead.before(7, ahead)[mine].astype(np.float64) + rows.life.origin[mine]
-                np.fmax(top, (sign[part] * value - level[part]).astype(f4), out=top)
-                for h, wait in enumerate(self.blocks):
-                    if wait == ahead:
-                        self._past[1, h, part] = top
+        top = np.full(len(self._limits.row), -np.inf, f4)
+        for ahead in range(1, self.blocks[-1] + 1):
+            week = self._scale.week(spans, ahead)
+            if both:
+                week[both.of.lines] = both.week(spans, ahead)
+            np.fmax(top, week, out=top)
+            for h, wait in enumerate(self.blocks):
+                if wait == ahead:
+                    self._past[1, h] = top
 
     def _learn(self, h: int, origin: int, since: list[int]) -> None:
         may: Bools = self._may[origin % RING]
@@ -277,7 +292,12 @@ class Crossings:
         told = self._told[origin % RING, h]
         shown = fit & ~np.isnan(told)
         self.judged[h] += record.sums(told[shown], hit[self._fit[shown]])
-        self.model.learn(h, self._phi[origin % RING, h, fit], hit[self._fit[fit]])
+        lines, marks, phi = self._fit[fit], self.marks, self._phi[origin % RING, h, fit]
+        self.bend.learn(h, self.model.say(h, phi, marks.own[h, lines]), hit[lines])
+        off, seen = self.model.learn(h, phi, hit[lines], marks.own[h, lines])
+        sure = f4(FADES) * marks.sure[h, lines] + seen
+        marks.own[h, lines] = f4(FADES) * marks.own[h, lines] + off / (LONE + sure)
+        marks.sure[h, lines] = sure
 
     def _work_out(self, at: float, lines: I64, sight: Sight, x: F32, f: F32, odds: F32, origin: bool) -> F64:
         """Probabilities f64[3, n] of some lines, from how far they are over the limit now f32[n] and ahead f32[3, n];
@@ -314,7 +334,7 @@ class Crossings:
             )
             for i, column in enumerate(rest):
                 phi[:, 2 * DISTANCES + i] = column
-            out[h] = self.model.say(h, phi)
+            out[h] = self.bend.say(h, self.model.say(h, phi, marks.own[h, lines]))
             if origin:
                 self._phi[self._block % RING, h] = phi[self._fit]
         return out
@@ -323,21 +343,29 @@ class Crossings:
 
     def state(self) -> dict[str, Array]:
         """What has to be saved, each line's with the row and limit that it is of."""
+        pooled = {name: array for one in self._pooled for name, array in one.state().items()}
+        pooled["rate"] = self.rate
         if not len(self._limits.row):
-            return {**self.model.state(), "rate": self.rate}
+            return pooled
         lines = {f"line.{name}": column for name, column in self._limits._asdict().items()}
         marks = {f"marks.{name}": array for name, array in self.marks.state().items()}
-        return {**self.model.state(), "rate": self.rate, **lines, **marks}
+        lines["line.names"] = self._names
+        return {**pooled, **lines, **marks}
 
     def restore(self, state: Mapping[str, Array], of: Sequence[object]) -> None:
         """Take over what `state` gave, with the series of each row; ValueError or KeyError when it does not fit."""
-        self.model.restore(state)
+        for one in self._pooled:
+            one.restore(state)
         self.rate[:] = state["rate"]
         if "line.row" not in state:  # there were no limits
             return
         limits = breach.Limits(*(state[f"line.{name}"].copy() for name in breach.Limits._fields))
-        self.follow(limits, [of[row] for row in limits.row.tolist()])
-        self.marks.restore({name: state[f"marks.{name}"] for name in self.marks.fields})
+        names = state.get("line.names", np.zeros(len(limits.row), np.int64))
+        some = np.flatnonzero(names)
+        self.follow(limits, [of[row] for row in limits.row.tolist()], Joint(some, names=names[some]))
+        known = {name: state.get(f"marks.{name}", mine) for name, mine in self.marks.state().items()}
+        self.marks.restore(known)
 
 
 _ENDS = np.array([[h] for _, h in HORIZONS])
+_NO_LINES = np.empty(0, np.int64)

@@ -182,9 +182,10 @@ class Engine(Rows):
         """The limit table; made anew only when rows or watches changed."""
         view = self.table.view()
         if self._limits is None or self._limits[0] is not view:
-            lines = Lines(view.watch_of, self.watches)
+            lines = Lines(view, self.watches)
             rows = lines.columns.row
-            was = self.crossings.follow(lines.columns, [view.keys[row] for row in rows.tolist()])
+            of = [view.keys[row] for row in rows.tolist()]
+            was = self.crossings.follow(lines.columns, of, lines.joint)
             for ledger in (self.ledger, *self.peers):
                 ledger.follow(lines.limit, rows, was)
             self._limits = view, lines

@@ -87,6 +87,16 @@ PROBABILITY = Family(
 ETA = Family(
     "promantis_breach_eta_seconds", "Seconds until the expected first breach; 0 while it is true.", ()
 )
+SOONEST = Family(
+    "promantis_breach_eta_lower_seconds",
+    "Seconds until the soonest of eight in ten breaches that come within the hour.",
+    (),
+)
+LATEST = Family(
+    "promantis_breach_eta_upper_seconds",
+    "Seconds until the latest of eight in ten breaches that come within the hour.",
+    (),
+)
 INFO = Family("promantis_watch_info", "Which rules and expressions stand behind a watch.", ())
 SKILL = Family(
     "promantis_forecast_skill", "1 - error / error of the best naive forecast, over the watch's series.", ()
@@ -96,9 +106,9 @@ COVERAGE = Family(
     "Share of truths that fell inside the forecast's interval, fading over a week.",
     (),
 )
-FAMILIES = (*SCORES, GROUP, *DETAILS, PROBABILITY, ETA, INFO, SKILL, COVERAGE)
+FAMILIES = (*SCORES, GROUP, *DETAILS, PROBABILITY, ETA, SOONEST, LATEST, INFO, SKILL, COVERAGE)
 PER_ROW = sum(len(f.columns) for f in DETAILS)
-PER_LINE = len(HORIZONS) + 1
+PER_LINE = len(HORIZONS) + 3
 
 
 class Prepared(NamedTuple):
@@ -220,9 +230,11 @@ def render(prepared: Sequence[Prepared]) -> Iterator[bytes]:
         for i, (name, _) in enumerate(HORIZONS):
             chance = p.snapshot.limits.probability[i, p.shown.lines]
             yield from _lines(PROBABILITY.name, p.lines, b',horizon="%s"' % name.encode(), chance)
-    yield head(ETA)
-    for p in prepared:
-        yield from _lines(ETA.name, p.lines, b"", np.rint(p.snapshot.limits.eta[p.shown.lines]))
+    for family, column in ((ETA, "eta"), (SOONEST, "soonest"), (LATEST, "latest")):
+        yield head(family)
+        for p in prepared:
+            seconds: Array = getattr(p.snapshot.limits, column)
+            yield from _lines(family.name, p.lines, b"", np.rint(seconds[p.shown.lines]))
     yield from _watch_families([p.snapshot for p in prepared])
 
 
@@ -242,7 +254,7 @@ def limit_labels(watch: str, limit: Limit) -> Labels:
         ("watch", watch),
         ("source_alertname", limit.alertname),
         ("source_severity", limit.severity),
-        ("limit", f"{limit.op}{limit.value:.10g}"),
+        ("limit", f"{limit.op}{limit.value:.10g}{limit.together}"),
     )
 
 

@@ -2,9 +2,9 @@
 
 An announcement is what a user sees of it: the alert `PromantisPredictedBreach` of rules/promantis.rules.yml begins to
 fire. It counts for an hour, and longer while the condition of its rule holds that began within it: true when the rule
-fires then, else false. A rule that fires without one is missed. One that fires again before it was quiet for an hour is
-in the same trouble and not counted again; nor is what was beyond its limit when it was first seen, or after a time of
-which nothing is known.
+fires then, else false. A rule that fires without one is missed. Before it was quiet for an hour it is in the same
+trouble: nothing is announced, and what fires is not counted again; nor is what was beyond its limit when it was first
+seen, or after a time of which nothing is known.
 """
 
 from __future__ import annotations
@@ -163,7 +163,7 @@ class Ledger:
         """When what stands was announced f64[pairs], with what is announced now; the highest odds are `top`."""
         s = self.standing
         tier, was, said = np.searchsorted(ODDS, top, side="right"), s.tier[pairs], s.said[pairs]
-        tier[top >= 1] = 0
+        tier[(top >= 1) | (at - s.last[pairs] <= AGAIN)] = 0
         begins = s.since[pairs] + LASTING[was]  # of the alert, if its odds stayed there so long
         new = (was > 0) & np.where(tier == was, begins <= at, begins < at) & np.isnan(said)
         said[new] = np.where(begins > at - self.step, begins, at)[new]

@@ -92,6 +92,8 @@ class Rehearsal:
         """The last hours of what was played."""
         self._lines: LimitLines | None = None
         self._op, self._value = np.empty(0, np.int8), np.empty(0)
+        self._parts = np.empty(0, np.int64)
+        """The column of each part of the lines of rules that ask for several things at once."""
 
     def play(self, at: F64, answers: Mapping[str, Matrix]) -> None:
         """The next samples of every watch, all at the same times; a watch without an answer has none."""
@@ -113,22 +115,34 @@ class Rehearsal:
             self.ours += self._counted(said.decided)
             if self._lines is None or self._lines.limit is not said.limits.limit:
                 place = self._follow(said, column)
-            self._compare(said, ahead[:, i, place])
+            self._compare(said, ahead[:, i, place], ahead[:, i, self._parts])
 
     def _follow(self, said: Snapshot, column: Mapping[tuple[str, bytes], int]) -> I64:
         """Take a new limit table; the column of each line, -1 where it has none."""
         lines = self._lines = said.limits
         self._op = np.array([breach.OPS.index(limit.op) for limit in lines.limit], np.int8)
         self._value = np.array([limit.value for limit in lines.limit])
-        rows = lines.row.tolist()
-        found = (column.get((said.watch_of[row], said.keys[row] or b""), -1) for row in rows)
-        return np.fromiter(found, np.int64, len(rows))
 
-    def _compare(self, said: Snapshot, ahead: F64) -> None:
-        """What predict_linear would have said, by its values f64[windows, lines] in an hour."""
+        def place(rows: I64) -> I64:
+            found = (column.get((said.watch_of[row], said.keys[row] or b""), -1) for row in rows.tolist())
+            return np.fromiter(found, np.int64, len(rows))
+
+        both = self._engine.crossings.together
+        self._parts = place(both.of.parts.row) if both else np.empty(0, np.int64)
+        return place(lines.row)
+
+    def _compare(self, said: Snapshot, ahead: F64, parts: F64) -> None:
+        """What predict_linear would have said, by its values f64[windows, lines] in an hour, and those f64[windows,
+        parts] of the parts of rules that ask for several things at once; what is to be equal stays as it is."""
         crossings = self._engine.crossings
         over = said.limits.probability[-1] >= 1
         beyond = [breach.true_now(self._op, self._value, line) for line in ahead]
+        if both := crossings.together:
+            of, equal = both.of, breach.SIGN[both.of.parts.op] == 0
+            for line, one in zip(beyond, parts, strict=True):
+                line[of.lines] = of.every(
+                    np.where(equal, both.held, breach.true_now(of.parts.op, of.parts.value, one))
+                )
         known, began = crossings.known, crossings.marks.began
         pairs = itertools.product(beyond, WAITS)
         for peer, (line, (_, odds)), verdicts in zip(

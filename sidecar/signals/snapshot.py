@@ -41,6 +41,9 @@ class LimitLines(NamedTuple):
     probability: F32
     """f32[3, lines] by horizon."""
     eta: F32
+    soonest: F32
+    """Between this and `latest` eight in ten of the crossings come that come within the hour."""
+    latest: F32
 
 
 class Members(NamedTuple):
@@ -159,7 +162,9 @@ class Snapshot(NamedTuple):
 
     def breach(self, line: int) -> Breach:
         """One line of the limit table."""
-        limit, eta = self.limits.limit[line], float(self.limits.eta[line])
+        limit = self.limits.limit[line]
+        times = (float(column[line]) for column in self.limits[3:])
+        eta, soonest, latest = (None if math.isnan(time) else time for time in times)
         chances = self.limits.probability[:, line]
         return Breach(
             alertname=limit.alertname,
@@ -170,7 +175,9 @@ class Snapshot(NamedTuple):
             probability={
                 name: float(p) for (name, _), p in zip(HORIZONS, chances, strict=True) if not math.isnan(p)
             },
-            eta=None if math.isnan(eta) else eta,
+            eta=eta,
+            between=None if soonest is None or latest is None else (soonest, latest),
+            also=limit.together,
         )
 
 

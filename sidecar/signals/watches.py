@@ -11,7 +11,7 @@ import msgspec
 
 from sidecar.signals import promql
 from sidecar.signals.calendar import UTC
-from sidecar.signals.conditions import Comparison, comparisons
+from sidecar.signals.conditions import Comparison, Other, comparisons
 from sidecar.signals.kinds import guess_bounds, guess_kind
 from sidecar.signals.wanted import RulesConfig, WatchConfig
 from sidecar.types import Labels
@@ -32,6 +32,17 @@ class Limit(msgspec.Struct, frozen=True):
     """The rule's own static labels, without severity."""
     whole: bool = True
     """False when the rule asks for more than this (`and`, `unless`): necessary, not sufficient."""
+    also: tuple[Other, ...] = ()
+    """What it asks for besides, where that is all."""
+
+    @property
+    def together(self) -> str:
+        """What is asked for besides, as it follows in a rule.
+
+        >>> Limit(">", 1.0, also=(Other("b", "<", 2.0, False, ()),)).together
+        ' and b < 2'
+        """
+        return "".join(f" and {other}" for other in self.also)
 
 
 class Watch(msgspec.Struct, frozen=True):
@@ -195,11 +206,13 @@ def _regressors(watches: Iterable[Watch]) -> list[Watch]:
 
 
 def announced(limits: Iterable[Limit]) -> list[Limit]:
-    """Limits that are the whole of their rule; of those whose breaches have equal labels, the one true first."""
+    """Limits that are the whole of their rule, or its part together with others; of those whose breaches have equal
+    labels, the one true first."""
     out: dict[object, Limit] = {}
     for limit in sorted(limits, key=lambda limit: limit.hold):
-        if limit.whole:
-            out.setdefault((limit.alertname, limit.severity, limit.labels, limit.op, limit.value), limit)
+        if limit.whole or limit.also:
+            key = limit.alertname, limit.severity, limit.labels, limit.op, limit.value, limit.together
+            out.setdefault(key, limit)
     return list(out.values())
 
 
@@ -207,7 +220,14 @@ def _of_rule(rule: Rule, found: Comparison, step: float, tz: str) -> Watch:
     static = {name: value for name, value in rule.labels if "{{" not in value}
     severity = static.pop("severity", "")
     limit = Limit(
-        found.op, found.value, rule.hold, rule.alertname, severity, tuple(static.items()), found.whole
+        found.op,
+        found.value,
+        rule.hold,
+        rule.alertname,
+        severity,
+        tuple(static.items()),
+        found.whole,
+        found.also,
     )
     return Watch(
         name=rule.alertname,

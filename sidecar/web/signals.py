@@ -205,8 +205,10 @@ def _series(f: Finding) -> dict[str, Any]:
                 "source_alertname": b.alertname,
                 "op": b.op,
                 "value": b.value,
+                "also": b.also,
                 "probability": dict(b.probability),
                 "eta_seconds": b.eta,
+                "eta_between_seconds": b.between,
             }
             for b in f.breaches
         ],

@@ -29,7 +29,8 @@ groups:
       - {alert: PoolBusy, expr: pool_used > 80, for: 5m, labels: {severity: warning}}
       - {alert: HighErrorRate, expr: error_ratio > 0.05, for: 1m, labels: {severity: page}}
       - {alert: QueueBehind, expr: queue_length > 100, labels: {severity: warning}}
-      - {alert: QueueStuck, expr: queue_length > 50 and pool_used > 90}
+      - {alert: QueueStuck, expr: queue_length > 50 and pool_used > 60}
+      - {alert: QueueAlone, expr: queue_length > 50 unless pool_used > 60}
       - {alert: JoinedBadly, expr: disk_used_ratio * on () memory_limit_bytes > 5}
       - {alert: ShopGone, expr: absent(pool_used)}
 """

@@ -38,7 +38,7 @@ async def test_rules_are_replayed(stack: Stack, peers: Binaries, capsys: pytest.
     assert await rules_past.shown(stack, peers, DAYS, f"--days={COUNTED}") == 0
     told = capsys.readouterr().out
     assert told.startswith("Your alerting rules over the last 0.75 days, after 0.5 days to learn from:\n")
-    lines = {line.split()[0]: line.replace("|", " ").split() for line in told.splitlines()[3:9]}
+    lines = {line.split()[0]: line.replace("|", " ").split() for line in told.splitlines()[3:10]}
     made = rules_past.series(DAYS, time.time() // 60 * 60)
     counted = int(COUNTED * 1440) + 1
     disks = [values for name, values in made.items() if name.startswith("disk")]
@@ -47,10 +47,12 @@ async def test_rules_are_replayed(stack: Stack, peers: Binaries, capsys: pytest.
     assert 0 < announced <= fired
     assert lines["DiskFull"][4] == "min"
     assert int(lines["HighErrorRate"][1]) == firings(made["error_ratio"], 0.05, 1, counted)
-    assert "all 5" in told
+    both = np.minimum(made["queue_length"] - 50, made["pool_used"] - 60)
+    assert int(lines["QueueStuck"][1]) == firings(both, 0.0, 0, counted)
+    assert "all 6" in told
     assert "not among them: ShopGone: absent() has no value that could be forecast" in told
     assert re.search(r"not among them: JoinedBadly: http.*many-to-many matching not allowed", told)
-    assert "not among them: QueueStuck: it asks for several things at once" in told
+    assert "not among them: QueueAlone: it asks for more than comparisons" in told
 
 
 async def test_predict_linear_is_that_of_prometheus(stack: Stack, peers: Binaries) -> None:

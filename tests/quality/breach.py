@@ -1,9 +1,9 @@
 """Breach odds against what came true, beside `predict_linear`: limits are quantiles of each series' first half.
 
 Judged are the ends of five-minute blocks of the second half at which the series has been within the limit for an hour.
-A crossing is the first sample beyond the limit after such an hour. An announcement begins when the odds of the hour
-reach a threshold, counts for one crossing at most, that comes ten minutes later or more, and dies after its hour. The
-threshold is the best one of the first half.
+A crossing is the first sample beyond the limit after such an hour. An announcement begins after such an hour, as by the
+shipped rules, when the odds of the next one reach a threshold, counts for one crossing at most, that comes ten minutes
+later or more, and dies after its hour. The threshold is the best one of the first half.
 """
 
 from __future__ import annotations
@@ -36,11 +36,12 @@ class Line(NamedTuple):
     odds: F32
     came: Bools
     linear: Bools
-    eta: F32
+    times: F32
+    """f32[3, n]: the time that was said, and between which times four in five were to come; NaN: none was."""
     true_eta: F64
     """Seconds until the first sample beyond the limit; inf: none."""
     ends: F64
-    """Times of all origins, also within the hour after a crossing: announcements are made at these."""
+    """Times of all origins. Within an hour after a crossing nothing is announced, as by the shipped rules."""
     ends_odds: F32
     ends_linear: Bools
     crossings: F64
@@ -79,7 +80,7 @@ def run(files: list[File], of: list[list[list[Limit]]] | None = None) -> list[Li
     first = np.concatenate([[0], np.cumsum([file.values.shape[1] for file in files])])
     at_row, n = [0] * len(files), len(names)
     odds = [np.full((3, len(file.at), file.values.shape[1], 4), np.nan, np.float32) for file in files]
-    etas = [np.full((len(file.at), file.values.shape[1], 4), np.nan, np.float32) for file in files]
+    times = [np.full((3, len(file.at), file.values.shape[1], 4), np.nan, np.float32) for file in files]
     table: object = None
     place = np.empty((0, 3), np.int64)
     for tick in np.unique(np.concatenate(ticks)).tolist():
@@ -109,16 +110,17 @@ def run(files: list[File], of: list[list[list[Limit]]] | None = None) -> list[Li
         for i, row in here:
             mine = place[:, 0] == i
             odds[i][:, row, place[mine, 1], place[mine, 2]] = said.limits.probability[:, mine]
-            etas[i][row, place[mine, 1], place[mine, 2]] = said.limits.eta[mine]
+            for k, column in enumerate(said.limits[3:]):
+                times[i][k, row, place[mine, 1], place[mine, 2]] = column[mine]
     return [
-        _line(file, file.values[:, j], limit, odds[i][:, :, j, k], etas[i][:, j, k])
+        _line(file, file.values[:, j], limit, odds[i][:, :, j, k], times[i][:, :, j, k])
         for i, file in enumerate(files)
         for j in range(file.values.shape[1])
         for k, limit in enumerate(of[i][j])
     ]
 
 
-def _line(file: File, x: F64, limit: Limit, odds: F32, eta: F32) -> Line:
+def _line(file: File, x: F64, limit: Limit, odds: F32, times: F32) -> Line:
     at, step = file.at, file.step
     sign = 1.0 if limit.op == ">" else -1.0
     over = np.nan_to_num(sign * x, nan=-np.inf) > sign * limit.value
@@ -135,8 +137,8 @@ def _line(file: File, x: F64, limit: Limit, odds: F32, eta: F32) -> Line:
     judged = calm[ends] & ~over[ends] & (at[-1] - at[ends] >= HOUR)
     some = ends[judged]
     return Line(
-        at[some], np.nan_to_num(odds[:, some]), coming[some] <= reach + 1e-6, linear[:, :, judged], eta[some],
-        coming[some], at[ends], np.where(over[ends], 0, np.nan_to_num(odds[2, ends])), linear[:, 2] & ~over[ends],
+        at[some], np.nan_to_num(odds[:, some]), coming[some] <= reach + 1e-6, linear[:, :, judged], times[:, some],
+        coming[some], at[ends], np.where(calm[ends], np.nan_to_num(odds[2, ends]), 0), linear[:, 2] & calm[ends],
         at[over & before], float(at[0] + at[-1]) / 2,
     )  # fmt: skip
 

@@ -31,7 +31,7 @@ def snapshot(
         {"score": score, "confidence": np.where(np.isnan(score), np.nan, 0.5).astype(np.float32)},
         LimitLines(
             np.array(list(chances), np.int64), [LIMIT] * len(chances),
-            np.tile(np.array(list(chances.values()), np.float32), (3, 1)), np.zeros(len(chances), np.float32),
+            np.tile(np.array(list(chances.values()), np.float32), (3, 1)), *np.zeros((3, len(chances)), np.float32),
         ),
         {},
     )  # fmt: skip

@@ -61,7 +61,7 @@ def test_every_family_is_there_once_a_series() -> None:
     assert counts.pop("promantis_group_anomaly_score") == 0
     assert counts == {name: len(HORIZONS) if "forecast" in name else 1 for name in counts}
     assert PER_ROW == 12
-    assert PER_LINE == 4
+    assert PER_LINE == 6
 
 
 def test_missing_target_labels_are_blank_and_others_stay() -> None:
@@ -157,7 +157,7 @@ def test_nine_digits_of_any_number(value: float) -> None:
 
 def test_above_the_budget_scores_come_first() -> None:
     keys = [key(i=str(i)) for i in range(10)]
-    said = exposed(*keys, config=ExpositionConfig(max_series=30))
+    said = exposed(*keys, config=ExpositionConfig(max_series=32))
     assert sum(s.name == "promantis_anomaly_score" for s in said) == 10
     assert sum(s.name.startswith("promantis_breach") for s in said) == 2 * PER_LINE
     assert not any(s.name == "promantis_expected" for s in said)

@@ -68,9 +68,11 @@ def test_the_tiers_are_those_of_the_shipped_rules() -> None:
     ]
     found = {}
     for rule in rules:
-        match = re.fullmatch(r"max without \(horizon, limit\) \((\w+)\) >= ([\d.]+) < ([\d.]+)", rule["expr"])
+        odds, lately = rule["expr"].split(" unless ")
+        match = re.fullmatch(r"max without \(horizon, limit\) \((\w+)\) >= ([\d.]+) < ([\d.]+)", odds)
         assert match
         assert match[1] == "promantis_breach_probability"
+        assert lately == f"max without (horizon, limit) (max_over_time({match[1]}[1h])) >= 1"
         found[float(match[2])] = Duration.parse(rule["for"])
     assert found == dict(zip(ODDS.astype(float).round(6).tolist(), LASTING[1:].tolist(), strict=True))
 
@@ -82,7 +84,11 @@ def test_the_tiers_are_those_of_the_shipped_rules() -> None:
         ("0x5 1x3 0x61 1x1", [("missed", 5), ("missed", 69)]),
         ("0x5 1x3 0x55 1x1", [("missed", 5)]),  # the same trouble
         ("0x5 0.95x10 1x3 0x9 0.95x5 1x9", [("announced", 15)]),
-        ("0x5 1x3 0x9 0.95x5 0x60", [("missed", 5), ("false", 79)]),  # but what is announced then has to come
+        ("0x5 1x3 0x9 0.95x5 0x60", [("missed", 5)]),  # nor is it announced
+        (
+            "0x5 1x3 0x9 0.95x70 0x60",
+            [("missed", 5), ("false", 130)],
+        ),  # but after an hour, and then it has to come
         ("0x5 0.95x10 0x60", [("false", 67)]),  # announced at 6, for the hour that follows
         ("0x5 0.95x1 0x5 1x3", [("missed", 11)]),  # it has to last a minute
         ("0x5 0.6x5 1x1", [("missed", 10)]),  # or five

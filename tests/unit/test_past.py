@@ -19,7 +19,9 @@ WATCHES = {"w": watch(group_by=("g",))}
 
 def snapshot(at: float, raw: Mapping[bytes, float], grouping: Grouping, view: View) -> Snapshot:
     column = np.array([raw[k] for k in view.keys if k is not None], np.float32)
-    nothing = LimitLines(np.empty(0, np.int64), [], np.empty((3, 0), np.float32), np.empty(0, np.float32))
+    nothing = LimitLines(
+        np.empty(0, np.int64), [], np.empty((3, 0), np.float32), *np.empty((3, 0), np.float32)
+    )
     return Snapshot(
         Instant(at), 60.0, view.keys, view.watch_of, view.rows, WATCHES, {"raw": column}, nothing, {},
         groups=grouping.score(view, WATCHES, column, 60.0),

@@ -111,7 +111,35 @@ WHOLE, PART = True, False
     ],
 )
 def test_comparisons(expr: str, found: list[tuple[str, str, float, bool]]) -> None:
-    assert [tuple(comparison) for comparison in comparisons(expr)] == found
+    assert [comparison[:4] for comparison in comparisons(expr)] == found
+
+
+@pytest.mark.parametrize(
+    ("expr", "also"),
+    [
+        ("a > 1 and b < 2", ["b < 2"]),
+        ("a > 1 and on (x) (b < 2) and ignoring (y) 3 <= c", ["b < 2, c >= 3"]),
+        ("5 < x < 10", ["x < 10"]),
+        ("x > 5 < 10 != 7", ["x < 10, x != 7"]),
+        ("(a > 1 and b < 2) or c == 1", ["b < 2", ""]),
+        ("a > 1 and (b > 2 or c > 3)", ["b > 2", "c > 3"]),
+        ("c > 3 and a > b", ["a - b > 0"]),
+        ("sort(a > 1 and b < 2)", ["b < 2"]),
+        # what has no number, or other labels than its query, is not told
+        ("a > 1 and b", []),
+        ("a > 1 unless b > 2", []),
+        ("c > 1 and (a > on (x) b)", []),
+        ("(a > on (x) b) and c > 1", []),
+        ("a > 1 and (b > 2 and c > 3)", []),
+        ("a > 1 and on (__name__) b > 2", []),
+        ("(a > 1) * (b > 2)", []),
+        ("sum by (x) (a > 1) and b > 2", []),
+        ('label_join(a > 1 and b < 2,"a","","b")', []),
+    ],
+)
+def test_what_must_hold_as_well(expr: str, also: list[str]) -> None:
+    told = [", ".join(map(str, c.also)) for c in comparisons(expr) if c.whole or c.also]
+    assert told == also
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ STEP = 60.0
 A, B, C = key(i="a"), key(i="b"), key(i="c")
 KEYS = (A, B, C)
 WATCHES = {"w": watch(kind="cpu", step=STEP)}
-NO_LINES = LimitLines(np.empty(0, np.int64), [], np.empty((3, 0), f4), np.empty(0, f4))
+NO_LINES = LimitLines(np.empty(0, np.int64), [], np.empty((3, 0), f4), *np.empty((3, 0), f4))
 
 
 def snapshot(

@@ -30,7 +30,7 @@ TICKS = 1500
 KEYS = [key(g="a", i=str(i)) for i in range(8)]
 VIEW = View(tuple(KEYS), ("w",) * 8, {"w": tuple(range(8))})
 WATCHES = {"w": watch(step=STEP, group_by=("g",))}
-NOTHING = LimitLines(np.empty(0, np.int64), [], np.empty((3, 0), np.float32), np.empty(0, np.float32))
+NOTHING = LimitLines(np.empty(0, np.int64), [], np.empty((3, 0), np.float32), *np.empty((3, 0), np.float32))
 
 
 def uneven(times: int) -> F32:

@@ -197,7 +197,7 @@ async def test_one_series_in_full(busy: SimpleNamespace) -> None:
     assert one["at"] == START + 59 * 15
     assert one["forecasts"].keys() == {"15m", "30m", "60m"}
     assert one["breaches"] == [
-        {"source_alertname": "High", "op": ">", "value": 5, "eta_seconds": 0,
+        {"source_alertname": "High", "op": ">", "value": 5, "also": "", "eta_seconds": 0, "eta_between_seconds": [0, 0],
          "probability": {"15m": 1, "30m": 1, "60m": 1}}
     ]  # fmt: skip
 

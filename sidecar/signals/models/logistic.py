@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from sidecar.signals.models import Array
-from sidecar.types import F64, Bools
+from sidecar.types import F32, F64, Bools
 
 KEEP = 0.99998  # of the information, per step
 PART = 0.25  # of a row: rows of one instant and neighbouring instants are alike
@@ -24,21 +24,24 @@ class Logistic:
         self.theta, self.prior = first.copy(), prior
         self.information = np.tile(self.prior * np.eye(first.shape[1]), (len(first), 1, 1))
 
-    def say(self, model: int, x: Array) -> F64:
-        """Probability of each row of x[rows, features]."""
-        odds = np.clip(x.astype(np.float64) @ self.theta[model], -FAR, FAR)
+    def say(self, model: int, x: Array, own: F32 | float = 0.0) -> F64:
+        """Probability of each row of x[rows, features], whose log odds are `own` more than those of others."""
+        odds = np.clip(x.astype(np.float64) @ self.theta[model] + own, -FAR, FAR)
         out: F64 = 1 / (1 + np.exp(-odds))
         return out
 
-    def learn(self, model: int, x: Array, came: Bools) -> None:
-        """One step towards what came true of these rows."""
-        if not len(x):
-            return
-        rows, p = x.astype(np.float64), self.say(model, x)
+    def learn(self, model: int, x: Array, came: Bools, own: F32 | float = 0.0) -> tuple[F64, F64]:
+        """One step towards what came true of these rows; by how much each was off, and what it knew of that, f64[rows],
+        for who learns their `own`."""
+        rows, p = x.astype(np.float64), self.say(model, x, own)
         weight = PART * p * (1 - p)
+        if not len(x):
+            return p, weight
         steady = self.prior * (1 - KEEP) * np.eye(rows.shape[1])
         self.information[model] = KEEP * self.information[model] + (rows * weight[:, None]).T @ rows + steady
-        self.theta[model] += np.linalg.solve(self.information[model], PART * (rows.T @ (came - p)))
+        off = PART * (came - p)
+        self.theta[model] += np.linalg.solve(self.information[model], rows.T @ off)
+        return off, weight
 
     def state(self) -> dict[str, Array]:
         """All that has to be saved."""

@@ -1,0 +1,65 @@
+"""Odds that were too sure, or not sure enough, put right by how often such odds came true: over all limits of a fleet.
+
+The log odds are moved by an amount that is linear between a few knots, about where something is announced. Each amount
+is learned online by Newton's steps and shrunk to none: a slow second opinion on what a regression says (the idea of
+Platt's and of beta calibration, with one parameter for each size of odds).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from sidecar.signals.models import Array
+from sidecar.types import F64, Bools
+
+KNOTS = np.array([-1.0, 0.0, 1.0, 2.0])
+"""Log odds; what is moved at the last is moved beyond it, and below the first it fades within one."""
+KEEP, PART = 0.9999, 0.25  # of what is known, per step; of a row, since rows of one instant are alike
+PRIOR = 10.0
+LEAST, MOST = 1 / (1 + np.exp(1 - KNOTS[0])), 1 - 1e-5
+"""Probabilities below the first are as they are, and beyond the second nothing is told apart."""
+
+
+class Bend:
+    """Amounts f64[models, knots]."""
+
+    def __init__(self, models: int) -> None:
+        self.by, self.known = np.zeros((2, models, len(KNOTS)))
+
+    def say(self, model: int, p: F64) -> F64:
+        """Probabilities f64[rows], put right."""
+        out, some = p.copy(), np.flatnonzero(p > LEAST)  # most are far below
+        odds, parts = _seen(p[some])
+        out[some] = 1 / (1 + np.exp(-odds - parts @ self.by[model]))
+        return out
+
+    def learn(self, model: int, p: F64, came: Bools) -> None:
+        """One step towards what came true of these probabilities, as they were before they were put right."""
+        if not len(p):
+            return
+        parts, said = _seen(p)[1], self.say(model, p)
+        self.known[model] = KEEP * self.known[model] + PART * (parts.T @ (said * (1 - said)))
+        step = PART * (parts.T @ (came - said)) - (1 - KEEP) * PRIOR * self.by[model]
+        self.by[model] += step / (PRIOR + self.known[model])
+
+    def state(self) -> dict[str, Array]:
+        """All that has to be saved."""
+        return {"bend.by": self.by, "bend.known": self.known}
+
+    def restore(self, state: Mapping[str, Array]) -> None:
+        """Take over what `state` gave, where it was saved; ValueError when it does not fit."""
+        for name, mine in self.state().items():
+            saved = state.get(name, mine)
+            if saved.shape != mine.shape:
+                raise ValueError(f"{name}: {saved.shape} does not fit")
+            mine[:] = saved
+
+
+def _seen(p: F64) -> tuple[F64, F64]:
+    """Log odds, and how much of each knot f64[rows, knots]."""
+    p = np.clip(p, LEAST, MOST)
+    odds = np.log(p / (1 - p))
+    near = np.clip(odds, KNOTS[0] - 1, KNOTS[-1])[:, None]
+    return odds, np.maximum(1 - np.abs(near - KNOTS), 0)
