@@ -25,6 +25,16 @@ ERROR = {
 }
 
 
+KINDS = {
+    "/metrics": "text/plain",
+    "/-/healthy": "text/plain",
+    "/-/ready": "text/plain",
+    "/-/reload": "text/plain",
+    "/api/v1/journal": "application/x-ndjson",
+}
+"""What is answered where it is not JSON."""
+
+
 class Route(NamedTuple):
     """One route; `*` is any other method."""
 
@@ -100,11 +110,7 @@ def openapi() -> dict[str, Any]:
             )
             schemas |= more
             said["requestBody"] = {"content": {"application/json": {"schema": schema}}}
-        wrong = {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}}
-        said["responses"] = {
-            "200": {"description": "done"},
-            "default": {"description": "what is wrong, and where", **wrong},
-        }
+        said["responses"] = _responses(route)
         paths.setdefault(route.path, {})[route.method.lower()] = said
     return {
         "openapi": "3.1.0",
@@ -115,3 +121,28 @@ def openapi() -> dict[str, Any]:
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
         },
     }
+
+
+def _responses(route: Route) -> dict[str, Any]:
+    """What is answered, by status; `default` is any other."""
+    wrong = {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}}
+    if route.path == "/api/v2/alerts":
+        return {
+            "200": {"description": "an Alertmanager has them, or will hear of them from Prometheus itself"},
+            **_refusals(route, wrong),
+            "default": {"description": "as Alertmanager answers: an object with code and message, or a text"},
+        }
+    if route.path == "/api/v1/alerts":
+        return {"410": {"description": "gone, as at Alertmanager", "content": {"application/json": {}}}}
+    done = {"description": "done", "content": {KINDS.get(route.path, "application/json"): {}}}
+    other = {"description": "what is wrong, and where", **wrong}
+    return {"200": done, **_refusals(route, wrong), "default": other}
+
+
+def _refusals(route: Route, wrong: dict[str, Any]) -> dict[str, Any]:
+    role = route.needs.partition(" ")[0]
+    if role == "nothing":
+        return {}
+    known = {"401": {"description": "no token, or none that is known and not over", **wrong}}
+    few = {"403": {"description": f"a token that may less than {role}", **wrong}}
+    return known | (few if role != "view" else {})

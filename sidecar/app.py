@@ -32,6 +32,7 @@ from sidecar.effects import Effects
 from sidecar.following import Following
 from sidecar.leading import Leading, Lease
 from sidecar.looking import Looking
+from sidecar.recalling import Recalling
 from sidecar.remedy.actions.words import World
 from sidecar.remedy.case import Draft
 from sidecar.remedy.eyes import Eyes
@@ -150,9 +151,10 @@ class App:
         )
         named = config.kubernetes.lease if config.kubernetes else None
         self._peers = Peers(named.peers) if named and named.peers else None
-        self._recalled = 0
         work = self.runner.run if "remedies" in parts else asyncio.Event().wait
-        self.leading = Leading(lease, self.journal, self.runner, self._recall, work, self.telemetry)
+        self.leading = Leading(
+            lease, self.journal, self.runner, lambda: self.recalling.recall(), work, self.telemetry
+        )
         self.loki = Loki(config.loki) if config.loki.url else None
         self.causes = Causes(
             self.prometheus,
@@ -167,6 +169,7 @@ class App:
         )
         self.effects = Effects(self.prometheus, self.runner, clock)
         self.feedback = Feedback(self.watcher, self.known, self._record, self.telemetry)
+        self.recalling = Recalling(self.journal, self.feedback, self.causes, clock)
         self.outside = Outside(
             self.prometheus,
             self.alertmanagers,
@@ -230,6 +233,10 @@ class App:
                     beside += [self.trainer.run, self.outside.run, self.following.run]
                 if "remedies" in self._parts:
                     beside.append(self.effects.run)
+                if self._peers:
+                    token = partial(auth.least, web.tokens_file, storage)
+                    every, leader = float(self.config.interval), lambda: self.leading.elsewhere
+                    beside.append(partial(self.recalling.listen, self._peers, leader, token, every))
                 adopt = partial(self.relay.adopt, self.alertmanagers)
                 beside.append(partial(self.alertmanagers.run, adopt))
                 work += [again_and_again("work beside alerts and remedies", one) for one in beside]
@@ -292,14 +299,6 @@ class App:
 
     def _acts(self) -> bool:
         return self.leading.acts()
-
-    async def _recall(self) -> None:
-        """Take over what the journal says beside the cases: all of it, or what others added while they led."""
-        facts = await self.journal.facts()
-        said = (fact for fact in facts if fact.kind == "feedback" and fact.seq > self._recalled)
-        self.feedback.restore((fact.at, fact.who, fact.data) for fact in said)
-        self.causes.restore(facts)
-        self._recalled = facts[-1].seq if facts else 0
 
     async def _note(self, kind: str, data: JsonObject) -> None:
         """A fact of no case."""
@@ -396,6 +395,5 @@ class App:
 
     async def _record(self, who: str, data: JsonObject) -> Instant:
         (fact,) = await self.journal.append(clock(), [Draft("feedback", None, who, data)])
-        self._recalled = fact.seq
         log.info("feedback who=%s: %s", who, data["verdict"])
-        return fact.at
+        return self.recalling.said(fact)

@@ -57,9 +57,14 @@ class SqliteJournal:
         last = min(before - 1, self._seq) if before else self._seq
         return (await self._run(lambda: self._facts(max(last - limit, 0), last)))[::-1]
 
-    async def lines(self, since: int = 0) -> list[bytes]:
-        """Facts with a seq above `since` as lines for export, with their hashes."""
-        return await self._run(lambda: [exported(*row) for row in _rows(self._db, since)])
+    async def lines(self, since: int = 0, kind: str = "") -> list[bytes]:
+        """Facts with a seq above `since`, of one kind where it is named, as lines for export, with their hashes."""
+
+        def wanted() -> list[bytes]:
+            rows = _rows(self._db, since)
+            return [exported(*row) for row in rows if not kind or _kind(row[1]) == kind]
+
+        return await self._run(wanted)
 
     async def close(self) -> None:
         """Close the file."""
@@ -139,9 +144,9 @@ class Held:
         """As SqliteJournal."""
         return await self._ours().newest(limit, before)
 
-    async def lines(self, since: int = 0) -> list[bytes]:
+    async def lines(self, since: int = 0, kind: str = "") -> list[bytes]:
         """As SqliteJournal."""
-        return await self._ours().lines(since)
+        return await self._ours().lines(since, kind)
 
     def _ours(self) -> SqliteJournal:
         if self._open is None:
@@ -167,6 +172,23 @@ class Whole(NamedTuple):
 def exported(seq: int, line: str, digest: str) -> bytes:
     """A fact as a line of JSON."""
     return msgspec.json.encode(Exported(digest, msgspec.Raw(line.encode())))
+
+
+def read(lines: Iterable[bytes]) -> list[Fact]:
+    """The facts of exported lines, whose chain is not looked at. Unavailable when they cannot be read."""
+    try:
+        rows = [msgspec.json.decode(line, type=Exported) for line in lines]
+        return [msgspec.json.decode(row.fact, type=Fact) for row in rows]
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Unavailable(f"a fact cannot be read: {error}") from None
+
+
+class _Kind(msgspec.Struct):
+    kind: str
+
+
+def _kind(line: str) -> str:
+    return msgspec.json.decode(line, type=_Kind).kind
 
 
 def stored(path: Path) -> list[bytes]:

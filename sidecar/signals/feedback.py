@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
@@ -53,6 +53,10 @@ def of_alert(fingerprint: str, findings: Iterable[Finding]) -> About:
     return About(lambda labels: labels in mine, fingerprint=fingerprint, series=series)
 
 
+LATELY = 600.0
+"""Seconds for which what was said to another replica is about what goes on now."""
+
+
 class Misplaced(Rejected):
     """`where` names the field that is wrong."""
 
@@ -88,6 +92,20 @@ class Feedback:
                 log.error("feedback of %s cannot be read: %s", who, error)
         self._rows.beliefs = self.opinions.beliefs()
         self._show()
+
+    async def hear(self, facts: Sequence[tuple[Instant, str, JsonObject]], now: Instant) -> None:
+        """Fold what was said to another replica while this one runs: what is normal from now on is so here too."""
+        self.restore(facts)
+        meant = [
+            {**run["labels"], "watch": run["watch"]}
+            for at, _, data in facts
+            if data.get("verdict") == EXPECTED and now - at < LATELY
+            for run in data.get("runs", ())
+        ]
+        if meant:
+            await self._accept(
+                run for run in self._rows.runs.find(lambda labels: labels in meant, now) if run.going
+            )
 
     async def say(
         self,

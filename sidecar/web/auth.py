@@ -229,6 +229,13 @@ def load(
     return Auth(tokens, is_loopback(listen), proxy, users=users, users_role=users_role)
 
 
+def least(tokens_file: str | None, storage: str | Path) -> str:
+    """The token that may least, of those that all replicas have: for what they ask one another."""
+    tokens = _tokens(Path(tokens_file)) if tokens_file else (_admin(Path(storage)),)
+    good = [one for one in tokens if one.expires is None or one.expires.timestamp() > time.time()]
+    return min(good, key=lambda one: Role[one.role.upper()], default=Token("", "", "view")).token
+
+
 def is_loopback(listen: str) -> bool:
     """Whether only this machine can reach the address.
 

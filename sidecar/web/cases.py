@@ -65,8 +65,8 @@ class DenyBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Lines(Protocol):
     """The journal."""
 
-    async def lines(self, since: int = 0) -> list[bytes]:
-        """Facts with a seq above `since` as lines of JSON."""
+    async def lines(self, since: int = 0, kind: str = "") -> list[bytes]:
+        """Facts with a seq above `since`, of one kind where it is named, as lines of JSON."""
         ...
 
 
@@ -134,11 +134,11 @@ def routes(
 
     @needs(Role.VIEW)
     async def export(request: web.Request) -> web.Response:
-        """The facts of the journal after the seq `since`, a line of JSON each with its hash."""
+        """The facts of the journal after the seq `since`, or those of one `kind`: a line of JSON each with its hash."""
         since = request.query.get("since", "0")
         if not since.isdecimal():
             raise Problem(400, f"not a number: {since!r}", "since")
-        lines = await journal.lines(int(since))
+        lines = await journal.lines(int(since), request.query.get("kind", ""))
         return web.Response(
             body=b"".join(line + b"\n" for line in lines), content_type="application/x-ndjson"
         )

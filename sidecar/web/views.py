@@ -32,7 +32,9 @@ HOURS = ("1", "6", "24", "168")
 LONGEST = 30 * 24
 """Hours that something may be planned for."""
 LIVE = 60
-"""Seconds between which a series is read anew: it asks Prometheus."""
+"""Seconds between which a series, which asks Prometheus, and what was promised are read anew."""
+NEWS = 5
+"""Seconds between which the newest facts are."""
 MARKED = ("action.done", "undo.done", "feedback", "incident.ended")
 """Facts that are marked on a chart."""
 
@@ -212,6 +214,7 @@ class _Views:
             "trust.html",
             person,
             self.switch,
+            live=LIVE,
             report=report,
             diagram=reliability(report.odds),
             horizons=[name for name, _ in HORIZONS],
@@ -238,6 +241,7 @@ class _Views:
             "journal.html",
             person,
             self.switch,
+            live=None if int(before) else NEWS,
             facts=rows,
             older=facts[-1].seq if len(facts) == FACTS else None,
         )

@@ -205,6 +205,23 @@ async def test_a_change_by_hand_since_the_approval(story: Story) -> None:
         assert patches(story) == 0
 
 
+async def test_how_the_guardrails_stand_is_told_by_a_dry_run(story: Story) -> None:
+    await story.lab.edit("Deployment", "api", {"metadata": {"labels": {"by": "ada"}}}, "kubectl-edit")
+    path = story.config({"action": SCALE, "verify": {"query": "shop_load <= 1"}}, hands_off="15m")
+    async with running(story, path):
+        await story.fire("Traffic")
+        case = await story.case("Traffic", "proposed")
+        before = await story.replicas()
+        found = {one.name: one.refusal for one in await story.site.runner.standing(case.id)}
+        refused = {name: refusal.reason for name, refusal in found.items() if refusal}
+        assert refused == {"hands off": "hands_off"}
+        assert {"share", "protected", "still wrong"} < found.keys(), (
+            "those that need the target were asked too"
+        )
+        assert await story.replicas() == before
+        assert (await story.case("Traffic", "proposed")).plan is None, "no plan was made of it"
+
+
 async def test_hands_off_and_dry_run(story: Story) -> None:
     await story.lab.edit("Deployment", "api", {"metadata": {"labels": {"by": "ada"}}}, "kubectl-edit")
     for guard, reason in (({"hands_off": "15m"}, "hands_off"), ({"dry_run": True}, "dry_run")):

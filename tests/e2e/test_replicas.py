@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from tests.e2e.story import END, SCALE, Story, patches, story, watching
 from tests.unit.lab import HOLD, REAL, Fault
 
 __all__ = ["story", "watching"]
+HEARD = 'promantis_feedback_total{verdict="planned"} 1.0'
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180 if REAL else 60)]
 
 
@@ -30,7 +32,7 @@ async def replica(story: Story, number: int, path: Path, port: int, other: int =
         config["kubernetes"]["lease"]["peers"] = f"http://127.0.0.1:{other}"
     config["web"]["listen"] = f"127.0.0.1:{port}"
     config["watches"] = [{"name": "load", "query": "shop_load", "interval": "1s"}]
-    config["presets"] = "none"
+    config["presets"], config["interval"] = "none", "1s"
     mine = path.with_name(f"replica-{number}.yml")
     await asyncio.to_thread(mine.write_text, yaml.safe_dump(config))
     command = (sys.executable, "-m", "sidecar", "run", f"--config.file={mine}", *flags)
@@ -189,6 +191,39 @@ async def test_who_stands_by_passes_on_what_only_the_leader_knows(story: Story) 
             assert answer.status == 503, "until it is seen to be gone"
         await until(lambda: leads(second), 20)
         assert await case_at(second, "fixed")
+
+
+async def test_who_stands_by_learns_what_people_tell_the_leader(story: Story) -> None:
+    """And does not hear it twice when it leads."""
+    ports = (free_port(), free_port())
+    path = story.config({"action": SCALE, "verify": {"query": "shop_load <= 1"}})
+    first = await replica(story, 1, path, ports[0], ports[1])
+    await until(lambda: leads(first), 20)
+    second = await replica(story, 2, path, ports[1], ports[0])
+    assert await stands_by(second)
+    for one in (first, second):
+        await until(lambda one=one: get(one.url, "/api/v1/series"), 30)
+    token = await asyncio.to_thread((story.folder / "state" / "admin.token").read_text)
+    verdict = {
+        "match": '{watch="load"}',
+        "verdict": "planned",
+        "start": time.time() - 60,
+        "end": time.time() + 3600,
+    }
+    async with (
+        aiohttp.ClientSession(headers={"Authorization": f"Bearer {token.strip()}"}) as session,
+        session.post(f"{first.url}/api/v1/feedback", json=verdict) as answer,
+    ):
+        assert answer.status == 200, await answer.text()
+    await until(lambda: has_heard(first), 10)
+    await until(lambda: has_heard(second), 20)
+    first.kill()
+    await until(lambda: leads(second), 20)
+    assert await has_heard(second)
+
+
+async def has_heard(peer: Peer) -> bool:
+    return HEARD in await said(peer)
 
 
 async def test_a_lease_is_not_enough_without_the_journal(story: Story) -> None:

@@ -349,3 +349,28 @@ def test_what_is_started_knows_its_flags() -> None:
     container = one(render.documents(ALL), "StatefulSet")["spec"]["template"]["spec"]["containers"][0]
     for arguments in (started.split(), json.loads(image)[1:], container["args"][1:]):
         parser.parse_args(arguments)
+
+
+@cases
+def test_helm_itself_makes_the_same_of_the_chart(values: dict[str, Any]) -> None:
+    """By Helm's own library, where it is installed: 250 MB, so it is in no lock file (pip install helm-python-sdk)."""
+    helm = pytest.importorskip("helm_python")
+    with helm.Chart.load(str(render.CHART)) as chart:
+        made = chart.render(values, name="promantis", namespace="monitoring")
+    theirs = [
+        one
+        for path, text in made.items()
+        if path.endswith(".yaml")
+        for one in yaml.safe_load_all(text)
+        if one
+    ]
+    assert sorted(theirs, key=_named) == sorted(render.documents(values), key=_named)
+    report = helm.lint(str(render.CHART), values, namespace="monitoring", kube_version=VERSIONS[-1])
+    assert report["errors"] == []
+    assert [one["error"] for one in report["messages"]] == ["icon is recommended"]
+    wrong = helm.lint(str(render.CHART), values | {"replicas": "two"})
+    assert any("/replicas" in words for words in wrong["errors"])
+
+
+def _named(one: dict[str, Any]) -> tuple[str, str, str]:
+    return one["kind"], one["metadata"]["name"], one["metadata"].get("namespace", "")

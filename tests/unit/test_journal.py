@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sidecar import __main__ as command_line
-from sidecar.adapters.journal import MIGRATIONS, SqliteJournal, stored, verified
+from sidecar.adapters.journal import MIGRATIONS, SqliteJournal, read, stored, verified
 from sidecar.remedy.case import Draft
 from sidecar.types import ConfigError, Instant, Rejected, Unavailable
 
@@ -137,6 +137,11 @@ async def test_an_export_is_proved_whole_line_by_line(
         await journal.append(NOW, DRAFTS)
     lines = await journal.lines()
     assert await journal.lines(since=4) == lines[4:]
+    kinds = [fact.kind for fact in await journal.facts()]
+    of_one = await journal.lines(0, kinds[0])
+    assert [fact.kind for fact in read(of_one)] == [kind for kind in kinds if kind == kinds[0]] != kinds
+    with pytest.raises(Unavailable, match="a fact cannot be read"):
+        read([*of_one, b"{}"])
     with pytest.raises(ConfigError, match="is in use: ask the Promantis that uses it, by --url"):
         stored(tmp_path / "journal.db")
     await journal.close()

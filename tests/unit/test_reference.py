@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import msgspec
+import openapi_spec_validator
 import pytest
 import yaml
 
@@ -80,6 +81,10 @@ def test_openapi_names_roles_bodies_and_parameters() -> None:
         "/api/v1/cases/{id}/approve", "/api/v1/cases/{id}/deny", "/api/v1/feedback", "/api/v1/killswitch",
         "/api/v1/webhook",
     }  # fmt: skip
+
+
+def test_openapi_is_a_valid_document() -> None:
+    openapi_spec_validator.validate(OPENAPI)
 
 
 def test_openapi_refers_only_to_what_it_has() -> None:

@@ -19,7 +19,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from sidecar.telemetry import Telemetry
 from sidecar.types import ConfigError
 from sidecar.web import auth, server
-from sidecar.web.auth import Auth, ProxyConfig, Token
+from sidecar.web.auth import Auth, ProxyConfig, Token, least
 from sidecar.web.cases import routes
 from tests.e2e.alerting import until
 from tests.unit.desk import POLICY
@@ -240,3 +240,14 @@ async def test_secrets_stay_where_they_are(site: Site, caplog: pytest.LogCapture
     assert "bigger-pool" in everything
     for secret in ("Bearer secret", "secret", *BY_ROLE.values(), "expired-expired-1"):
         assert secret not in everything, secret
+
+
+def test_replicas_ask_one_another_with_the_token_that_may_least(tmp_path: Path) -> None:
+    tokens = tmp_path / "tokens.yml"
+    tokens.write_text(
+        "- {name: ada, token: admin-admin-admin-1, role: admin}\n"
+        "- {name: old, token: expired-expired-1, role: view, expires: 2020-01-01T00:00:00Z}\n"
+        "- {name: fay, token: feedback-feedback, role: feedback}\n"
+    )
+    assert least(str(tokens), tmp_path) == "feedback-feedback"
+    assert least(None, tmp_path) == (tmp_path / "admin.token").read_text().strip()

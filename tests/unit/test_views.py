@@ -357,3 +357,6 @@ async def test_the_journal_goes_back_page_by_page(client: TestClient[Any, Any], 
     assert "no 50<" not in text
     assert "Older" not in text
     assert "is not a number" in await text_of(client, "/journal", 400, before="x")
+    live = {"before": "data-live" in await text_of(client, "/journal", before="50")}
+    live |= {path: "data-live" in await text_of(client, path) for path in ("/journal", "/trust")}
+    assert live == {"before": False, "/journal": True, "/trust": True}, "what is older does not change"

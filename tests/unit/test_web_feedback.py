@@ -222,6 +222,26 @@ async def test_expected_from_now(site: Site) -> None:
     )
 
 
+async def test_what_was_said_to_another_replica_counts_here_too(site: Site, tmp_path: Path) -> None:
+    other = Site(tmp_path / "other")
+    other.path.parent.mkdir()
+    await other.start()
+    try:
+        other.tick(40, 3)
+        old = other.at
+        for one in (site, other):
+            one.tick(40, 3)
+        assert (await site.say("expected_from_now", match=W))[0] == 200
+        told = [(fact.at, fact.who, fact.data) for fact in await site.journal.facts()]
+        await other.feedback.hear([(Instant(old - 3600), *told[0][1:])], other.at)
+        assert other.tick(40) > 0.2, "what was said an hour ago is not about now"
+        await other.feedback.hear([(other.at, *told[0][1:])], other.at)
+        assert other.tick(40, SPELL) < 0.2
+        assert other.value("feedback_total", verdict="expected_from_now") == 2
+    finally:
+        await other.stop()
+
+
 async def test_planned_is_kept_until_it_is_over(site: Site) -> None:
     site.tick()
     start, end = site.at + 60, site.at + 600
