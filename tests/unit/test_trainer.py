@@ -133,9 +133,9 @@ async def test_a_model_does_not_score_other_members_than_it_was_fitted_to() -> N
     assert await site.tick(ODD, other) == 0
 
 
-async def restarted(folder: Path, now: Instant) -> Site:
+async def restarted(folder: Path, now: Instant, pool: Any = lambda: ThreadPoolExecutor(1)) -> Site:
     """Another process on the same folder, a while later."""
-    site = Site(store=StateFiles(folder))
+    site = Site(pool, store=StateFiles(folder))
     site.now = Instant(now + 600)
     site.trainer.restore()
     await site.trainer.fit_again()
@@ -289,9 +289,9 @@ async def test_it_runs_until_cancelled_and_keeps_what_ticked(
 
 
 @pytest.mark.skipif(importlib.util.find_spec("pyod") is None, reason="extra fits is not installed")
-async def test_the_real_models_are_fitted_in_a_worker_and_never_imported_here() -> None:
+async def test_the_real_models_are_fitted_in_a_worker_and_never_imported_here(tmp_path: Path) -> None:
     before = set(sys.modules)
-    site = await taught(Site(pool=worker))
+    site = await taught(Site(pool=worker, store=StateFiles(tmp_path)))
     (done, fact), (_, change) = site.facts
     assert done == "fit.done"
     assert {t["model"] for t in fact["trials"]} >= set(fits.MODELS)
@@ -300,4 +300,10 @@ async def test_the_real_models_are_fitted_in_a_worker_and_never_imported_here() 
     assert await site.tick(ODD) > 1
     new = {name.partition(".")[0] for name in set(sys.modules) - before}
     assert not new & {"pyod", "sklearn", "scipy", "numba", "torch"}
+    said = await site.tick(uneven(9)[8])
+    site.trainer.save()
     site.trainer._rest()
+    again = await restarted(tmp_path, site.now, worker)  # another worker, which fits it anew
+    assert await again.tick(ODD) > 1
+    assert await again.tick(uneven(9)[8]) == pytest.approx(said, abs=0.1)
+    again.trainer._rest()
