@@ -20,6 +20,7 @@ from sidecar.signals.arrivals import Arrivals
 from sidecar.signals.block import Block
 from sidecar.signals.calendar import UTC, hour_of
 from sidecar.signals.joint import Joint, Together
+from sidecar.signals.ledger import UNTOLD
 from sidecar.signals.models import Array, Columns, Field, f4
 from sidecar.signals.models.bend import Bend
 from sidecar.signals.models.logistic import Logistic
@@ -101,7 +102,9 @@ class Crossings:
         self.judged = np.zeros((H, len(record.BINS), 4))
         """Sums of odds whose truth has come, until somebody takes them."""
         self.known: Bools = np.zeros(0, bool)
-        """Of each line, whether there was a value."""
+        """Of each line, whether there was a value,"""
+        self.silent: Bools = np.zeros(0, bool)
+        """and whether nothing is announced of it."""
         self._keys: dict[tuple[object, ...], int] = {}
         self._day = max(1, math.floor(86400 / self.width))
         self.arrivals = Arrivals(RING, step)
@@ -148,7 +151,7 @@ class Crossings:
         self._may = np.zeros((RING, n), bool)  # origins in the ring
         self._told = np.zeros((RING, H, len(self._fit)), f4)  # and what was said there
         self._past = np.full((2, H, n), -np.inf, f4)
-        self._near = np.zeros(n, bool)
+        self.silent, self._near = np.zeros((2, n), bool)
         """Whether a line is near its limit."""
         self._strange = True
         self._lately: tuple[F32, ...] = ()
@@ -211,7 +214,9 @@ class Crossings:
             self._last[:, lines] = out
             fixed = np.isnan(said.probability) | over
             if new:
-                self._told[block % RING] = np.where(fixed, said.probability, self._last)[:, self._fit]
+                told = np.where(fixed, said.probability, self._last)[:, self._fit]
+                most = np.where(self.silent[self._fit], UNTOLD, f4(1))
+                self._told[block % RING] = np.where(told < 1, np.minimum(told, most), told)
             # pulled back by what happened before, the forecast need not cross though more often than not it does
             some = np.isnan(said.eta[lines]) & (out[-1] >= LIKELY) & (sight.slope > 0)
             on_line = np.clip(-now[some] / sight.slope[some] * f4(3600), 1, _ENDS[-1])
