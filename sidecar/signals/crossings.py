@@ -20,6 +20,7 @@ from sidecar.signals.arrivals import Arrivals
 from sidecar.signals.block import Block
 from sidecar.signals.calendar import UTC, hour_of
 from sidecar.signals.joint import Joint, Together
+from sidecar.signals.ledger import UNTOLD
 from sidecar.signals.models import Array, Columns, Field, f4
 from sidecar.signals.models.bend import Bend
 from sidecar.signals.models.logistic import Logistic
@@ -37,10 +38,11 @@ LONE, FADES = (
     0.9999,
 )  # the same of what is a line's own, and how much of what it knows it keeps, per origin
 LIKELY = 0.5  # odds from which a time is said
-NEAR = 4.0  # deviations: what is farther off is not worked out between blocks
+NEAR = 3.0  # deviations: what is farther off is not worked out between blocks
 TOLD = f4(0.3)  # a trend believed so far speaks for itself: hardly one of them was in what was learned
 DISTANCES = 7
-FEATURES = 2 * DISTANCES + 9
+REST = 2 * DISTANCES
+FEATURES = REST + 9
 ODDS, ONE = FEATURES - 2, FEATURES - 1
 H = len(HORIZONS)
 
@@ -101,7 +103,9 @@ class Crossings:
         self.judged = np.zeros((H, len(record.BINS), 4))
         """Sums of odds whose truth has come, until somebody takes them."""
         self.known: Bools = np.zeros(0, bool)
-        """Of each line, whether there was a value."""
+        """Of each line, whether there was a value,"""
+        self.silent: Bools = np.zeros(0, bool)
+        """and whether nothing is announced of it."""
         self._keys: dict[tuple[object, ...], int] = {}
         self._day = max(1, math.floor(86400 / self.width))
         self.arrivals = Arrivals(RING, step)
@@ -148,7 +152,7 @@ class Crossings:
         self._may = np.zeros((RING, n), bool)  # origins in the ring
         self._told = np.zeros((RING, H, len(self._fit)), f4)  # and what was said there
         self._past = np.full((2, H, n), -np.inf, f4)
-        self._near = np.zeros(n, bool)
+        self.silent, self._near = np.zeros((2, n), bool)
         """Whether a line is near its limit."""
         self._strange = True
         self._lately: tuple[F32, ...] = ()
@@ -211,7 +215,9 @@ class Crossings:
             self._last[:, lines] = out
             fixed = np.isnan(said.probability) | over
             if new:
-                self._told[block % RING] = np.where(fixed, said.probability, self._last)[:, self._fit]
+                told = np.where(fixed, said.probability, self._last)[:, self._fit]
+                most = np.where(self.silent[self._fit], UNTOLD, f4(1))
+                self._told[block % RING] = np.where(told < 1, np.minimum(told, most), told)
             # pulled back by what happened before, the forecast need not cross though more often than not it does
             some = np.isnan(said.eta[lines]) & (out[-1] >= LIKELY) & (sight.slope > 0)
             on_line = np.clip(-now[some] / sight.slope[some] * f4(3600), 1, _ENDS[-1])
@@ -302,41 +308,35 @@ class Crossings:
     def _work_out(self, at: float, lines: I64, sight: Sight, x: F32, f: F32, odds: F32, origin: bool) -> F64:
         """Probabilities f64[3, n] of some lines, from how far they are over the limit now f32[n] and ahead f32[3, n];
         as an `origin` their features are kept until the truth comes."""
-        marks, out = self.marks, np.empty((H, len(lines)))
+        marks, n, out = self.marks, len(lines), np.empty((H, len(lines)))
         half, long = (np.maximum(top[lines], marks.highest[lines]) for top in self._lately)
         quiet = np.minimum(marks.quiet[lines], f4(1e3))
         path = x
-        for h in range(H):
+        phi = np.empty((FEATURES, n), f4)  # a row per feature: to fill columns would cost twice as much
+        z = np.empty((DISTANCES, n), f4)
+        phi[REST + 2], phi[REST + 3], phi[ONE] = np.exp(-quiet / 3), np.exp(-quiet / 24), 1
+        for h, (_, seconds) in enumerate(HORIZONS):
             path = np.fmax(path, f[h])
-            line = x + sight.slope * f4(HORIZONS[h][1] / 3600)
-            heights = np.stack([path, x, *self._past[:, h, lines], half, long, line])
-            z = -heights / sight.sigma[h]
-            z = np.clip(np.where(np.isfinite(z), z, f4(5)), -3, 40)
-            phi = np.empty((len(lines), FEATURES), f4)
-            phi[:, :DISTANCES], phi[:, DISTANCES : 2 * DISTANCES] = (
-                np.log1p(np.maximum(z, 0)).T,
-                np.minimum(z, 1).T,
-            )
+            z[0], z[1], z[4], z[5], z[2:4] = path, x, half, long, self._past[:, h, lines]
+            np.add(x, sight.slope * f4(seconds / 3600), out=z[6])
+            z *= f4(-1) / sight.sigma[h]
+            z[~np.isfinite(z)] = 5
+            np.clip(z, -3, 40, out=z)
+            np.log1p(np.maximum(z, f4(0)), out=phi[:DISTANCES])
+            np.minimum(z, f4(1), out=phi[DISTANCES:REST])
             rate = self.rate[0, h] / self.rate[1, h]
-            own = (marks.hits[h, lines] + SHARED * rate) / (marks.origins[h, lines] + SHARED)
-            there = marks.share[hour_of(UTC, at + HORIZONS[h][1])][lines]
+            own = (marks.hits[h, lines] + f4(SHARED * rate)) / (marks.origins[h, lines] + f4(SHARED))
+            there = marks.share[hour_of(UTC, at + seconds)][lines]
             p = np.clip(np.nan_to_num(odds[h]), 1 - breach.AT_MOST, breach.AT_MOST)
-            rest = (
-                np.maximum(2 - z[0], 0),
-                np.maximum(4 - np.minimum(z[0], 8), 0),
-                np.exp(-quiet / 3),
-                np.exp(-quiet / 24),
-                np.log(own / (1 - own)) - math.log(rate / (1 - rate)),
-                np.clip(np.log((there + 0.1 * own) / (1.1 * own)), -3, 3),
-                np.minimum(self._limits.hold[lines] / HORIZONS[h][1], 1),
-                np.log(p / (1 - p)),
-                np.ones(len(lines)),
-            )
-            for i, column in enumerate(rest):
-                phi[:, 2 * DISTANCES + i] = column
-            out[h] = self.bend.say(h, self.model.say(h, phi, marks.own[h, lines]))
+            phi[REST] = np.maximum(2 - z[0], 0)
+            phi[REST + 1] = np.maximum(4 - np.minimum(z[0], 8), 0)
+            phi[REST + 4] = np.log(own / (1 - own)) - f4(math.log(rate / (1 - rate)))
+            phi[REST + 5] = np.clip(np.log((there + f4(0.1) * own) / (f4(1.1) * own)), -3, 3)
+            phi[REST + 6] = np.minimum(self._limits.hold[lines] / f4(seconds), 1)
+            phi[ODDS] = np.log(p / (1 - p))
+            out[h] = self.bend.say(h, self.model.say(h, phi.T, marks.own[h, lines]))
             if origin:
-                self._phi[self._block % RING, h] = phi[self._fit]
+                self._phi[self._block % RING, h] = phi[:, self._fit].T
         return out
 
     # ------------------------------------------------------------------ state

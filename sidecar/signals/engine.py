@@ -194,8 +194,9 @@ class Engine(Rows):
     def _judge(self, at: Instant, odds: Odds) -> None:
         """Count what came true of what was said of limits."""
         crossings = self.crossings
-        said = odds.lines().probability[-1]
-        self._decided = self.ledger.tick(at, said, crossings.known, crossings.marks.began)
+        self._decided = self.ledger.tick(at, odds.raw(), crossings.known, crossings.marks.began)
+        crossings.silent = self.ledger.doubted
+        odds.silence(crossings.silent)
         self.record.judge(self._decided)
         if crossings.judged.any():
             self.record.odds(at, crossings.judged)

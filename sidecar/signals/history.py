@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from sidecar.signals.ledger import LEAST_TRUE
 from sidecar.signals.series import PER_INSTANCE
 from sidecar.types import Duration, Instant, Section
 
@@ -32,8 +33,14 @@ class LearningConfig(Section, frozen=True, kw_only=True):
     accept_new_normal: Duration = Duration(12 * 3600)
     """How long an alert or a silence keeps a series from being learned: then what it shows is its new normal."""
 
+    least_true_breaches: float = LEAST_TRUE
+    """A rule on a series is no longer announced where a smaller share of its announcements came true: its odds stay
+    below .5, until as many of those that are not told would have come true. 0: all are announced."""
+
     def problems(self) -> Iterator[tuple[str, str]]:
         """What types cannot say."""
+        if not 0 <= self.least_true_breaches < 1:
+            yield "least_true_breaches", f"must be at least 0 and below 1, got {self.least_true_breaches}"
         if self.retrain < 86400:
             yield "retrain", f"must be at least 1d, got {self.retrain}"
 

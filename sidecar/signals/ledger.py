@@ -4,7 +4,8 @@ An announcement is what a user sees of it: the alert `PromantisPredictedBreach` 
 fire. It counts for an hour, and longer while the condition of its rule holds that began within it: true when the rule
 fires then, else false. A rule that fires without one is missed. Before it was quiet for an hour it is in the same
 trouble: nothing is announced, and what fires is not counted again; nor is what was beyond its limit when it was first
-seen, or after a time of which nothing is known.
+seen, or after a time of which nothing is known. A rule on a series whose announcements hardly ever came true is silent:
+its odds stay below those of an alert, while it is judged as before, until it has proved itself.
 """
 
 from __future__ import annotations
@@ -24,6 +25,10 @@ LASTING = np.array([0.0, 300.0, 180.0, 60.0])
 REACH = HORIZONS[-1][1]
 AGAIN = 3600.0  # seconds without its condition, after which a rule is calm
 LOST = 300.0  # seconds after which Prometheus takes what is not there for gone
+LEAST_TRUE = 0.15  # of announcements: where fewer came true, nothing is announced
+FIRST = (1.0, 3.0)  # true ones and all that are taken for known before any was seen
+FADES = 0.98  # of what is known of announcements, per announcement
+UNTOLD = f4(0.49)  # odds at most of what is not announced
 ANNOUNCED, MISSED, FALSE = VERDICTS = ("announced", "missed", "false")
 _ANNOUNCED, _MISSED, _FALSE = range(len(VERDICTS))
 
@@ -76,6 +81,9 @@ class Standing(Columns):
         "said": Field(fresh=np.nan, dtype=np.float64),
         "last": Field(fresh=np.nan, dtype=np.float64),
         "calm": Field(dtype=np.bool_),
+        "true": Field(),
+        "made": Field(),
+        "silent": Field(dtype=np.bool_),
     }
     tier: Array
     """Of the odds, since `since`."""
@@ -86,13 +94,24 @@ class Standing(Columns):
     """When the condition held last; NaN: never yet."""
     calm: Bools
     """Whether it would be news that the rule fires."""
+    true: F32
+    """Announcements that came true, of those `made`, fading as others are made."""
+    made: F32
+    silent: Bools
+    """Whether what stands was not told, because too few came true."""
+
+    def doubted(self, pairs: I64, least: float) -> Bools:
+        """Of which of some pairs too small a share came true."""
+        out: Bools = self.true[pairs] + f4(FIRST[0]) < f4(least) * (self.made[pairs] + f4(FIRST[1]))
+        return out
 
 
 class Ledger:
     """The rules on the limit lines of one engine; several lines of one rule and series are one alert."""
 
-    def __init__(self, step: float) -> None:
-        self.step, self.at = step, Instant(0.0)
+    def __init__(self, step: float, least: float = LEAST_TRUE) -> None:
+        self.step, self.at, self.least = step, Instant(0.0), least
+        """`least`: share of announcements that must come true so that others are told."""
         self.standing = Standing(0)
         self._rules: list[Rule] = []
         self._number = np.empty(0, np.int64)
@@ -123,7 +142,9 @@ class Ledger:
         `began`; of what is not `known` there is no value."""
         pause, self.at = at - self.at, at
         if not 0 < pause <= max(LOST, 3 * self.step):
+            kept = self.standing.true.copy(), self.standing.made.copy()
             self.standing.forget(np.arange(self.standing.rows))
+            self.standing.true[:], self.standing.made[:] = kept
             self._live[:] = True
         lines = np.flatnonzero((odds >= ODDS[0]) | self._live[self._pair])
         if not len(lines):
@@ -139,17 +160,20 @@ class Ledger:
 
         said = self._announce(at, pairs, top)
         false = (at - said > REACH) & ~(since <= said + REACH)
-        said[false] = np.nan
         calm = s.calm[pairs]
-        lost, event = np.flatnonzero(false), np.flatnonzero(fires & calm)
+        self._count(pairs, false, fires & calm & ~false & ~np.isnan(said))
+        said[false] = np.nan
+        silent = s.silent[pairs]
+        lost, event = np.flatnonzero(false & ~silent), np.flatnonzero(fires & calm)
+        told = np.where(silent, np.nan, said)
         decided = Decided(
             at,
             self._rules,
             self._number[pairs[np.concatenate([lost, event])]],
             np.concatenate(
-                [np.full(len(lost), _FALSE), np.where(np.isnan(said[event]), _MISSED, _ANNOUNCED)]
+                [np.full(len(lost), _FALSE), np.where(np.isnan(told[event]), _MISSED, _ANNOUNCED)]
             ),
-            np.concatenate([np.full(len(lost), np.nan), at - said[event]]),
+            np.concatenate([np.full(len(lost), np.nan), at - told[event]]),
         )
         said[fires] = np.nan
         held, last = np.isfinite(since), s.last[pairs]
@@ -167,8 +191,19 @@ class Ledger:
         begins = s.since[pairs] + LASTING[was]  # of the alert, if its odds stayed there so long
         new = (was > 0) & np.where(tier == was, begins <= at, begins < at) & np.isnan(said)
         said[new] = np.where(begins > at - self.step, begins, at)[new]
+        s.silent[pairs[new]] = s.doubted(pairs[new], self.least)
         s.since[pairs], s.tier[pairs] = np.where(tier == was, s.since[pairs], at), tier
         return said
+
+    def _count(self, pairs: I64, false: Bools, came: Bools) -> None:
+        s, some = self.standing, pairs[false | came]
+        s.true[some] = f4(FADES) * s.true[some] + came[false | came]
+        s.made[some] = f4(FADES) * s.made[some] + f4(1)
+
+    @property
+    def doubted(self) -> Bools:
+        """Of which lines nothing is announced."""
+        return self.standing.doubted(self._pair, self.least)
 
     # ------------------------------------------------------------------ state
 
@@ -181,6 +216,7 @@ class Ledger:
         if state["pair"].shape != (lines,):
             raise ValueError(f"ledger: {len(state['pair'])} lines, where the limit table has {lines}")
         self._pair, self.standing = state["pair"].copy(), Standing(len(state["tier"]))
-        self.standing.restore({name: state[name] for name in Standing.fields})
+        fresh = self.standing.state()
+        self.standing.restore({name: state.get(name, fresh[name]) for name in fresh})
         self.standing.tier[:] = 0  # nothing was said meanwhile
         self.at = Instant(float(state["at"][0]))

@@ -10,11 +10,12 @@ import numpy as np
 from sidecar.signals import breach, series
 from sidecar.signals.conditions import Other
 from sidecar.signals.joint import Joint
+from sidecar.signals.ledger import UNTOLD
 from sidecar.signals.models import f4
 from sidecar.signals.series import View
 from sidecar.signals.snapshot import LimitLines
 from sidecar.signals.watches import Limit, Watch, announced
-from sidecar.types import F64, HORIZONS, I64
+from sidecar.types import F32, F64, HORIZONS, I64, Bools
 
 
 class Lines:
@@ -94,6 +95,7 @@ class Odds:
 
     def __init__(self, lines: Lines, said: breach.Odds | None = None) -> None:
         self._lines, n = lines, len(lines.limit)
+        self._silent = np.empty(0, np.int64)
         self._said = said or breach.told(np.full((len(HORIZONS), n), np.nan, f4), np.full(n, np.nan, f4))
 
     def hold(self, before: Odds, rows: I64, observed: F64, forecasts: F64) -> None:
@@ -111,6 +113,21 @@ class Odds:
         for mine, column in zip(self._said, said, strict=True):
             mine[..., held] = column
 
+    def raw(self) -> F32:
+        """Odds f32[lines] of the longest horizon, also of what is not announced."""
+        longest: F32 = self._said.probability[-1]
+        return longest
+
+    def silence(self, lines: Bools) -> None:
+        """Of these lines nothing is to be announced."""
+        self._silent = np.flatnonzero(lines)
+
     def lines(self) -> LimitLines:
         """The table with its odds."""
-        return LimitLines(self._lines.columns.row, self._lines.limit, *self._said)
+        said = self._said
+        if len(self._silent):
+            p = said.probability.copy()
+            mine = p[:, self._silent]
+            p[:, self._silent] = np.where(mine < 1, np.minimum(mine, UNTOLD), mine)
+            said = said._replace(probability=p)
+        return LimitLines(self._lines.columns.row, self._lines.limit, *said)

@@ -87,7 +87,7 @@ class Rehearsal:
         self._watches = {watch.name: watch for watch in watches}
         self._engine = Engine(step)
         self._engine.watch(self._watches)
-        self._engine.peers = [Ledger(step) for _ in self.linear]
+        self._engine.peers = [Ledger(step, least=0.0) for _ in self.linear]
         self._tails: dict[str, Matrix] = {}
         """The last hours of what was played."""
         self._lines: LimitLines | None = None

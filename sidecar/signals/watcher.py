@@ -108,7 +108,8 @@ class Watcher:
             if step not in by_step:
                 continue
             try:
-                out[step] = Engine.load(header, arrays, by_step[step], self._learning.per_instance_labels)
+                labels = self._learning.per_instance_labels
+                out[step] = self._told(Engine.load(header, arrays, by_step[step], labels))
             except (KeyError, ValueError, TypeError) as error:
                 self._store.set_aside(step, str(error))
             else:
@@ -378,7 +379,11 @@ class Watcher:
         return out
 
     def _new(self, step: float) -> Engine:
-        return Engine(step, self._learning.per_instance_labels)
+        return self._told(Engine(step, self._learning.per_instance_labels))
+
+    def _told(self, engine: Engine) -> Engine:
+        engine.ledger.least = self._learning.least_true_breaches
+        return engine
 
     def _room(self) -> int:
         return self._learning.max_series - self._rows()

@@ -20,6 +20,8 @@ groups:
     rules:
       - {{alert: Busy, expr: '{BUSY} > {MANY}', for: 2s}}
       - {{alert: Idle, expr: '{BUSY} < -1'}}
+      - {{alert: Both, expr: '{BUSY} > {MANY} and on () up{{job="p"}} == 1', for: 2s}}
+      - {{alert: Neither, expr: '{BUSY} > {MANY} and on () up{{job="p"}} == 0', for: 2s}}
 """
 CONFIG = 'global: {{scrape_interval: 1s}}\nscrape_configs: [{{job_name: p, static_configs: [{{targets: ["{0}"]}}]}}]'
 
@@ -49,15 +51,23 @@ async def test_what_fires_is_counted_and_outlives_a_restart(stack: Stack) -> Non
         for _ in range(MANY):
             async with http.get(f"{server.url}/api/v1/query?query=1") as answer:
                 answer.raise_for_status()
-    firing = f'{server.url}/api/v1/query?query=ALERTS{{alertname="Busy",alertstate="firing"}}'
+    firing = f'{server.url}/api/v1/query?query=ALERTS{{alertname=~"Busy|Both|Neither",alertstate="firing"}}'
 
     async def fires() -> bool:
         async with aiohttp.ClientSession() as http, http.get(firing) as answer:
-            return bool((await answer.json())["data"]["result"])
+            found = (await answer.json())["data"]["result"]
+            return {one["metric"]["alertname"] for one in found} == {"Busy", "Both"}
 
     assert await until(fires, 30)
-    assert await until(lambda: counted(("Busy", "missed", 1.0), ("Idle", "missed", 0.0)), 30)
-    (busy,) = await rules()
+    same = (
+        ("Busy", "missed", 1.0),
+        ("Both", "missed", 1.0),
+        ("Idle", "missed", 0.0),
+        ("Neither", "missed", 0.0),
+    )
+    assert await until(lambda: counted(*same), 30)
+    both, busy = await rules()
+    assert both == busy | {"source_alertname": "Both"}
     assert busy == {
         "source_alertname": "Busy", "announced": 0, "missed": 1, "false": 0, "ahead_seconds": None,
     }  # fmt: skip
@@ -67,4 +77,4 @@ async def test_what_fires_is_counted_and_outlives_a_restart(stack: Stack) -> Non
     assert await until(
         lambda: counted(("Busy", "missed", 0.0)), 30
     )  # a counter begins anew, the record does not
-    assert await rules() == [busy]
+    assert await rules() == [both, busy]

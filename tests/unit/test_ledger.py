@@ -110,6 +110,39 @@ def test_verdicts(odds: str, expected: list[tuple[str, float]]) -> None:
     assert told(played(odds)) == expected
 
 
+def test_what_hardly_ever_comes_true_is_not_told_until_it_does() -> None:
+    ledger = fresh()
+    wrong, right = "0x5 0.95x5 0x70 ", "0x5 0.95x5 1x3 0x67 "
+    found = told(played(wrong * 8, ledger=ledger))
+    assert [verdict for verdict, _ in found] == ["false"] * 4, "four in a row are enough"
+    assert ledger.doubted.tolist() == [True]
+    found = told(played(right * 3, ledger=ledger, since=8 * 80))
+    assert [verdict for verdict, _ in found] == ["missed", "announced", "announced"], "it has proved itself"
+    assert not ledger.doubted.any()
+
+
+def test_all_are_told_where_that_is_asked_for() -> None:
+    ledger = Ledger(STEP, least=0.0)
+    ledger.follow([HIGH], np.zeros(1, np.int64), np.array([-1]))
+    assert len(played("0x5 0.95x5 0x70 " * 8, ledger=ledger)) == 8
+
+
+def test_what_is_not_told_is_said_to_be_less_likely_than_even() -> None:
+    e, rise = engine(watch(step=STEP, limits=(HIGH,))), np.arange(0, 8, 0.1)
+    x = [*np.tile([*np.arange(0, 10, 0.1), *np.zeros(80)], 6).tolist(), *rise.tolist()]
+
+    def odds(i: int, value: float) -> float:
+        said = e.tick(Instant(START + i * STEP), {"w": Vector([key()], np.array([value]))}, 9)
+        return float(said.limits.probability[2, 0])
+
+    coming = [odds(i, value) for i, value in enumerate(x)][-1]
+    e.ledger.standing.made[:] = 200
+    odds(len(x), 8.0)
+    assert coming > 0.5
+    assert 0 < odds(len(x) + 1, 8.1) < 0.5
+    assert odds(len(x) + 2, 9.5) == 1
+
+
 def test_an_announcement_is_when_prometheus_fires_the_shipped_rule(peers: Binaries, tmp_path: Path) -> None:
     """Odds that wander: promtool says from when on PromantisPredictedBreach fires, and so does the ledger."""
     tests = []

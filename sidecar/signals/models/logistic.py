@@ -26,7 +26,7 @@ class Logistic:
 
     def say(self, model: int, x: Array, own: F32 | float = 0.0) -> F64:
         """Probability of each row of x[rows, features], whose log odds are `own` more than those of others."""
-        odds = np.clip(x.astype(np.float64) @ self.theta[model] + own, -FAR, FAR)
+        odds = np.clip(x @ self.theta[model].astype(x.dtype) + own, -FAR, FAR).astype(np.float64)
         out: F64 = 1 / (1 + np.exp(-odds))
         return out
 
