@@ -3,13 +3,16 @@
 Nothing of pyod is imported before it is called, and never in the main process. Everything here is a plain function of
 arrays, so that any `concurrent.futures.Executor` can run it; a fitted model travels as bytes that only a worker opens.
 
+**Joining.** A challenger's score is put in the champion's units, such that 0 is as ordinary and 1 as rare (`PER_DAY`
+pages, by the tail of its own runs), and the mean of the two stands. It counts up to `LOUDEST`, so what the champion
+finds ordinary is never called out: fitted models go wild when members do what they never did. On the ASD servers such
+ones that could join alone tripled the false pages of the weeks after (tests.quality.weekly).
+
 **The judgement** is of what will be used, on a time that it has not seen. The past is cut in three. A challenger is
-fitted to the first part; on the second its score is put in the champion's units, such that 0 is as ordinary and 1 as
-rare (`PER_DAY` pages, by the tail of its own runs), and joined to the champion's, as the larger or as the mean of the
-two; on the last part both are compared at 1. It must not page more often there, and find more of what is made: shifts
-in the scores of one member, of two, of three, or of a third of them, a while each, of sizes among which the champion
-finds about half. The way is chosen on one set of shifts and taken only if on another one it finds `MARGIN` more of
-all, and more by `SURE` deviations of the difference (McNemar). What is not clearly better changes nothing.
+fitted to the first part and put in the champion's units on the second; on the last part both are compared at 1. It must
+not page more often there, and find more of what is made: shifts in the scores of one member, of two, of three, or of a
+third of them, a while each, of sizes among which the champion finds about half. It joins only if it finds `MARGIN` more
+of all, and more by `SURE` deviations of the difference (McNemar). What is not clearly better changes nothing.
 """
 
 from __future__ import annotations
@@ -57,17 +60,16 @@ PER_DAY = 10.0**-THRESHOLD  # pages that a score of 1 promises
 MANY = 8  # runs from where a tail is looked at
 GAP = 2  # rows below the threshold that do not end a page
 MARGIN, SURE = 0.1, 2.0
-HOWS = ("max", "mean")
+LOUDEST = 1.5
 
 
 class Joined(NamedTuple):
-    """A model that joins a group's champion: how, and where its score lies in the champion's units."""
+    """A model that joins a group's champion, and where its score lies in the champion's units."""
 
     name: str
     model: bytes
     used: I64
     """Members that ever moved: the model knows only them."""
-    how: str
     slope: float
     offset: float
     """Its score times slope plus offset is in the champion's units."""
@@ -113,29 +115,26 @@ def trial(name: str, past: F32, step: float, seed: int) -> Trial:
     def own(scores: F32) -> F32:
         return _score(model, _features(scores)[:, used])
 
-    calibrated = calibrate(over_time(past[first:second], step), own(past[first:second]), step)
-    joins = {h: one._replace(used=used) for h, one in calibrated.items() if one.shift >= MUTED}
+    joined = calibrate(over_time(past[first:second], step), own(past[first:second]), step)
     rest, rng = past[second:], np.random.default_rng(seed)
-    champion, theirs = over_time(rest, step), own(rest)
-    fair = [h for h in joins if runs(join(joins[h], champion, theirs) >= 1) <= runs(champion >= 1)]
-    one, other = shifts(rest.shape, rng), shifts(rest.shape, rng)
-    size = _size(rest, one, step)
-
-    def found(some: Shifts, how: str = "") -> Bools:
-        shifted = put(rest, some, size)
-        said = over_time(shifted, step)
-        return _hit(join(joins[how], said, own(shifted)) if how else said, some)
-
-    alone = found(other)
-    how = max(fair, key=lambda h: found(one, h).sum(), default="")
-    both = found(other, how)
+    champion = over_time(rest, step)
+    if joined and (
+        joined.shift < MUTED or runs(join(joined, champion, own(rest)) >= 1) > runs(champion >= 1)
+    ):
+        joined = None
+    size, some = _size(rest, shifts(rest.shape, rng), step), shifts(rest.shape, rng)
+    shifted = put(rest, some, size)
+    said = over_time(shifted, step)
+    alone = _hit(said, some)
+    both = _hit(join(joined, said, own(shifted)), some) if joined else alone
     gain, differ = int(both.sum()) - int(alone.sum()), int((both != alone).sum())
-    better = gain > 0 and gain >= MARGIN * len(alone) and gain >= SURE * np.sqrt(differ)
-    joined = joins[how]._replace(name=name, model=pickle.dumps(model)) if better else None
-    return Trial(name, "better" if better else "not_better", float(alone.mean()), float(both.mean()), joined)
+    better = joined and gain > 0 and gain >= MARGIN * len(alone) and gain >= SURE * np.sqrt(differ)
+    joined = joined._replace(name=name, model=pickle.dumps(model), used=used) if joined and better else None
+    outcome = "better" if joined else "not_better"
+    return Trial(name, outcome, float(alone.mean()), float(both.mean()), joined)
 
 
-def again(name: str, how: str, past: F32, step: float) -> Joined | None:
+def again(name: str, past: F32, step: float) -> Joined | None:
     """A model that had joined, fitted to the past again but not judged again; None where that cannot be."""
     past = np.asarray(past, f4)
     fitted = _prepared(name, past)
@@ -143,7 +142,7 @@ def again(name: str, how: str, past: F32, step: float) -> Joined | None:
         return None
     (first, second), (model, used) = _cut(past), fitted
     middle = past[first:second]
-    found = calibrate(over_time(middle, step), _score(model, _features(middle)[:, used]), step).get(how)
+    found = calibrate(over_time(middle, step), _score(model, _features(middle)[:, used]), step)
     return found._replace(name=name, model=pickle.dumps(model), used=used) if found else None
 
 
@@ -166,17 +165,14 @@ def _prepared(name: str, past: F32) -> tuple[Any, I64] | str:
         return "unfit"
 
 
-def calibrate(champion: F32, own: F32, step: float) -> dict[str, Joined]:
-    """How a challenger's scores f32[times] fit a champion's, by way of joining; empty: it tells nothing apart."""
+def calibrate(champion: F32, own: F32, step: float) -> Joined | None:
+    """How a challenger's scores f32[times] fit a champion's; None: it tells nothing apart."""
     edge, usual = rare(own, step), float(np.median(own))
     if not edge > usual:
-        return {}
+        return None
     slope = (1 - float(np.median(champion))) / (edge - usual)
-    out = {}
-    for how in HOWS:
-        joined = Joined("", b"", np.empty(0, np.int64), how, slope, 1 - slope * edge, 0.0)
-        out[how] = joined._replace(shift=min(0.0, 1 - rare(join(joined, champion, own), step)))
-    return out
+    joined = Joined("", b"", np.empty(0, np.int64), slope, 1 - slope * edge, 0.0)
+    return joined._replace(shift=min(0.0, 1 - rare(join(joined, champion, own), step)))
 
 
 def rare(score: F32, step: float) -> float:
@@ -188,9 +184,8 @@ def rare(score: F32, step: float) -> float:
 
 def join(joined: Joined, champion: F32, own: F32) -> F32:
     """What champion and challenger say together f32[times]."""
-    scaled = own * f4(joined.slope) + f4(joined.offset)
-    both = np.maximum(champion, scaled) if joined.how == "max" else (champion + scaled) / 2
-    return np.asarray(both + f4(joined.shift), f4)
+    scaled = np.minimum(own * f4(joined.slope) + f4(joined.offset), f4(LOUDEST))
+    return np.asarray((champion + scaled) / 2 + f4(joined.shift), f4)
 
 
 def threshold(score: F32, pages: int) -> float:

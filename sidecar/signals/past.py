@@ -36,11 +36,10 @@ class Kept(NamedTuple):
 
 
 class Decided(NamedTuple):
-    """What the last fit of a group decided, and when: the model that joined, and how; nothing did: both empty."""
+    """What the last fit of a group decided, and when: the model that joined, empty: none did."""
 
     at: float
     model: str = ""
-    how: str = ""
 
 
 class _Group(msgspec.Struct):

@@ -196,8 +196,8 @@ class Trainer:
                 kept = await asyncio.to_thread(past.of, group) if group in past.groups else None
             self._fitting = True
             try:
-                work = fits.again, decided.model, decided.how
-                joined = await self._ask(None, *work, kept.scores, past.stride) if kept else None
+                fit = fits.again, decided.model
+                joined = await self._ask(None, *fit, kept.scores, past.stride) if kept else None
             finally:
                 self._fitting = False
             del self._recalled[id]
@@ -312,7 +312,7 @@ class Trainer:
         if at is None or id in self._recalled:
             return self._recalled.get(id)
         if adopted and set(adopted.members) == set(past.of(id[1]).members):  # others it does not know
-            return Decided(at, adopted.joined.name, adopted.joined.how)
+            return Decided(at, adopted.joined.name)
         return Decided(at)
 
     async def _keep_saving(self) -> None:

@@ -104,10 +104,15 @@ def test_too_little_is_not_fitted() -> None:
 
 def test_joined_scores_are_in_the_champions_units() -> None:
     champion = np.array([0.0, 2.0], np.float32)
-    one = fits.Joined("pca", b"", np.arange(3), "max", 2.0, -1.0, -0.25)
-    np.testing.assert_allclose(fits.join(one, champion, np.array([1.5, 0], np.float32)), [1.75, 1.75])
-    mean = one._replace(how="mean", shift=0.0)
-    np.testing.assert_allclose(fits.join(mean, champion, np.array([1.5, 0], np.float32)), [1.0, 0.5])
+    one = fits.Joined("pca", b"", np.arange(3), 2.0, -1.0, -0.25)
+    np.testing.assert_allclose(fits.join(one, champion, np.array([1.0, 0], np.float32)), [0.25, 0.25])
+
+
+def test_a_challenger_that_goes_wild_calls_out_nothing_that_is_ordinary() -> None:
+    one = fits.Joined("pca", b"", np.arange(3), 2.0, -1.0, 0.0)
+    wild = np.full(3, 1e6, np.float32)
+    ordinary, near, odd = fits.join(one, np.array([0.0, 0.6, 3.0], np.float32), wild).tolist()
+    assert ordinary < 1 < near < odd < 3
 
 
 @pytest.mark.parametrize("name", sorted({**fits.MODELS, **fits.DEEP}))
@@ -119,11 +124,11 @@ def test_every_model_is_fitted_judged_and_asked(name: str, monkeypatch: pytest.M
     assert 0 <= said.champion <= 1
     assert 0 <= said.recall <= 1
     past, model = uneven(), fits._fit(name, uneven())
-    joined = fits.Joined(name, fits.pickle.dumps(model), np.arange(8), "max", 1.0, 0.0, 0.0)
+    joined = fits.Joined(name, fits.pickle.dumps(model), np.arange(8), 1.0, 0.0, 0.0)
     monkeypatch.setattr(fits, "_MODELS", {})
     (answered,) = fits.answer([fits.Asked("g", past[0], STEP, joined)])
-    alone = max(float(over_time(past[:1], STEP)[0]), float(fits._score(model, past[:1])[0]))
-    assert answered == pytest.approx(alone - float(over_time(past[:1], STEP)[0]), abs=1e-4)
+    champion, own = float(over_time(past[:1], STEP)[0]), float(fits._score(model, past[:1])[0])
+    assert answered == pytest.approx((champion + min(own, fits.LOUDEST)) / 2 - champion, abs=1e-4)
     pools = importlib.import_module("threadpoolctl").threadpool_info()
     assert {pool["num_threads"] for pool in pools} == {1}
 
