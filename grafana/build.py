@@ -47,6 +47,8 @@ def _breaches() -> table.Panel:
         [
             (ahead, "probability", "percentunit"),
             (f"sum without () (promantis_breach_eta_seconds) and {ahead}", "in", "s"),
+            (f"sum without () (promantis_breach_eta_lower_seconds) and {ahead}", "from", "s"),
+            (f"sum without () (promantis_breach_eta_upper_seconds) and {ahead}", "to", "s"),
         ],
     )
 

@@ -109,7 +109,8 @@ class Collected(Collector):
         for known, numbers in zip(self._ahead, chances, strict=True):
             family.samples += _metric("breach_probability", known, numbers).samples
         yield family
-        yield _metric("breach_eta_seconds", self._lines, np.rint(limits.eta[shown.lines]))
+        for name, column in (("", limits.eta), ("_lower", limits.soonest), ("_upper", limits.latest)):
+            yield _metric(f"breach_eta{name}_seconds", self._lines, np.rint(column[shown.lines]))
 
 
 def _metric(name: str, known: list[dict[str, str]], numbers: Any) -> Metric:
@@ -132,7 +133,7 @@ def _samples(text: str) -> dict[Any, float]:
 
 
 def exposition(series: int) -> Row:
-    """/metrics of four samples a series: score, confidence, and the breach lines of every second one."""
+    """/metrics of five samples a series: score, confidence, and the breach lines of every second one."""
     work: list[Callable[[], int]] = []
     samples = 0
     for size in (2000, series):
@@ -140,7 +141,7 @@ def exposition(series: int) -> Row:
         engine, at = fleet.taught(keys)
         answer = {fleet.WATCH.name: Vector(keys, next(fleet.values(size)))}
         snapshot = engine.tick(Instant(at), answer, 0)
-        ours = Exposition(ExpositionConfig(max_series=4 * size))
+        ours = Exposition(ExpositionConfig(max_series=5 * size))
         registry = CollectorRegistry(auto_describe=False)
         registry.register(Collected(ours, snapshot, Instant(at)))
 
@@ -148,7 +149,7 @@ def exposition(series: int) -> Row:
             """As the route does it: slices are written as they are made, the whole text never exists."""
             return sum(len(part) for part in render(ours.prepare([snapshot], Instant(at))))
 
-        samples = sum(len(p.rows) * 2 + len(p.lines) * 4 for p in ours.prepare([snapshot], Instant(at)))
+        samples = sum(len(p.rows) * 2 + len(p.lines) * 6 for p in ours.prepare([snapshot], Instant(at)))
 
         def peer(registry: CollectorRegistry = registry) -> bytes:
             return generate_latest(registry)

@@ -67,22 +67,22 @@ def test_the_bill() -> None:
     dear = Cost(Watch("dear", "x", "config", 30.0), 120, 0.03, "broken")
     skipped = (Skipped("Gone", "absent(x)", "absent() has no value that could be forecast"),)
     lines, problems = bill(config, Plan((cheap.watch, dear.watch), skipped), [cheap, dear])
-    # 14 columns a series (score, confidence, band of 3, 9 of forecasts), 4 for each of its limits
+    # 14 columns a series (score, confidence, band of 3, 9 of forecasts), 6 for each of its limits
     assert lines == [
         "watches         2 (1 rule, 0 preset, 1 config)",
         "series in       121",
-        "series out      1,702 wanted, 500 exported, the most interesting first (exposition.max_series)",
+        "series out      1,706 wanted, 500 exported, the most interesting first (exposition.max_series)",
         "queries         0.10/s of at most 0.1/s",
         "query time      0.021 s of Prometheus each second",
         "",
         "most series:",
         "  watch  source  every  series in  series out  query s  query",
         "  dear   config  30s    120        1,680       0.030    x",
-        "  cheap  rule    15s    1          22          0.300    sum(x)",
+        "  cheap  rule    15s    1          26          0.300    sum(x)",
         "",
         "longest queries:",
         "  watch  source  every  series in  series out  query s  query",
-        "  cheap  rule    15s    1          22          0.300    sum(x)",
+        "  cheap  rule    15s    1          26          0.300    sum(x)",
         "  dear   config  30s    120        1,680       0.030    x",
         "",
         "rules not watched: 1",
