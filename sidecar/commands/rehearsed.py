@@ -181,15 +181,31 @@ def lines(asked: Asked, told: Told, days: float, top: int) -> list[str]:
     first, *rest = aligned(table)
     span, before = min(days, told.days), max(0.0, told.days - days)
     return [
-        f"Your alerting rules over the last {span:.3g} days, after {before:.2g} days to learn from:",
+        f"Your alerting rules over the last {_days(span, 3)}, after {_days(before, 2)} to learn from:",
         "Promantis".rjust(first.index("|") - 1) + " | predict_linear",
         first,
         *rest,
         "announced: PromantisPredictedBreach fires in the hour before; ahead: median; false: nothing comes of it.",
         f"predict_linear(x[window], 3600) beyond the limit: for each rule the best window ({_or(WINDOWS)}) and `for`",
-        f"({_or(WAITS)}), chosen in hindsight. F1 of all: {total.f1:.2f}, predict_linear {linear.f1:.2f}.",
+        f"({_or(WAITS)}), chosen in hindsight. {_judged(total, linear)}",
         *_left_out(asked, top),
     ]
+
+
+def _days(count: float, digits: int) -> str:
+    """In words.
+
+    >>> _days(14, 3), _days(1, 3), _days(0.75, 2)
+    ('14 days', '1 day', '0.75 days')
+    """
+    text = f"{count:.{digits}g}"
+    return f"{text} day" if text == "1" else f"{text} days"
+
+
+def _judged(ours: Tally, peer: Tally) -> str:
+    if not ours.fired:
+        return "None of them fired, so nothing can be said of how many would have been announced."
+    return f"F1 of all: {ours.f1:.2f}, predict_linear {peer.f1:.2f}."
 
 
 def _both(ours: Tally, peer: Tally) -> tuple[str, ...]:

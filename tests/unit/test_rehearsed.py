@@ -47,6 +47,14 @@ def test_the_table_has_a_line_for_each_rule_with_the_best_window_of_its_own() ->
     assert len(lines(asked(limit(PAGE), limit(WARN)), Told(ours, linear, 17.0), 14, 1)) == len(told) - 2
 
 
+def test_where_nothing_fired_nothing_is_judged() -> None:
+    told = lines(asked(limit(PAGE)), Told({PAGE: Tally(false=2)}, {"1h for 1m": {}}, 3.0), 1, 20)
+    assert told[0] == "Your alerting rules over the last 1 day, after 2 days to learn from:"
+    assert told[-1].endswith(
+        "None of them fired, so nothing can be said of how many would have been announced."
+    )
+
+
 def test_rules_that_are_not_among_them_are_told_by_reason() -> None:
     left = tuple(Skipped(f"Gone{i}", "absent(x)", "absent() has no value") for i in range(5))
     told = lines(
