@@ -40,7 +40,8 @@ def test_the_committed_files_are_what_the_code_makes() -> None:
 
 @pytest.mark.parametrize("uid", BOARDS)
 def test_grafanas_own_model_reads_all_of_a_dashboard(uid: str) -> None:
-    """Its types are made from Grafana's schema: what they do not know would be lost on the way, or refused."""
+    """Its types are made from Grafana's schema, which no package brings as JSON Schema: what they do not know would be
+    lost on the way, or refused. By hand, the files were held to the TypeScript types of @grafana/schema 13.2.3 too."""
     known = json.loads(json.dumps(m.Dashboard.from_json(BOARDS[uid]), cls=JSONEncoder))
     marks = [
         {k: v for k, v in mark.items() if k not in ("step", "titleFormat")}
