@@ -30,6 +30,7 @@ FORECASTS = {
 ODDS = {f"breach_probability_{name}": column for name, column in PROBABILITY_OF.items()}
 """Header of the output -> column of the engine, as in SAID; odds only where there is a limit."""
 DIGITS = 9
+PART = 10_000  # rows whose text is made at once
 FAR = 1e11  # unix seconds beyond this would lie in the year 5138: they are milliseconds (or micro-, or nano-)
 
 
@@ -267,10 +268,14 @@ class _Fixed:
         value = np.full((len(self._first), 1), np.nan)
         for rows, numbers in zip(self._rows, values, strict=True) if values else ():
             value[rows, 0] = numbers
-        lines = zip(self._first, _text(value), self._middle, _text(_rounded(table)), self._last, strict=True)
-        text = "\n".join(f"{at},{value},{middle},{rest}{last}" for at, value, middle, rest, last in lines)
+        cells = (row for lo in range(0, len(table), PART) for row in _text(_rounded(table[lo : lo + PART])))
+        lines = zip(self._first, _text(value), self._middle, cells, self._last, strict=True)
         try:
-            path.write_text(",".join(self._header) + "\n" + text + "\n", encoding="utf-8")
+            with path.open("w", encoding="utf-8") as out:
+                out.write(",".join(self._header) + "\n")
+                out.writelines(
+                    f"{at},{value},{middle},{rest}{last}\n" for at, value, middle, rest, last in lines
+                )
         except OSError as error:
             raise ConfigError(f"--out {path}", error.strerror or str(error)) from None
 

@@ -2,9 +2,10 @@
 
 A group's champion is the score of groups.py. Every `learning.retrain`, or after a day on which the group paged
 `DRIFT` times, models of pyod are fitted to what its members' scores were (past.py) and judged (fits.py). One that is
-better joins the champion; otherwise whatever joined before leaves, since it was not better this time. What is joined is
-asked once a tick in one batch; an answer that comes late is dropped, as is everything while a fit runs, and then the
-champion's score stands. The past and what was decided are saved; after a restart what had joined is fitted again first.
+better joins the champion; otherwise whatever joined before leaves, since it was not better this time, as does at once
+what has made `ALONE` pages that the champion would not have made. What is joined is asked once a tick in one batch; an
+answer that comes late is dropped, as is everything while a fit runs, and then the champion's score stands. The past and
+what was decided are saved; after a restart what had joined is fitted again first.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor
 from multiprocessing import get_context
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
@@ -33,16 +34,24 @@ T = TypeVar("T")
 DAY = 86400.0
 DRIFT = 5  # pages of a group in a day: promised is one in ten days
 SAVE_EVERY = 900.0  # seconds
+ALONE = 2  # pages that a challenger makes and the champion does not, until it leaves
 PATIENCE = 5.0  # seconds, or half a step, that an answer may take
 EXTRAS: Mapping[str, Sequence[str]] = {"fits": ("pyod",), "deep": ("pyod", "torch", "tqdm")}
 """What the models of each extra import."""
 
 
-class Adopted(NamedTuple):
-    """A challenger that joined a group, and the members that it was fitted to."""
+class Adopted:
+    """A challenger that joined a group, the members that it was fitted to, and the pages that only it made."""
 
-    joined: fits.Joined
-    members: tuple[MemberId, ...]
+    def __init__(self, joined: fits.Joined, members: tuple[MemberId, ...]) -> None:
+        self.joined, self.members = joined, members
+        self._alone, self._over = 0, False
+
+    def overdone(self, champion: float, both: float) -> bool:
+        """Take in the scores of a tick, alone and joined; whether it has now made as many pages alone as it may."""
+        self._alone += both >= 1 > champion and not self._over
+        self._over = both >= 1
+        return self._alone >= ALONE
 
 
 def worker() -> Executor:
@@ -133,16 +142,19 @@ class Trainer:
             for id, rows in zip(ids, places.values(), strict=True)
         ]
         said = await self._ask(min(snapshot.step / 2, PATIENCE), fits.answer, batch)
-        score = snapshot.groups.raw.copy()
+        score, left = snapshot.groups.raw.copy(), list[tuple[float, GroupId]]()
         for group, id, value in zip(places, ids, said or [None] * len(ids), strict=True):
             if value is None:
                 self._sent.discard(id)
             else:
                 self._sent.add(id)
-                score[group] = min(score[group] + value, MOST)
+                alone, score[group] = float(score[group]), min(score[group] + value, MOST)
+                left += [id] * self._adopted[id].overdone(alone, float(score[group]))
         joined = self._known.amend(snapshot, snapshot.groups._replace(raw=score)) if said else None
         if joined is None:
             self._telemetry.group_answers_late.inc()
+        for id in left:
+            await self._swapped(id[1], self._adopt(id, None), None)
         return joined or snapshot
 
     def _placed(self, snapshot: Snapshot) -> Mapping[int, I64]:

@@ -133,6 +133,24 @@ async def test_a_model_does_not_score_other_members_than_it_was_fitted_to() -> N
     assert await site.tick(ODD, other) == 0
 
 
+@pytest.mark.usefixtures("one_model")
+async def test_what_pages_alone_leaves_at_its_second_page() -> None:
+    site = await taught(Site())
+    loud = np.array(
+        [0.9, 0.5, 0.5, -0.9, -0.9, -0.9, -0.9, -0.9], np.float32
+    )  # together .7: no page, but for the model
+    both = np.array([3, 3, -0.9, -0.9, -0.9, -0.9, -0.9, -0.9], np.float32)
+    for raw in (loud, loud, both, uneven(1)[0]):
+        assert len(site.facts) == 2
+        await site.tick(raw)
+    assert await site.tick(loud) > 1
+    assert site.facts[2:] == [
+        ("fit.swapped", {"watch": "w", "labels": {"g": "a"}, "from": "pca", "to": None})
+    ]
+    assert await site.tick(loud) < 1
+    assert site.count("groups_joined") == 0
+
+
 async def restarted(folder: Path, now: Instant, pool: Any = lambda: ThreadPoolExecutor(1)) -> Site:
     """Another process on the same folder, a while later."""
     site = Site(pool, store=StateFiles(folder))
