@@ -150,7 +150,8 @@ class Crossings:
         self._fit = np.arange(0, n, max(1, math.ceil(n / FITTED)))
         self._phi = np.zeros((RING, H, len(self._fit), FEATURES), f4)
         self._may = np.zeros((RING, n), bool)  # origins in the ring
-        self._told = np.zeros((RING, H, len(self._fit)), f4)  # and what was said there
+        self._told = np.zeros((RING, H, len(self._fit)), f4)  # and what was said there,
+        self._raw = np.zeros((RING, H, len(self._fit)))  # before it was put right
         self._past = np.full((2, H, n), -np.inf, f4)
         self.silent, self._near = np.zeros((2, n), bool)
         """Whether a line is near its limit."""
@@ -207,9 +208,7 @@ class Crossings:
             if new:
                 may = ~over & (self.marks.quiet >= f4(QUIET)) & sight.known & (self._sign != 0)
                 self._may[block % RING] = may & np.isfinite(x)
-            old = said.probability[:, lines]
-            out = np.where((sight.trend > TOLD) & (old > p), old, p).astype(f4)
-            np.maximum.accumulate(out, 0, out=out)
+            out = np.maximum.accumulate(p.astype(f4), 0)
             np.minimum(out, f4(breach.AT_MOST), out=out)
             np.copyto(out, f4(0), where=(out < f4(1 - breach.AT_MOST)) | (limits.hold[lines] >= _ENDS))
             self._last[:, lines] = out
@@ -299,7 +298,7 @@ class Crossings:
         shown = fit & ~np.isnan(told)
         self.judged[h] += record.sums(told[shown], hit[self._fit[shown]])
         lines, marks, phi = self._fit[fit], self.marks, self._phi[origin % RING, h, fit]
-        self.bend.learn(h, self.model.say(h, phi, marks.own[h, lines]), hit[lines])
+        self.bend.learn(h, self._raw[origin % RING, h, fit], hit[lines])
         off, seen = self.model.learn(h, phi, hit[lines], marks.own[h, lines])
         sure = f4(FADES) * marks.sure[h, lines] + seen
         marks.own[h, lines] = f4(FADES) * marks.own[h, lines] + off / (LONE + sure)
@@ -334,9 +333,12 @@ class Crossings:
             phi[REST + 5] = np.clip(np.log((there + f4(0.1) * own) / (f4(1.1) * own)), -3, 3)
             phi[REST + 6] = np.minimum(self._limits.hold[lines] / f4(seconds), 1)
             phi[ODDS] = np.log(p / (1 - p))
-            out[h] = self.bend.say(h, self.model.say(h, phi.T, marks.own[h, lines]))
+            p = self.model.say(h, phi.T, marks.own[h, lines])
+            p = np.where((sight.trend > TOLD) & (odds[h] > p), odds[h], p)
+            out[h] = self.bend.say(h, p)
             if origin:
-                self._phi[self._block % RING, h] = phi[:, self._fit].T
+                slot = self._block % RING
+                self._phi[slot, h], self._raw[slot, h] = phi[:, self._fit].T, p[self._fit]
         return out
 
     # ------------------------------------------------------------------ state

@@ -32,6 +32,16 @@ class Joint(NamedTuple):
     firsts: I64 = np.empty(0, np.int64)
     names: I64 = np.empty(0, np.int64)
 
+    @property
+    def starts(self) -> I64:
+        """Where each line's parts begin."""
+        return self.conditions[self.firsts]
+
+    def any(self, parts: Bools) -> Bools:
+        """Whether one of each line's parts is among some."""
+        out: Bools = np.logical_or.reduceat(parts, self.starts) if len(self.lines) else np.zeros(0, bool)
+        return out
+
     def every(self, held: Bools) -> Bools:
         """Whether each line is true, from whether its parts are."""
         some = np.logical_or.reduceat(held, self.conditions)
@@ -52,8 +62,7 @@ class Together:
         """What forecasts of each part may be off by."""
         self._x, self.held = np.empty(0), np.zeros(0, bool)
         """Values of the parts, and which of them hold."""
-        ends = np.append(joint.conditions, len(self._row))[np.append(joint.firsts, len(joint.conditions))]
-        self._starts, self._sizes = ends[:-1], np.diff(ends)
+        self._starts, self._sizes = joint.starts, np.diff(np.append(joint.starts, len(self._row)))
 
     def sign(self) -> F32:
         """1 for lines of which something can be foreseen, 0 where all are equalities."""

@@ -101,7 +101,9 @@ class Odds:
     def hold(self, before: Odds, rows: I64, observed: F64, forecasts: F64) -> None:
         """Of these rows say what was said before, of lines that were not there what columns say that are held."""
         c = self._lines.columns
-        held = np.flatnonzero(np.isin(c.row, rows))
+        touched, joint = np.isin(c.row, rows), self._lines.joint
+        touched[joint.lines] = joint.any(np.isin(joint.parts.row, rows))
+        held = np.flatnonzero(touched)
         if before._lines is self._lines:
             said = breach.Odds(*(column[..., held] for column in before._said))
         else:

@@ -48,4 +48,4 @@ def test_a_damaged_state_is_refused() -> None:
     np.testing.assert_array_equal(again.say(0, P), bend.say(0, P))
     again.restore({})  # saved before there was one
     with pytest.raises(ValueError, match="does not fit"):
-        again.restore({"bend.by": np.zeros((2, 4)), "bend.known": np.zeros((1, 4))})
+        again.restore({"bend.by": np.zeros((2, 5)), "bend.known": np.zeros((1, 5))})

@@ -111,6 +111,15 @@ def test_what_nothing_matches_has_no_line() -> None:
     assert len(tick(e, 1, [2.0, 2.0], [6.0, 6.0], [key(i="2"), key(i="1")]).limit) == 2
 
 
+def test_a_query_that_fails_once_resets_nothing() -> None:
+    e = engine("a > 1 and b > 5")
+    for i in range(3):
+        said = tick(e, i, [2.0], [6.0])
+    name = next(name for name, watch in e.watches.items() if watch.query == "a")
+    said = e.tick(Instant(START + 3 * STEP), {name: Vector(A[:1], np.array([2.0]))}, 100).limits
+    assert said.probability[-1].tolist() == [1], "b was not answered"
+
+
 def test_the_ledger_counts_what_the_rule_did() -> None:
     e, b = engine("a > 80 and b > 70", 120.0), ramp(95.0, seed=1)
     verdicts = []

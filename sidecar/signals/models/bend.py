@@ -15,18 +15,18 @@ from sidecar.signals.models import Array
 from sidecar.types import F64, Bools
 
 KNOTS = np.array([-1.0, 0.0, 1.0, 2.0])
-"""Log odds; what is moved at the last is moved beyond it, and below the first it fades within one."""
-KEEP, PART = 0.9999, 0.25  # of what is known, per step; of a row, since rows of one instant are alike
+"""Log odds; below the first what is moved fades within one, beyond the last it grows or shrinks with the odds."""
+KEEP, PART = 0.9995, 0.25  # of what is known, per step; of a row, since rows of one instant are alike
 PRIOR = 10.0
-LEAST, MOST = 1 / (1 + np.exp(1 - KNOTS[0])), 1 - 1e-5
+LEAST, MOST = 1 / (1 + np.exp(1 - KNOTS[0])), 0.999
 """Probabilities below the first are as they are, and beyond the second nothing is told apart."""
 
 
 class Bend:
-    """Amounts f64[models, knots]."""
+    """Amounts f64[models, knots], and how much more for each log odds beyond the last."""
 
     def __init__(self, models: int) -> None:
-        self.by, self.known = np.zeros((2, models, len(KNOTS)))
+        self.by, self.known = np.zeros((2, models, len(KNOTS) + 1))
 
     def say(self, model: int, p: F64) -> F64:
         """Probabilities f64[rows], put right."""
@@ -40,9 +40,10 @@ class Bend:
         if not len(p):
             return
         parts, said = _seen(p)[1], self.say(model, p)
-        self.known[model] = KEEP * self.known[model] + PART * (parts.T @ (said * (1 - said)))
+        self.known[model] = KEEP * self.known[model] + PART * ((parts**2).T @ (said * (1 - said)))
         step = PART * (parts.T @ (came - said)) - (1 - KEEP) * PRIOR * self.by[model]
         self.by[model] += step / (PRIOR + self.known[model])
+        self.by[model, -1] = max(self.by[model, -1], -1.0)  # larger odds stay at least as large
 
     def state(self) -> dict[str, Array]:
         """All that has to be saved."""
@@ -58,8 +59,9 @@ class Bend:
 
 
 def _seen(p: F64) -> tuple[F64, F64]:
-    """Log odds, and how much of each knot f64[rows, knots]."""
+    """Log odds, how much of each knot f64[rows, knots + 1], and how far beyond the last."""
     p = np.clip(p, LEAST, MOST)
     odds = np.log(p / (1 - p))
     near = np.clip(odds, KNOTS[0] - 1, KNOTS[-1])[:, None]
-    return odds, np.maximum(1 - np.abs(near - KNOTS), 0)
+    beyond = np.maximum(odds - KNOTS[-1], 0)[:, None]
+    return odds, np.concatenate([np.maximum(1 - np.abs(near - KNOTS), 0), beyond], axis=1)
