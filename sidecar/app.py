@@ -46,6 +46,7 @@ from sidecar.signals.changes import Change
 from sidecar.signals.expose import Exposition
 from sidecar.signals.feedback import Feedback
 from sidecar.signals.groups import Joint
+from sidecar.signals.inviting import Inviting
 from sidecar.signals.outside import Outside
 from sidecar.signals.picture import Picture, pictured
 from sidecar.signals.snapshot import Known, Snapshot
@@ -117,6 +118,8 @@ class App:
         self.watcher = Watcher(self.prometheus, state, self.known, config.learning, self.telemetry, clock)
         retrain = float(config.learning.retrain)
         self.trainer = Trainer(self.known, retrain, self.telemetry, clock, self._note, store=pasts)
+        learning, prometheus = config.learning, self.prometheus
+        self.inviting = Inviting(self.watcher, prometheus, learning, self.telemetry, clock, self._note)
         self.accounts = Accounts(self.known, self.telemetry)
         self.watcher.follower = self._ticked
         self.following = Following(self.prometheus, self.watcher, self.telemetry, lambda: self.config)
@@ -230,7 +233,7 @@ class App:
                 beside: list[Callable[[], Awaitable[None]]] = []
                 if "signals" in self._parts:
                     work.append(self.watcher.run())
-                    beside += [self.trainer.run, self.outside.run, self.following.run]
+                    beside += [self.trainer.run, self.inviting.run, self.outside.run, self.following.run]
                 if "remedies" in self._parts:
                     beside.append(self.effects.run)
                 if self._peers:
@@ -294,6 +297,7 @@ class App:
     def _ticked(self, snapshot: Snapshot) -> None:
         self.accounts.ticked(snapshot)
         self.trainer.ticked(snapshot)
+        self.inviting.ticked(snapshot)
         self.causes.recent.ticked(snapshot)
         self.live.tell("tick")
 
@@ -390,6 +394,7 @@ class App:
     async def _deployed(self, changes: Sequence[Change], at: Instant) -> None:
         await self.causes.deployed(changes, at)
         await self.watcher.deployed(changes, at)
+        self.inviting.deployed(changes, at)
 
     # ------------------------------------------------------------------ feedback
 

@@ -104,9 +104,15 @@ class Telemetry:
             "source_alertname",
         )
         self.fits = counter(
-            "fits_total", "Challengers fitted to groups, by model and what came of it.", "model", "outcome"
+            "fits_total",
+            "Models fitted to groups and to series, by what came of it.",
+            *("model", "outcome"),
         )
-        self.fit_duration = histogram("fit_duration_seconds", "Time to fit and judge a challenger.", "model")
+        self.fit_duration = histogram("fit_duration_seconds", "Time to fit and judge a model.", "model")
+        self.series_modelled = gauge("series_modelled", "Series whose forecast fitted models have a part in.")
+        self.model_weight = gauge(
+            "model_weight", "Mean weight of a fitted model in the forecasts that it has a part in.", "model"
+        )
         self.groups_joined = gauge("groups_joined", "Groups whose score is joined by a fitted model.")
         self.group_answers_late = counter(
             "group_answers_late_total", "Ticks at which the worker's answer was too late to join."

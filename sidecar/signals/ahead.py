@@ -8,7 +8,7 @@ intervals are each a model of their own; here is the order in which they work (r
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -44,6 +44,9 @@ RESTS = np.array([R, MD25, MD60])
 """Features of now that say where a row rests, as `mixture.STAYS`."""
 DAYS = 6e4  # usual deviations: what fits
 TOLD = 0.3  # a trend believed less is not judged
+
+
+Join = Callable[[F32], None]
 
 
 class Said(NamedTuple):
@@ -100,16 +103,16 @@ class Ahead:
 
     # ------------------------------------------------------------------ one tick
 
-    def tick(self, at: float, x: F32, fresh: Bools, on: Bools, step: float, days: F32) -> Said:
+    def tick(
+        self, at: float, x: F32, fresh: Bools, on: Bools, step: float, days: F32, join: Join = lambda _: None
+    ) -> Said:
         """Take a sample f32[rows], judge what was said of it, and say what comes; what is not `on` is not learned.
 
-        `days` f32[1 + 3, rows] is the detector's smooth day, now and at the horizons.
+        `days` f32[1 + 3, rows] is the detector's smooth day, now and at the horizons. `join` mixes what others say into
+        the forecasts f32[3, rows], before intervals are put around them.
         """
         block = math.floor(at / self.width)
-        if self._last_step not in (
-            None,
-            step,
-        ):  # samples now lie elsewhere in a block: a ramp would seem to be off
+        if self._last_step not in (None, step):  # samples now lie elsewhere in a block: a ramp would seem off
             self.origins[:] = self.judged[:] = -1
         self._last_step = step
         ticks = max(1, round(self.width / step))
@@ -132,6 +135,7 @@ class Ahead:
             for row, (_, horizon) in zip(value, HORIZONS, strict=True):
                 row += told * (x + f4(horizon) * slope - row)
         value[:, self.ensemble.count == 0] = np.nan
+        join(value)
         self._judge_intervals(at, block, phase, ticks, x, on, value)
         if last:
             slot = block % RING

@@ -7,7 +7,7 @@ rows apart in a block of its own (a nursery) before they are moved to their plac
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -111,8 +111,19 @@ class Block:
 
     # ------------------------------------------------------------------ one tick
 
-    def tick(self, at: float, x: F64, asked: Bools, trust: Bools, out: Mapping[str, Array]) -> None:
-        """Score, learn what is trusted, forecast; fills the columns of `out` (views of these rows)."""
+    def tick(
+        self,
+        at: float,
+        x: F64,
+        asked: Bools,
+        trust: Bools,
+        out: Mapping[str, Array],
+        join: Callable[[F32, F64], None] | None = None,
+    ) -> None:
+        """Score, learn what is trusted, forecast; fills the columns of `out` (views of these rows).
+
+        `join` mixes what others say into forecasts f32[3, rows], relative to origins f64[rows].
+        """
         self._carry()
         with np.errstate(all="ignore"):
             seen = scales.there(x, self.life.unit)
@@ -123,7 +134,7 @@ class Block:
             gap = self.level.missed * f4(self.step)
             self.learn(at, seen, scored, trust, self.step)
             self.ahead.resume(at, scored.x, scored.fresh, gap)
-            self._forecast(at, scored, trust & scored.fresh, out)
+            self._forecast(at, scored, trust & scored.fresh, out, join)
             scales.tell(out, x, self.life.unit)
 
     def score(self, at: float, x64: F64, asked: Bools, step: float | None = None) -> Scored:
@@ -276,11 +287,17 @@ class Block:
 
     # ------------------------------------------------------------------ forecasts
 
-    def _forecast(self, at: float, s: Scored, on: Bools, out: Mapping[str, Array]) -> None:
-        value, lower, upper = self.ahead.tick(
-            at, s.x, s.fresh, on, self.step, self._days(at, s.day, self.step)
-        )
-        life = self.life
+    def _forecast(
+        self,
+        at: float,
+        s: Scored,
+        on: Bools,
+        out: Mapping[str, Array],
+        join: Callable[[F32, F64], None] | None,
+    ) -> None:
+        life, days = self.life, self._days(at, s.day, self.step)
+        own = (lambda value: join(value, life.origin)) if join else (lambda value: None)
+        value, lower, upper = self.ahead.tick(at, s.x, s.fresh, on, self.step, days, own)
         floor = np.where(life.negative, life.low, np.maximum(life.low, f4(0)))
         low, stale = floor - life.origin, ~(s.fresh & (life.seen >= WARM))
         some_stale = stale.any()

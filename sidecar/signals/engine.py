@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from sidecar.signals import saved
 from sidecar.signals.block import Block
+from sidecar.signals.calendar import Planned
 from sidecar.signals.ensemble import BLOCK
 from sidecar.signals.frame import Frame, Vector
 from sidecar.signals.groups import Grouping
 from sidecar.signals.ledger import Decided
 from sidecar.signals.limits import Lines, Odds
 from sidecar.signals.models import Array
+from sidecar.signals.outlook import Outlooks, seen
 from sidecar.signals.rows import Rows
 from sidecar.signals.scales import BOUND
 from sidecar.signals.series import PER_INSTANCE
 from sidecar.signals.snapshot import Skill, Snapshot, blank
 from sidecar.signals.trust import Doubt, Trust, none
 from sidecar.signals.watches import Watch
-from sidecar.types import F32, F64, I64, Bools, Instant
+from sidecar.types import F32, F64, HORIZONS, I64, Bools, Instant
 
 SET_BACK = 60.0  # seconds by which a clock may go back before its new time is believed
 HOLD = 3  # ticks for which an unanswered watch keeps what was said
@@ -41,6 +44,7 @@ class Engine(Rows):
         self._limits: tuple[object, Lines] | None = None
         self._odds = Odds(self._limit_lines())
         self._grouping = Grouping()
+        self._outlooks = Outlooks()
         self._skills: tuple[tuple[object, int], Mapping[str, Skill]] | None = None
         self._decided = Decided()
 
@@ -83,7 +87,9 @@ class Engine(Rows):
             return self.snapshot(self.at)._replace(decided=Decided())
         frame = self.frame(at, answers, room)
         view, rows = self.table.view(), self.capacity
-        return self.advance(frame, trust.doubt(self.step, at, view, self.watches, rows) if trust else None)
+        if trust is None:
+            return self.advance(frame)
+        return self.advance(frame, trust.doubt(self.step, at, view, self.watches, rows), trust.calendar)
 
     def frame(self, at: Instant, answers: Mapping[str, Vector], room: int) -> Frame:
         """Answers as columns; admits new series."""
@@ -114,9 +120,12 @@ class Engine(Rows):
         }
         return Frame(at, values, asked)
 
-    def advance(self, frame: Frame, doubt: Doubt | None = None) -> Snapshot:
-        """One tick of every block; what is in doubt is not learned."""
+    def advance(
+        self, frame: Frame, doubt: Doubt | None = None, calendar: tuple[Planned, ...] = ()
+    ) -> Snapshot:
+        """One tick of every block; what is in doubt is not learned, but where a planned event is known to guests."""
         columns, forecasts = blank(self.capacity)
+        seated = self._ask_guests(frame, calendar)
         doubt = none(self.capacity) if doubt is None else doubt
         trust = np.ones(self.capacity, bool)
         for lo, hi, block in self.spans():
@@ -124,7 +133,11 @@ class Engine(Rows):
             out = {name: column[s] for name, column in columns.items()}
             block.level.missed += self.missed(frame.at)
             trust[s] = doubt.trusted(block, frame.at, s)
-            block.tick(frame.at, frame.values[s], frame.asked[s], trust[s], out)
+            join = partial(self.guests.join, lo, hi) if seated else None
+            block.tick(frame.at, frame.values[s], frame.asked[s], trust[s], out, join)
+        if seated:
+            self.guests.learn(frame.at, (np.append(trust, False))[self.guests.rows])
+            self._outlooks.note(columns)
         self.explained.link(self.table.view(), self.watches, self.beliefs, self.asleep)
         self.explained.tick(frame.at, frame.values, trust, columns, float(self.missed(frame.at)))
         lines = self._limit_lines()
@@ -161,6 +174,19 @@ class Engine(Rows):
             decided=self._decided,
             record=self.record.kept(),
         )
+
+    def _ask_guests(self, frame: Frame, calendar: tuple[Planned, ...]) -> bool:
+        """Ask the fitted models, if there are any."""
+        guests = self.guests
+        if not guests.parties:
+            return False
+        guests.place(self.table.view(), self.table.find)
+        watches = [self.watches[watch] for watch, _ in guests.parties]
+        values = np.append(frame.values, np.nan)[guests.rows]
+        values = seen(np.where(np.abs(values) < BOUND, values, np.nan), watches)
+        outlook = self._outlooks.ahead(self, frame.at, frame.values, guests.names, calendar)
+        guests.look(frame.at, values, outlook)
+        return True
 
     def _hold(self, columns: dict[str, Array]) -> I64:
         """One failed query must not reset the `for:` of rules on our metrics. The rows that were held."""
@@ -210,14 +236,18 @@ class Engine(Rows):
         return self._skills[1]
 
     def _measure(self) -> Mapping[str, Skill]:
-        out = {}
+        out, joined = {}, np.ones((len(HORIZONS), self.capacity), np.float32)
+        guests, shares = self.guests.losses()
+        joined[:, guests] = shares
         for name in self.table.watches() if self.blocks else ():
             rows, losses, covered = self.table.rows(name), list[F32](), list[F32]()
             for lo, hi, block in self.spans():
                 mine = rows[(rows >= lo) & (rows < hi)] - lo
                 mine = mine[block.intervals.judged[0, mine] > 12]
                 scale = np.maximum(block.ensemble.scale[mine], np.float32(1e-12))  # one series, one voice
-                losses.append(np.divide(block.ahead.mixture.loss[:, :4, mine], scale))
+                loss_of = block.ahead.mixture.loss[:, :4, mine]
+                loss_of[:, 0] *= joined[:, mine + lo]
+                losses.append(np.divide(loss_of, scale))
                 covered.append(block.intervals.covered[:, mine])
             loss = np.concatenate(losses, axis=-1)
             if loss.shape[-1]:

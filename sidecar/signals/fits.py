@@ -20,10 +20,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import math
-import os
 import pickle
-import signal
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -31,6 +28,7 @@ import numpy as np
 
 from sidecar.signals.block import THRESHOLD
 from sidecar.signals.groups import MOST, over_time
+from sidecar.signals.hired import one_thread, quiet
 from sidecar.signals.models import f4
 from sidecar.types import F32, F64, I64, Bools
 
@@ -89,19 +87,11 @@ class Trial(NamedTuple):
 
 
 def settle() -> None:
-    """Make this process a quiet worker: one thread, low priority, and Ctrl-C is for the main one."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.nice(10)
-    warnings.simplefilter("ignore")  # of models that did not converge: they are judged by what they find
+    """Make this process a quiet worker of one thread."""
+    quiet()
     with contextlib.suppress(ImportError):  # comes with scikit-learn; without it nothing is fitted
         importlib.import_module("sklearn")
-    _one_thread()
-
-
-def _one_thread() -> None:
-    """Of the libraries that are loaded: again whenever a model may have brought another one, as torch."""
-    with contextlib.suppress(ImportError):
-        importlib.import_module("threadpoolctl").threadpool_limits(1)
+    one_thread()
 
 
 def trial(name: str, past: F32, step: float, seed: int) -> Trial:
@@ -258,7 +248,7 @@ def answer(batch: Sequence[Asked]) -> list[float | None]:
     for group, raw, step, fresh in batch:
         if fresh is not None:
             _MODELS[group] = fresh._replace(model=b""), pickle.loads(fresh.model)
-            _one_thread()
+            one_thread()
         if group not in _MODELS:
             out.append(None)
             continue
@@ -280,7 +270,7 @@ def _features(scores: F32) -> F32:
 def _fit(name: str, x: F32) -> Any:
     module, kind, settings = {**MODELS, **DEEP}[name]
     model = getattr(importlib.import_module(module), kind)(**settings)
-    _one_thread()
+    one_thread()
     rows = np.unique(np.linspace(0, len(x) - 1, TRAINED).astype(int))
     return model.fit(x[rows])
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from sidecar.signals.ledger import LEAST_TRUE
+from sidecar.signals.modelling import MODELS
 from sidecar.signals.series import PER_INSTANCE
 from sidecar.types import Duration, Instant, Section
 
@@ -26,6 +27,13 @@ class LearningConfig(Section, frozen=True, kw_only=True):
     retrain: Duration = Duration(7 * 86400)
     """How often models are fitted to groups and judged, where `promantis[fits]` is installed; `promantis[deep]`
     brings an auto-encoder too, and a worker of 500 MB."""
+    models: tuple[str, ...] = ("arima", "uc")
+    """Models that are fitted to each series with a limit, where `promantis[models]` is installed: `arima`, `ets`,
+    `uc`, and with their extras `prophet` and `lstm`; `[]`: none."""
+    max_modelled: int = 300
+    """Series that have such models at most; the likeliest breaches, then the nearest limits come first."""
+    fit_share: float = 0.1
+    """Share of one processor that these fits may take."""
     per_instance_labels: tuple[str, ...] = PER_INSTANCE
     """Labels that tell copies of one workload apart: a new series inherits from one that differs in nothing
     else; hashes of ReplicaSets, Jobs and containers inside other values never count, nor does `node` beside a
@@ -43,6 +51,13 @@ class LearningConfig(Section, frozen=True, kw_only=True):
             yield "least_true_breaches", f"must be at least 0 and below 1, got {self.least_true_breaches}"
         if self.retrain < 86400:
             yield "retrain", f"must be at least 1d, got {self.retrain}"
+        for i, model in enumerate(self.models):
+            if model not in MODELS:
+                yield f"models[{i}]", f"{model!r} is not one of {', '.join(MODELS)}"
+        if not 0 < self.fit_share <= 1:
+            yield "fit_share", f"must be above 0 and at most 1, got {self.fit_share:g}"
+        if self.max_modelled < 0:
+            yield "max_modelled", f"must be 0 or more, got {self.max_modelled}"
 
 
 class Span(NamedTuple):

@@ -14,6 +14,8 @@ from sidecar.signals.block import WARM, Block
 from sidecar.signals.changes import Change, concerned
 from sidecar.signals.crossings import Crossings
 from sidecar.signals.explained import Explained
+from sidecar.signals.guestbook import Party, Stay
+from sidecar.signals.guests import Guests, Seated
 from sidecar.signals.ledger import Ledger
 from sidecar.signals.models import Array
 from sidecar.signals.models.ridge import Pool
@@ -42,6 +44,7 @@ class Rows:
         self.peers: list[Ledger] = []
         """Ledgers of what others say, which follow the same limit table."""
         self.explained = Explained(step, per_instance)
+        self.guests = Guests(step)
         self.watches: dict[str, Watch] = {}
         self.beliefs: Beliefs = NONE
         self.at = Instant(0.0)
@@ -63,6 +66,9 @@ class Rows:
             if name not in watches or watches[name].identity != self.watches[name].identity:
                 self.forget(self.table.drop_watch(name))
                 self.learned.discard(name)
+        self.guests.keep(
+            lambda who: who[0] in watches and watches[who[0]].identity == self.watches[who[0]].identity
+        )
         self.watches = dict(watches)
         for name in self.table.watches():
             self._configure(watches[name], self.table.rows(name))
@@ -79,6 +85,12 @@ class Rows:
         for lo, hi, block in self.spans():
             accept(block, self.at, rows[(rows >= lo) & (rows < hi)] - lo)
         self.explained.accept(self.at, watch, keys)
+
+    def invite(self, parties: Sequence[Party], stay: Stay) -> Seated:
+        """Seat fitted models beside the experts of their series, and send away those of series that need none."""
+        self.guests.invite(party for party in parties if party.who[0] in self.watches)
+        self.guests.keep(lambda who: stay(*who))
+        return self.guests.seated()
 
     def deployed(self, changes: Sequence[Change], at: float) -> None:
         """Note that workloads were deployed."""

@@ -32,6 +32,7 @@ def dump(rows: Rows) -> Iterator[tuple[str, Any]]:
             "blocks": [block.rows for block in rows.blocks],
             "zones": [block.tz for block in rows.blocks],
             "explained": rows.explained.header(),
+            "guests": rows.guests.header(),
             "record": list(rows.record.kept().rules),
         },
     )
@@ -52,6 +53,7 @@ def dump(rows: Rows) -> Iterator[tuple[str, Any]]:
         for name, array in getattr(rows, part).state().items():
             yield f"{part}.{name}", array
     yield from rows.explained.state()
+    yield from rows.guests.state()
 
 
 def fill(
@@ -80,6 +82,7 @@ def fill(
     if "record" in header:  # else it was saved before there was one
         fresh.ledger.restore(_of("ledger.", arrays), len(arrays.get("crossings.line.row", ())))
         fresh.record.restore(header["record"], _of("record.", arrays))
+    fresh.guests.restore(header.get("guests", ()), arrays)
     fresh.stays.grow(fresh.capacity)
     for name in STAYS:
         for i, (lo, hi, _) in enumerate(fresh.spans()):
@@ -95,6 +98,7 @@ def fill(
     for name in fresh.table.watches():
         if name not in known:
             fresh.forget(fresh.table.drop_watch(name))
+    fresh.guests.keep(lambda who: who[0] in known)
     fresh.watches = {name: watches[name] for name in known}
     fresh.learned = known.intersection(header["learned"])
     fresh.watch(watches)

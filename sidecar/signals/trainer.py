@@ -14,14 +14,14 @@ import asyncio
 import importlib.util
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor
 from multiprocessing import get_context
-from typing import TypeVar
 
 import numpy as np
 
 from sidecar.signals import fits
 from sidecar.signals.groups import MOST, GroupId
+from sidecar.signals.hired import Hired
 from sidecar.signals.past import MINUTE, WEEK, Decided, Kept, MemberId, Past
 from sidecar.signals.ports import Store
 from sidecar.signals.snapshot import Known, Members, Snapshot
@@ -29,7 +29,6 @@ from sidecar.telemetry import Telemetry
 from sidecar.types import I64, Instant, JsonObject, Unavailable
 
 log = logging.getLogger(__name__)
-T = TypeVar("T")
 
 DAY = 86400.0
 DRIFT = 5  # pages of a group in a day: promised is one in ten days
@@ -74,8 +73,7 @@ class Trainer:
     ) -> None:
         """`tell` writes a fact into the journal; Unavailable when it cannot. `store`: where the past survives."""
         self._known, self._retrain, self._telemetry, self._clock = known, retrain, telemetry, clock
-        self._tell, self._make, self._store = tell, pool, store
-        self._pool: Executor | None = None
+        self._tell, self._store = tell, store
         self._newest: dict[float, Snapshot] = {}
         self._news = asyncio.Event()
         self._pasts: dict[float, Past] = {}
@@ -85,6 +83,7 @@ class Trainer:
         self._recalled: dict[tuple[float, GroupId], Decided] = {}
         """What had joined before a restart, and is to be fitted again."""
         self._sent: set[tuple[float, GroupId]] = set()
+        self._worker = Hired(pool, self._sent.clear)
         self._places: dict[float, tuple[Members, Mapping[int, I64]]] = {}
         self._fitting = False
         self._one = asyncio.Lock()
@@ -113,7 +112,7 @@ class Trainer:
                     for snapshot in newest.values():
                         await self._follow(snapshot)
         finally:
-            self._rest()
+            self._worker.rest()
             async with self._one:
                 await asyncio.to_thread(self.save)
 
@@ -141,7 +140,7 @@ class Trainer:
             fits.Asked(id, raw[rows], snapshot.step, None if id in self._sent else self._adopted[id].joined)
             for id, rows in zip(ids, places.values(), strict=True)
         ]
-        said = await self._ask(min(snapshot.step / 2, PATIENCE), fits.answer, batch)
+        said = await self._worker.ask(min(snapshot.step / 2, PATIENCE), fits.answer, batch)
         score, left = snapshot.groups.raw.copy(), list[tuple[float, GroupId]]()
         for group, id, value in zip(places, ids, said or [None] * len(ids), strict=True):
             if value is None:
@@ -197,7 +196,7 @@ class Trainer:
                 finally:
                     self._fitting = False
         if not self._adopted:
-            self._rest()
+            self._worker.rest()
 
     async def fit_again(self) -> None:
         """What had joined before a restart joins again: fitted to the past that was saved, by the decision of then."""
@@ -209,7 +208,7 @@ class Trainer:
             self._fitting = True
             try:
                 fit = fits.again, decided.model
-                joined = await self._ask(None, *fit, kept.scores, past.stride) if kept else None
+                joined = await self._worker.ask(None, *fit, kept.scores, past.stride) if kept else None
             finally:
                 self._fitting = False
             del self._recalled[id]
@@ -257,7 +256,7 @@ class Trainer:
         trials = list[fits.Trial]()
         for name in list(self._models):
             with self._telemetry.fit_duration.labels(name).time():
-                trial = await self._ask(None, fits.trial, name, kept.scores, stride, int(began))
+                trial = await self._worker.ask(None, fits.trial, name, kept.scores, stride, int(began))
             trial = trial or fits.Trial(name, "failed")
             self._telemetry.fits.labels(name, trial.outcome).inc()
             trials.append(trial)
@@ -332,41 +331,6 @@ class Trainer:
             await asyncio.sleep(SAVE_EVERY)
             async with self._one:
                 await asyncio.to_thread(self.save)
-
-    # ------------------------------------------------------------------ the worker
-
-    async def _ask(self, patience: float | None, work: Callable[..., T], *args: object) -> T | None:
-        """What the worker says, or None when it is late or failed; one that died is replaced at the next question."""
-        if self._pool is None:
-            self._pool = self._make()
-        try:
-            future = asyncio.wrap_future(self._pool.submit(work, *args))
-        except BrokenExecutor as broken:
-            self._gone(broken)
-            return None
-        try:
-            await asyncio.wait({future}, timeout=patience)
-        finally:
-            if not future.done():
-                future.cancel()
-        if future.cancelled():
-            return None
-        error = future.exception()
-        if error is None:
-            return future.result()
-        self._gone(error)
-        return None
-
-    def _gone(self, error: BaseException) -> None:
-        log.warning("the worker of fits failed: %s: %s", type(error).__name__, error)
-        self._rest()
-
-    def _rest(self) -> None:
-        """Let the worker go; it is started again when it is needed."""
-        self._sent.clear()
-        if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
-            self._pool = None
 
 
 def _named(group: GroupId) -> JsonObject:

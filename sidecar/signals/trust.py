@@ -210,6 +210,11 @@ class Trust:
         """The planned events."""
         self._calendar = calendar
 
+    @property
+    def calendar(self) -> tuple[Planned, ...]:
+        """The planned events."""
+        return self._calendar
+
     def distrust(self, said: Iterable[Incident]) -> None:
         """What somebody says is out of its usual on purpose."""
         self._said = tuple(said)

@@ -12,6 +12,7 @@ from sidecar.signals import promql
 from sidecar.signals.calendar import zone_problem
 from sidecar.signals.conditions import COMPARE
 from sidecar.signals.kinds import KINDS
+from sidecar.signals.modelling import MODELS
 from sidecar.types import Duration, Section
 
 DIRECTIONS = ("up", "down", "both")
@@ -66,6 +67,12 @@ class WatchConfig(Section, frozen=True, kw_only=True):
     """Between two queries; default: `interval`."""
     explained_by: tuple[str, ...] = ()
     """Up to 8 queries whose values explain this one's (CPU by request rate): what they account for is not odd."""
+    models: tuple[str, ...] | None = None
+    """Models that are fitted to each of its series beside what forecasts every series: `arima`, `ets`, `uc`
+    (`promantis[models]`), `prophet`, `lstm` (`promantis[deep]`); `null`: those of `learning.models` where it has a
+    limit."""
+    regressors: tuple[str, ...] = ()
+    """Up to 8 queries that these models take into account, e.g. a deployment flag or a queue's length."""
     group_by: tuple[str, ...] = ()
     """Labels whose series are scored together too, as one group for each of their values."""
     group: str | None = None
@@ -114,22 +121,26 @@ class WatchConfig(Section, frozen=True, kw_only=True):
             yield "tz", words
         if self.scale == "log" and self.explained_by:
             yield "scale", "log does not go with explained_by: what others leave of a value has two signs"
-        yield from self._regressor_problems()
+        for i, model in enumerate(self.models or ()):
+            if model not in MODELS:
+                yield f"models[{i}]", f"{model!r} is not one of {', '.join(MODELS)}"
+        yield from self._regressor_problems("explained_by", self.explained_by)
+        yield from self._regressor_problems("regressors", self.regressors)
 
-    def _regressor_problems(self) -> Iterator[tuple[str, str]]:
-        if len(self.explained_by) > MOST_REGRESSORS:
-            yield "explained_by", f"at most {MOST_REGRESSORS} queries, got {len(self.explained_by)}"
+    def _regressor_problems(self, key: str, queries: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+        if len(queries) > MOST_REGRESSORS:
+            yield key, f"at most {MOST_REGRESSORS} queries, got {len(queries)}"
         seen: list[str] = []
-        for i, query in enumerate(self.explained_by):
+        for i, query in enumerate(queries):
             try:
                 promql.check(query)
                 seen.append(promql.normalise(query))
                 if seen[-1] in seen[:-1]:
-                    yield f"explained_by[{i}]", f"it is explained_by[{seen.index(seen[-1])}] once more"
+                    yield f"{key}[{i}]", f"it is {key}[{seen.index(seen[-1])}] once more"
                 elif seen[-1] == promql.normalise(self.query):
-                    yield f"explained_by[{i}]", "it is the watch's own query"
+                    yield f"{key}[{i}]", "it is the watch's own query"
             except promql.NoWatch as error:
-                yield f"explained_by[{i}]", str(error)
+                yield f"{key}[{i}]", str(error)
 
 
 class RulesConfig(Section, frozen=True, kw_only=True):

@@ -13,6 +13,8 @@ from sidecar.signals.belief import NONE
 from sidecar.signals.changes import Change
 from sidecar.signals.engine import SET_BACK, Engine
 from sidecar.signals.frame import Matrix, Vector
+from sidecar.signals.guestbook import Party, Stay
+from sidecar.signals.guests import NOBODY, Seated
 from sidecar.signals.history import LearningConfig
 from sidecar.signals.lesson import Lesson, known_until, together
 from sidecar.signals.ports import Source, Store
@@ -95,6 +97,11 @@ class Watcher:
         """Believe the series of what was deployed less for a while, and learn them faster."""
         for engine in list(self._engines.values()):
             await self._run(self._tick_thread, engine.deployed, changes, at)
+
+    async def invite(self, step: float, parties: Sequence[Party], stay: Stay) -> Seated:
+        """Seat fitted models beside the experts of their series; who has some now."""
+        engine = self._engines.get(step)
+        return await self._run(self._tick_thread, engine.invite, parties, stay) if engine else NOBODY
 
     async def restore(self) -> None:
         """Take over saved state; what does not fit is set aside and learned anew."""

@@ -66,6 +66,10 @@ class Watch(msgspec.Struct, frozen=True):
     """Every rule that stands behind it."""
     explained_by: tuple[str, ...] = ()
     """Queries whose values explain this one's; each is a watch of the same step."""
+    regressors: tuple[str, ...] = ()
+    """Queries that fitted models take into account; each is a watch of the same step."""
+    models: tuple[str, ...] | None = None
+    """Models that are fitted to each of its series; None: to those with a limit the usual ones."""
     group_by: tuple[str, ...] = ()
     """Series that share these labels are scored together too: those of this watch,"""
     group: str = ""
@@ -170,6 +174,8 @@ def from_config(
             absent=config.absent,
             absent_for=float(config.absent_for),
             explained_by=tuple(promql.normalise(query) for query in config.explained_by),
+            regressors=tuple(promql.normalise(query) for query in config.regressors),
+            models=config.models,
             group_by=config.group_by,
             group=config.group or "",
             tz=config.tz or tz,
@@ -197,7 +203,7 @@ def _regressors(watches: Iterable[Watch]) -> list[Watch]:
     asked = {(watch.query, watch.step, watch.tz) for watch in watches}
     out: dict[tuple[str, float, str], Watch] = {}
     for watch in watches:
-        for query in watch.explained_by:
+        for query in (*watch.explained_by, *watch.regressors):
             key = query, watch.step, watch.tz
             if key not in asked:
                 name = f"regressor_{_hash(' '.join(map(str, key)))}"
@@ -265,6 +271,8 @@ def _merged(watches: Iterable[Watch]) -> list[Watch]:
             direction=_direction(limits) if old.source == "rule" else old.direction,
             alertnames=names,
             explained_by=old.explained_by or new.explained_by,
+            regressors=old.regressors or new.regressors,
+            models=new.models if old.models is None else old.models,
             group_by=old.group_by or new.group_by,
             group=old.group if old.group_by else new.group,
         )

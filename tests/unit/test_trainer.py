@@ -234,10 +234,10 @@ class Never(Executor):
 async def test_an_answer_that_comes_late_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     site = await taught(Site())
     monkeypatch.setattr(trainer, "PATIENCE", 0.01)
-    site.trainer._pool = Never()
+    site.trainer._worker.pool = Never()
     assert await site.tick(ODD) == 0
     assert site.count("group_answers_late_total") == 1
-    site.trainer._pool = None
+    site.trainer._worker.pool = None
     old = site.snapshot(ODD)
     newer = site.snapshot(ODD)
     site.known.publish(newer)
@@ -273,12 +273,12 @@ async def test_a_journal_that_cannot_be_written_stops_nothing(caplog: pytest.Log
 
 async def test_a_worker_that_died_is_replaced(caplog: pytest.LogCaptureFixture) -> None:
     site = Site(pool=worker)
-    assert await site.trainer._ask(None, os._exit, 1) is None
+    assert await site.trainer._worker.ask(None, os._exit, 1) is None
     assert "the worker of fits failed: BrokenProcessPool" in caplog.text
-    assert await site.trainer._ask(None, abs, -1) == 1
-    assert await site.trainer._ask(None, int, "x") is None
+    assert await site.trainer._worker.ask(None, abs, -1) == 1
+    assert await site.trainer._worker.ask(None, int, "x") is None
     assert "the worker of fits failed: ValueError" in caplog.text
-    assert site.trainer._pool is None
+    assert site.trainer._worker.pool is None
 
 
 async def test_it_runs_until_cancelled_and_keeps_what_ticked(
@@ -320,8 +320,8 @@ async def test_the_real_models_are_fitted_in_a_worker_and_never_imported_here(tm
     assert not new & {"pyod", "sklearn", "scipy", "numba", "torch"}
     said = await site.tick(uneven(9)[8])
     site.trainer.save()
-    site.trainer._rest()
+    site.trainer._worker.rest()
     again = await restarted(tmp_path, site.now, worker)  # another worker, which fits it anew
     assert await again.tick(ODD) > 0.5
     assert await again.tick(uneven(9)[8]) == pytest.approx(said, abs=0.1)
-    again.trainer._rest()
+    again.trainer._worker.rest()
