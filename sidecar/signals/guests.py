@@ -3,8 +3,9 @@
 A guest is asked at every tick, as if its next sample were the one of now, and goes on once per block of five minutes.
 What a row's own experts say and what its guests say is mixed by Bernstein online aggregation once more (as in
 models/mixture.py), per series and horizon: the row's own forecast is one of those that are weighed, and begins ahead.
-Times at which a known event is on, or lies at the horizon, have weights of their own: there the guests that know what
-an event does begin ahead. Rows without guests are not touched.
+What comes of it is said only while it has lately erred less than the row's own experts, by `GAIN` at least: so guests
+do not cost much where they are worth nothing. Times at which a known event is on, or lies at the horizon, have weights
+of their own: there the guests that know what an event does begin ahead. Rows without guests are not touched.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from sidecar.types import F32, F64, HORIZONS, I64, Bools
 FIRST = 4.0  # regret: how far ahead those begin that are believed before anything came true
 SMALL = 0.01  # a weight below this is none
 RATE = 1 / 288  # per block: errors are of a day
+GAIN, GAIN_RATES = 0.02, (RATE / 2, 1 / 24)  # of the usual error; in ordinary times and in those of events
 LOST = 72  # blocks without a sample after which a state is worth nothing
 WORN = 2.0  # times the error of its fit: a guest that errs so much over a day is to be fitted anew
 TOLD = ("event:", "deployed")
@@ -127,7 +129,8 @@ class Guests:
             self._memory["loss"][:, mine, i] = before["loss"][:, theirs, j]
             self._memory["ring"][:, mine, i] = before["ring"][:, theirs, j]
             self._memory["eventful"][:, i] = before["eventful"][:, j]
-            self._memory["judged"][:, i] = before["judged"][:, j]
+            for name in ("judged", "gain"):
+                self._memory[name][..., i] = before[name][..., j]
         self._memory["origins"][:] = before["origins"]
         self._weigh()
 
@@ -199,6 +202,7 @@ class Guests:
             "spread": np.full((2, H, most, seats), 1e-2),
             "loss": loss,
             "judged": np.zeros((H, seats)),
+            "gain": np.stack([np.zeros((H, seats)), np.ones((H, seats))]),
             "ring": np.full((pending, most + 1, seats), np.nan),
             "eventful": np.zeros((pending, seats), bool),
             "origins": np.full(pending, -1, np.int64),
@@ -250,7 +254,8 @@ class Guests:
             mixed = np.where(weight > 0, weight * said, 0).sum(axis=1) / weight.sum(axis=1)
         mixed = np.where(np.isfinite(mixed) & np.isfinite(base), mixed, base)
         self._base[:, mine], self._mixed[:, mine] = base, mixed
-        value[:, rows] = mixed - origin[rows]
+        gain = np.take_along_axis(self._memory["gain"][:, :, mine], self._regime[None, :, mine], axis=0)[0]
+        value[:, rows] = np.where(gain > GAIN, mixed - origin[rows], value[:, rows])
 
     def learn(self, at: float, on: Bools) -> None:
         """At the end of a block: judge what was said by what came, where `on` bool[seats] is learned, and go on."""
@@ -285,6 +290,9 @@ class Guests:
         m["loss"][h] = loss + np.where(
             np.isfinite(off), rate * (off - np.where(np.isnan(loss), off, loss)), 0
         )
+        rate = np.array(GAIN_RATES)[regime] * good
+        gained = np.clip((off[0] - off[-1]) * unit, -4, 4)
+        m["gain"][regime, h, seats] += np.where(good, rate * (gained - m["gain"][regime, h, seats]), 0)
         regret = np.clip((mixed - said[:-1]) * np.sign(mixed - y) * unit, -4, 4)
         regret = np.where(wild, np.minimum(regret, 0), regret)
         regret = np.where(good & np.isfinite(regret), regret, 0)
@@ -322,8 +330,8 @@ class Guests:
     def losses(self) -> tuple[I64, F64]:
         """Rows, and the error of what was said of them lately as a share of their own experts' f64[horizons, rows]."""
         there = np.flatnonzero((self.rows >= 0) & (self._memory["judged"] > PENDING[-1]).all(axis=0))
-        loss = self._memory["loss"][:, :, there]
-        return self.rows[there], loss[:, -1] / np.maximum(loss[:, 0], 1e-30)
+        loss, gain = self._memory["loss"][:, :, there], self._memory["gain"][ORDINARY][:, there]
+        return self.rows[there], np.where(gain > GAIN, loss[:, -1] / np.maximum(loss[:, 0], 1e-30), 1)
 
     def worn(self) -> set[SeriesId]:
         """Series whose guests err much more than they did when they were fitted, or have missed too much to go on."""
@@ -343,9 +351,10 @@ class Guests:
     def shares(self) -> dict[str, float]:
         """How much each model says, on average over its series, half an hour ahead."""
         sums: dict[str, list[float]] = {}
+        heard = self._memory["gain"][ORDINARY, 1] > GAIN
         for i, names in enumerate(self._names):
             for place, name in enumerate(names[1:], 1):
-                sums.setdefault(name, []).append(float(self._weight[ORDINARY, 1, place, i]))
+                sums.setdefault(name, []).append(float(self._weight[ORDINARY, 1, place, i] * heard[i]))
         return {name: float(np.mean(weights)) for name, weights in sums.items()}
 
     def seated(self) -> Seated:

@@ -27,9 +27,10 @@ class LearningConfig(Section, frozen=True, kw_only=True):
     retrain: Duration = Duration(7 * 86400)
     """How often models are fitted to groups and judged, where `promantis[fits]` is installed; `promantis[deep]`
     brings an auto-encoder too, and a worker of 500 MB."""
-    models: tuple[str, ...] = ("arima", "uc")
-    """Models that are fitted to each series with a limit, where `promantis[models]` is installed: `arima`, `ets`,
-    `uc`, and with their extras `prophet` and `lstm`; `[]`: none."""
+    models: tuple[str, ...] = ("arima",)
+    """Models that are fitted, where `promantis[models]` is installed, to each series with a limit that something is
+    known to act on: an event of `events`, or `regressors` of its watch. `arima`, `ets`, `uc`, and with their extras
+    `prophet` and `lstm`; `[]`: none."""
     max_modelled: int = 300
     """Series that have such models at most; the likeliest breaches, then the nearest limits come first."""
     fit_share: float = 0.1

@@ -1,8 +1,10 @@
 """Which series get fitted models, and when: the most valuable first, inside a share of one processor.
 
-A series that has a limit gets the models of `learning.models`, one whose watch names `models` those. Fits run in a
-worker process on the past that Prometheus has, five minutes apart; what comes back is arrays (models/fitted.py), that
-join the series' own experts at the next tick (guests.py). The likeliest breach comes first, then the nearest limit.
+A series that has a limit gets the models of `learning.models` where something is known that acts on it, an event or a
+regressor: without that its own experts are better (docs/accuracy.md). One whose watch names `models` gets those. Fits
+run in a worker process on the past that Prometheus has, five minutes apart; what comes back is arrays
+(models/fitted.py), that join the series' own experts at the next tick (guests.py). The likeliest breach comes first,
+then the nearest limit.
 Each series is fitted again every `learning.retrain`, and after a day on which its guests erred far more than they did.
 A fit that fails or takes too long is dropped, with its reason in the journal and the metrics; so is a series' turn
 while Prometheus does not answer.
@@ -22,7 +24,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from sidecar.signals import modelling, outlook, scales, series
-from sidecar.signals.calendar import local
+from sidecar.signals.calendar import Planned, local
 from sidecar.signals.changes import AFTER, Change, concerned
 from sidecar.signals.frame import Matrix
 from sidecar.signals.guestbook import Party, SeriesId, Stay
@@ -76,8 +78,9 @@ def worker() -> Executor:
     return ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=quiet)
 
 
-def wanted(snapshot: Snapshot, usual: tuple[str, ...]) -> list[Wanted]:
-    """The series of a snapshot that are to have guests: those with a limit, and those whose watch asks for it."""
+def wanted(snapshot: Snapshot, usual: tuple[str, ...], calendar: Sequence[Planned]) -> list[Wanted]:
+    """The series of a snapshot that are to have guests: those with a limit that something is known to act on, and
+    those whose watch asks for it."""
     if snapshot.step > GRID:
         return []
     out = []
@@ -95,13 +98,17 @@ def wanted(snapshot: Snapshot, usual: tuple[str, ...]) -> list[Wanted]:
         models = usual if watch.models is None else watch.models
         if not models or not watch.told:
             continue
-        for row in snapshot.rows_of(name):
-            key = snapshot.keys[row]
-            known = np.isfinite(
-                snapshot.columns["f60"][row]
-            )  # nobody asks for what is gone, or of which little is known
-            if key is not None and known and (row in best or watch.models is not None):
-                out.append(Wanted(snapshot.step, (name, key), models, best.get(row, (0.0, np.inf))))
+        # of what is gone, or of which little is known, nothing is asked
+        rows = [row for row in snapshot.rows_of(name) if np.isfinite(snapshot.columns["f60"][row])]
+        if watch.models is None:
+            rows = [row for row in rows if row in best]
+            keys = [snapshot.keys[row] or b"{}" for row in rows]
+            told = {i for event in calendar for i in outlook.concerns(event, watch, keys).tolist()}
+            rows = rows if watch.regressors else [row for i, row in enumerate(rows) if i in told]
+        ranked = ((row, best.get(row, (0.0, np.inf))) for row in rows)
+        out += [
+            Wanted(snapshot.step, (name, snapshot.keys[row] or b"{}"), models, rank) for row, rank in ranked
+        ]
     return out
 
 
@@ -155,7 +162,8 @@ class Inviting:
         """Fit a few series of one watch, those that need it most; the seconds that it took, 0 when nothing is due."""
         now = self._clock()
         self._newest = {step: s for step, s in self._newest.items() if s.at > now - DAY}
-        every = [one for s in self._newest.values() for one in wanted(s, self._learning.models)]
+        calendar = self._watcher.trust.calendar
+        every = [one for s in self._newest.values() for one in wanted(s, self._learning.models, calendar)]
         every = [one._replace(models=tuple(m for m in one.models if m not in self._missing)) for one in every]
         every = sorted((one for one in every if one.models), key=lambda one: one.rank)
         most = self._learning.max_modelled

@@ -23,6 +23,7 @@ import numpy as np
 
 from sidecar.signals.hired import one_thread
 from sidecar.signals.models.fitted import AHEAD, GRID, WEEK, Cell, Fitted, Linear, past
+from sidecar.signals.models.week import DAY, WEEKS, week
 from sidecar.types import F64, I64
 
 MODELS: Mapping[str, str] = {
@@ -38,11 +39,8 @@ NEEDS: Mapping[str, tuple[str, ...]] = {
     "prophet": ("prophet",),
     "deep": ("torch",),
 }
-DAY = round(86400 / GRID)
 ENOUGH = 3 * DAY
 """Samples, without which nothing is fitted."""
-WEEKS = 2
-"""Of past from which weekdays are told apart."""
 JUDGED, WARM = 3 * DAY, DAY
 """The last part of the past, on which errors are measured; before it the state warms up."""
 ITERATIONS = 50
@@ -119,24 +117,22 @@ def _fit(model: str, series: Past) -> Fitted:
         x=series.x[:, kept] if kept else np.empty((len(known), 0)),
     )
     prepared = _prophet_curve(series) if model == "prophet" else _curves(series)
-    left = series.values - prepared.usual - prepared.x @ prepared.beta
-    if model in ("ets", "lstm") and prepared.x.shape[1]:
-        prepared = prepared._replace(beta=_regression(left, prepared.x))
-        left = left - prepared.x @ prepared.beta
+    left = series.values - prepared.usual
     scale = float(np.nanstd(left))
     if not scale > 1e-9 * max(1.0, float(np.nanmax(np.abs(series.values)))):
         raise _Unfit("it never moves from its curve of the week")
-    core, beta = _CORES[model](left / scale, prepared.x if model in ("arima", "uc") else prepared.x[:, :0])
-    beta = beta * scale if len(beta) else prepared.beta
-    if not all(np.isfinite(part).all() for part in (*core, beta)):
+    core, more = _CORES[model](left / scale, prepared.x if model in ("arima", "uc") else prepared.x[:, :0])
+    more = more * scale if len(more) else np.zeros(prepared.x.shape[1])
+    if not all(np.isfinite(part).all() for part in (*core, more)):
         raise _Unfit("the fit has no finite solution")
-    left = (series.values - prepared.usual - prepared.x @ beta) / scale
+    left = (left - prepared.x @ more) / scale
     start = max(0, len(left) - JUDGED - WARM)
     core, said = past(core._replace(state=_begin(core)), left[start:])
     error = (
         np.array([_error(row, left[start:], ahead) for row, ahead in zip(said, AHEAD, strict=True)]) * scale
     )
-    curve = (prepared.curve - prepared.curves @ beta).astype(np.float32)
+    curve = (prepared.curve - prepared.curves @ more).astype(np.float32)
+    beta = prepared.beta + more
     return Fitted(model, float(series.at[-1]), curve, series.regressors, beta, scale, error, core)
 
 
@@ -179,50 +175,27 @@ def _at_most(seconds: float) -> Iterator[None]:
 
 class _Prepared(NamedTuple):
     usual: F64
-    """[times]: the curve at each sample."""
+    """[times]: the curve, and what regressors add, at each sample."""
     curve: F64
     """[WEEK]."""
     x: F64
     """Regressors less their own curves, which are `curves` [WEEK, regressors]."""
     curves: F64
     beta: F64
-    """First guess of what they add; zeros where the model estimates it."""
+    """What regressors add to the curve; a model may add more."""
 
 
 def _curves(series: Past) -> _Prepared:
+    """The season is that of what regressors leave, lest it be noise or theirs."""
     curve = week(series.values, series.slot)
-    curves = np.stack([week(column, series.slot) for column in series.x.T] or [np.empty(WEEK)], axis=1)
-    curves = curves[:, : series.x.shape[1]]
+    if not series.x.shape[1]:
+        return _Prepared(curve[series.slot], curve, series.x, np.empty((WEEK, 0)), np.empty(0))
+    curves = np.stack([week(column, series.slot) for column in series.x.T], axis=1)
     x = np.nan_to_num(series.x - curves[series.slot])
-    return _Prepared(curve[series.slot], curve, x, curves, np.zeros(x.shape[1]))
-
-
-def week(values: F64, slot: I64) -> F64:
-    """The usual value f64[WEEK]: the median of the days, and from `WEEKS` on what each weekday adds, by the hour.
-
-    >>> slot = np.arange(3 * DAY) % WEEK
-    >>> week(np.sin(slot / DAY * 2 * np.pi), slot)[:3].round(3).tolist()
-    [0.0, 0.022, 0.044]
-    """
-    day = np.full((DAY, -(-len(values) // DAY) + 1), np.nan)
-    order = np.argsort(slot % DAY, kind="stable")
-    place = slot[order] % DAY
-    nth = np.arange(len(place)) - np.searchsorted(place, place)
-    day[place, np.minimum(nth, day.shape[1] - 1)] = values[order]
-    known = ~np.isnan(day).all(axis=1)
-    median = np.full(DAY, np.nan)
-    median[known] = np.nanmedian(day[known], axis=1)
-    median = np.interp(np.arange(DAY), np.flatnonzero(known), median[known], period=DAY)
-    out = np.tile(median, WEEK // DAY)
-    if len(values) < WEEKS * WEEK:
-        return out
-    left, hour = values - out[slot], slot * 168 // WEEK
-    for h in np.unique(hour).tolist():
-        mine = left[hour == h]
-        weeks = np.isfinite(mine).sum() / (WEEK / 168)
-        if weeks >= 1:
-            out[h * WEEK // 168 : (h + 1) * WEEK // 168] += np.nanmedian(mine) * weeks / (weeks + 1)
-    return out
+    beta = _regression(series.values - curve[series.slot], x)
+    known = np.where(np.isfinite(series.x), series.x, curves[series.slot])
+    curve = week(series.values - known @ beta, series.slot)
+    return _Prepared(curve[series.slot] + known @ beta, curve, x, curves, beta)
 
 
 def _prophet_curve(series: Past) -> _Prepared:
@@ -250,14 +223,17 @@ def _prophet_curve(series: Past) -> _Prepared:
     known = np.isfinite(series.values)
     model.fit(frame(times[known], x[known]).assign(y=series.values[known]))
     ahead = wall + GRID * np.arange(1, WEEK + 1)
-    nothing = np.zeros((1, x.shape[1]))
-    every = np.concatenate([times, ahead, np.repeat(wall, 1 + x.shape[1])])
-    of = np.concatenate([np.zeros((len(times) + WEEK, x.shape[1])), nothing, np.eye(x.shape[1])])
-    said = model.predict(frame(every, of))["yhat"].to_numpy()
+    every = np.concatenate([times, ahead])
+    of = np.concatenate([np.zeros((1, x.shape[1])), np.eye(x.shape[1]), np.zeros((len(every), x.shape[1]))])
+    said = model.predict(frame(every, of[: len(every)]))  # the first rows say what each regressor adds
+    parts = np.stack([said[name].to_numpy() for name in names] or [np.empty(len(every))], axis=1)[
+        :, : len(names)
+    ]
+    beta = np.diagonal(parts[1 : len(names) + 1] - parts[0]).copy()
+    usual = said["yhat"].to_numpy() - parts.sum(axis=1) + parts[0].sum()
     curve = np.empty(WEEK)
-    curve[(series.slot[-1] + np.arange(1, WEEK + 1)) % WEEK] = said[len(times) : len(times) + WEEK]
-    beta = said[len(times) + WEEK + 1 :] - said[len(times) + WEEK]
-    return _Prepared(said[: len(times)], curve, x, np.zeros((WEEK, x.shape[1])), beta)
+    curve[(series.slot[-1] + np.arange(1, WEEK + 1)) % WEEK] = usual[len(times) :]
+    return _Prepared(usual[: len(times)] + x @ beta, curve, x, np.zeros((WEEK, x.shape[1])), beta)
 
 
 # --------------------------------------------------------------------------- the models

@@ -68,11 +68,11 @@ class WatchConfig(Section, frozen=True, kw_only=True):
     explained_by: tuple[str, ...] = ()
     """Up to 8 queries whose values explain this one's (CPU by request rate): what they account for is not odd."""
     models: tuple[str, ...] | None = None
-    """Models that are fitted to each of its series beside what forecasts every series: `arima`, `ets`, `uc`
-    (`promantis[models]`), `prophet`, `lstm` (`promantis[deep]`); `null`: those of `learning.models` where it has a
-    limit."""
+    """Models that are fitted to each of its series, with a limit or without, beside what forecasts every series:
+    `arima`, `ets`, `uc` (`promantis[models]`), `prophet` (`promantis[prophet]`), `lstm` (`promantis[deep]`); `null`:
+    as `learning.models` says."""
     regressors: tuple[str, ...] = ()
-    """Up to 8 queries that these models take into account, e.g. a deployment flag or a queue's length."""
+    """Up to 8 queries that these models take into account, e.g. a flag that is up after a deployment."""
     group_by: tuple[str, ...] = ()
     """Labels whose series are scored together too, as one group for each of their values."""
     group: str | None = None
