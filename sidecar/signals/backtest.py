@@ -52,7 +52,6 @@ def run(
     columns: Sequence[str],
     settings: Watch | None = None,
     progress: Callable[[float], None] = lambda _: None,
-    between: Callable[[Engine], None] = lambda _: None,
 ) -> list[dict[str, Array]]:
     """What the engine says at each row, before it has seen any later one: f[rows, series] per column and recording.
 
@@ -60,7 +59,7 @@ def run(
     that lie weeks apart are moved onto one another by whole weeks, so that hour and weekday stay (in UTC: other zones
     change their clocks between), and their phases onto one grid; of samples of one tick the first counts. What is said
     of a recording is the same whichever others run beside it, save forecasts: these have a regression in common.
-    `progress` is told the share that is done, tick by tick; `between` is shown the engine after each.
+    `progress` is told the share that is done, tick by tick.
     """
     watch = msgspec.structs.replace(settings or Watch("backtest", "", "config", step), step=step)
     first = min(float(r.at[0]) for r in recordings)
@@ -88,7 +87,6 @@ def run(
         snapshot = engine.tick(
             Instant(base + tick * step), {watch.name: _answer(every, x, vanishing)}, len(every)
         )
-        between(engine)
         rows = place.rows(engine)
         known, told = rows >= 0, {**snapshot.columns, **(_odds(snapshot) if watch.limits else {})}
         for name in columns:

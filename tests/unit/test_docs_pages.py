@@ -72,7 +72,7 @@ def test_a_config_is_right(text: str) -> None:
 
 
 def test_there_are_configs() -> None:
-    assert len(CONFIGS) == 3
+    assert len(CONFIGS) == 4
 
 
 SAID = sorted({

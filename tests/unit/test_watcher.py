@@ -14,6 +14,8 @@ from sidecar.adapters.state import StateFiles
 from sidecar.signals import watcher as module
 from sidecar.signals.belief import Beliefs
 from sidecar.signals.frame import Vector
+from sidecar.signals.guestbook import Party
+from sidecar.signals.models.fitted import WEEK, Fitted, Linear
 from sidecar.types import Instant, Rejected, Unavailable
 from tests.unit.made import key
 from tests.unit.watching import KEYS, OTHER, STEP, Bench, band, w
@@ -343,3 +345,20 @@ async def test_what_feedback_showed_reaches_every_engine_and_what_is_expected_it
     level.mean60[:2] = 7.0
     await bench.watcher.accept({"w": KEYS[:1], "gone": KEYS})
     assert abs(level.mean60[0]) < 1 < level.mean60[1]
+
+
+async def test_fitted_models_are_seated_and_saved(bench: Bench) -> None:
+    bench.start(w())
+    await bench.ticks(1)
+    core = Linear(np.eye(2), np.array([1.0, 0]), np.array([1.0, 0]), np.array([0.0, 1]))
+    curve, error = np.full(WEEK, 10, np.float32), np.ones(3)
+    guest = Fitted("arima", float(bench.clock()), curve, (), np.empty(0), 1.0, error, core)
+    party = Party(("w", KEYS[0]), "UTC", (guest,), bench.clock())
+    seated = await bench.watcher.invite(STEP, [party], lambda *_: True)
+    assert seated.fitted == {("w", KEYS[0]): party.fitted}
+    assert (await bench.watcher.invite(OTHER, [party], lambda *_: True)).fitted == {}
+    await bench.ticks(2)
+    await bench.stop()
+    bench.start(w())
+    await bench.ticks(1)
+    assert (await bench.watcher.invite(STEP, [], lambda *_: True)).fitted == seated.fitted
