@@ -53,7 +53,7 @@ from sidecar.signals.snapshot import Known, Snapshot
 from sidecar.signals.trainer import Trainer
 from sidecar.signals.watcher import Watcher
 from sidecar.telemetry import Telemetry
-from sidecar.types import Alert, ConfigError, Finding, Instant, JsonObject, Labels, PromantisError
+from sidecar.types import Alert, ConfigError, Finding, Instant, JsonObject, PromantisError
 from sidecar.web import alerts as web_alerts
 from sidecar.web import auth, cases, deciding, incident, live, pages, server, validation, views
 from sidecar.web import explain as web_explain
@@ -115,11 +115,10 @@ class App:
         self._slot = first_free(storage / "state") if lease else None  # replicas keep what they learn apart
         folder = self._slot.folder if self._slot else storage / "state"
         state, pasts = StateFiles(folder), StateFiles(folder / "groups")
-        self.watcher = Watcher(self.prometheus, state, self.known, config.learning, self.telemetry, clock)
-        retrain = float(config.learning.retrain)
-        self.trainer = Trainer(self.known, retrain, self.telemetry, clock, self._note, store=pasts)
-        learning, prometheus = config.learning, self.prometheus
-        self.inviting = Inviting(self.watcher, prometheus, learning, self.telemetry, clock, self._note)
+        learning, telemetry = config.learning, self.telemetry
+        self.watcher = Watcher(self.prometheus, state, self.known, learning, telemetry, clock)
+        self.trainer = Trainer(self.known, float(learning.retrain), telemetry, clock, self._note, store=pasts)
+        self.inviting = Inviting(self.watcher, self.prometheus, learning, telemetry, clock, self._note)
         self.accounts = Accounts(self.known, self.telemetry)
         self.watcher.follower = self._ticked
         self.following = Following(self.prometheus, self.watcher, self.telemetry, lambda: self.config)
@@ -140,7 +139,7 @@ class App:
                 self.alertmanagers,
                 world,
                 switch,
-                self._frozen,
+                lambda labels, now: self._freezes(labels, now),
                 clock,
                 self._acts,
                 self._cause,
@@ -323,9 +322,6 @@ class App:
                     log.warning("cluster cannot say what is allowed reason=%s", error)
                     return
         self.telemetry.rights_missing.set(missing)
-
-    def _frozen(self, labels: Labels, now: Instant) -> str:
-        return self._freezes(labels, now)
 
     async def _cause(self, alert: Alert) -> str:
         return await self.causes.pattern(alert)

@@ -27,6 +27,7 @@ from sidecar.types import Instant, PromantisError, Unavailable
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+Found = tuple[Watch, list[bytes], Instant]
 
 DEADLINE = 0.8  # of a step: what has not been answered by then is not waited for
 PATIENCE = 60.0  # seconds that the first tick waits for history
@@ -65,9 +66,7 @@ class Watcher:
         self._learned: set[Identity] = set()
         self._again: dict[Identity, float] = {}
         self._lessons = (0, 0)
-        self._changed = asyncio.Event()
-        self._taught = asyncio.Event()
-        self._ticked = asyncio.Event()
+        self._changed, self._taught, self._ticked = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._tick_thread = ThreadPoolExecutor(1, "tick")
         self._learn_thread = ThreadPoolExecutor(1, "learn")
 
@@ -292,12 +291,9 @@ class Watcher:
             many = sum(len(keys) for _, keys, _ in found)
             if not many:
                 continue
-            if (
-                not lessons
-                or lessons[-1].series + many > CLASS
-                or (lessons[-1].resumed, lessons[-1].tz) != (since is not None, group[0].tz)
-            ):
-                lessons.append(Lesson(step, since is not None, group[0].tz))
+            last, kind = lessons[-1] if lessons else None, (since is not None, group[0].tz)
+            if last is None or last.series + many > CLASS or (last.resumed, last.tz) != kind:
+                lessons.append(Lesson(step, *kind))
             for watch, keys, begin in found:
                 lessons[-1].add(watch, keys, begin)
         for lesson in lessons:
@@ -306,11 +302,9 @@ class Watcher:
                 await self._run(self._tick_thread, lesson.resume, engine)
         return lessons
 
-    async def _series_of(
-        self, group: Sequence[Watch], since: Instant | None
-    ) -> list[tuple[Watch, list[bytes], Instant]]:
+    async def _series_of(self, group: Sequence[Watch], since: Instant | None) -> list[Found]:
         """Series of watches that learn together, and since when; none when one has to wait for Prometheus."""
-        found: list[tuple[Watch, list[bytes], Instant]] = []
+        found: list[Found] = []
         for watch in group:
             self._learned.add(watch.identity)
             now = self._clock()
@@ -322,9 +316,8 @@ class Watcher:
             except PromantisError as error:
                 log.warning("watch %s starts without history: %s", watch.name, error)
                 if isinstance(error, Unavailable):
-                    later = dict.fromkeys(
-                        (w.identity for w in group), asyncio.get_running_loop().time() + RETRY
-                    )
+                    again = asyncio.get_running_loop().time() + RETRY
+                    later = dict.fromkeys((w.identity for w in group), again)
                     self._again.update(later)
                     self._learned -= later.keys()
                     return []
