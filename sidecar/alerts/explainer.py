@@ -124,7 +124,7 @@ class Explainer:
         self._neighbours: dict[str, set[str]] = {}
         self._best: dict[tuple[str, Whose], tuple[float, Explanation]] = {}
         """How sure the explanation of a target in an incident is."""
-        self._journalled: dict[tuple[str, Whose], tuple[object, ...]] = {}
+        self._journalled: dict[tuple[str, Whose], kept.Stamp] = {}
         """What of it the journal has."""
         self._named: set[tuple[str, str, str]] = set()
         """Incidents that a metric names now."""
@@ -208,11 +208,11 @@ class Explainer:
                 for (id, about), (sure, said) in self._best.items()
                 if id in open_now and said.blamed
             ]
-            return [one for one in told if self._journalled.get(_key(one)) != kept.stamp(one)]
+            return [one for one in told if kept.Stamp.of(one).worth(self._journalled.get(_key(one)))]
 
     def noted(self, told: kept.Told) -> None:
         """The journal has it."""
-        self._journalled[_key(told)] = kept.stamp(told)
+        self._journalled[_key(told)] = kept.Stamp.of(told)
 
     def recall(self, told: Iterable[kept.Told]) -> None:
         """Go on with incidents from before a restart: nothing else knows by now what they looked like."""

@@ -14,6 +14,8 @@ from sidecar.types import Instant, JsonObject, Labels, labels_of
 
 MOST = 200
 """Alerts of an incident that are kept."""
+SURER = 0.1
+"""By which probability an explanation has to be surer to be written again."""
 
 
 class Told(NamedTuple):
@@ -44,14 +46,30 @@ def fact(told: Told) -> JsonObject:
     }
 
 
-def stamp(told: Told) -> tuple[object, ...]:
-    """What makes it worth another fact: other words for the same are not."""
-    return (
-        told.said.blamed,
-        told.said.pattern,
-        round(told.sure, 1),
-        min(len(told.incident.fingerprints), MOST),
-    )
+class Stamp(NamedTuple):
+    """What a fact says in short, to tell whether another is worth writing."""
+
+    blamed: str
+    pattern: str
+    sure: float
+    alerts: int
+
+    @classmethod
+    def of(cls, told: Told) -> Stamp:
+        """Of what was said."""
+        alerts = min(len(told.incident.fingerprints), MOST)
+        return cls(told.said.blamed, told.said.pattern, told.sure, alerts)
+
+    def worth(self, known: Stamp | None) -> bool:
+        """Whether it says more than what is known: other words for the same do not.
+
+        >>> one = Stamp("shop", "leak", 0.8, 1)
+        >>> one.worth(None), one.worth(one), one._replace(sure=0.7).worth(one), one._replace(alerts=2).worth(one)
+        (True, False, False, True)
+        """
+        if known is None or (self.blamed, self.pattern) != (known.blamed, known.pattern):
+            return True
+        return self.sure > known.sure + SURER or self.alerts > known.alerts
 
 
 def recalled(facts: Iterable[tuple[Instant, Mapping[str, Any]]], now: Instant) -> list[Told]:

@@ -276,9 +276,15 @@ async def test_another_plan_does_not_slip_under_the_button(world: World) -> None
 async def test_a_case_is_approved_on_a_phone_without_a_script_and_seen_by_who_looks(world: World) -> None:
     async with (
         world.page(viewport=DESK) as looks,
+        world.page(viewport=DESK) as journal,
         world.page(viewport=PHONE, java_script_enabled=False) as page,
     ):
         await looks.goto(f"/c/{world.case}")
+        await looks.get_by_text("as it stands now").wait_for()
+        assert await looks.locator(".guards .good").count() > 10  # before anything is tried
+        assert await looks.locator(".guards .odd").count() == 0
+        await world.log_in(journal)
+        await journal.goto("/journal")
         await page.goto("/login")
         await page.get_by_label("Token").fill(world.stage.token)
         await page.get_by_role("button", name="Log in").click()
@@ -298,5 +304,6 @@ async def test_a_case_is_approved_on_a_phone_without_a_script_and_seen_by_who_lo
         await whole(looks, "a case that is over")
         if folder := os.environ.get("SHOTS"):
             await looks.screenshot(path=Path(folder) / "fixed.png", full_page=True)
+        await journal.get_by_text("verify.passed").first.wait_for()  # without a reload either
         await page.goto("/journal")
         await page.get_by_text("case.approved").first.wait_for()
