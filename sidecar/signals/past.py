@@ -169,9 +169,9 @@ class Past:
             head = msgspec.convert(header, _Header)
         except msgspec.ValidationError as error:
             raise ValueError(str(error)) from None
-        past = cls(head.step)
         if head.version != VERSION or not 0 < head.step <= WEEK or head.count < 0:
             raise ValueError(f"a past of version {head.version}, step {head.step:g} and {head.count} rows")
+        past = cls(head.step)
         ends = np.cumsum([0, *(group.size for group in head.groups)])
         if ends[-1] != len(head.members) or len(head.members) > past._room:
             raise ValueError(f"{len(head.members)} members, groups of {ends[-1]}")

@@ -136,19 +136,21 @@ class Trainer:
             return snapshot
         of, raw = snapshot.groups.of, snapshot.columns["raw"]
         ids = [(snapshot.step, (of.names[g], of.labels[g])) for g in places]
+        joined_by = [self._adopted[id] for id in ids]
         batch = [
-            fits.Asked(id, raw[rows], snapshot.step, None if id in self._sent else self._adopted[id].joined)
-            for id, rows in zip(ids, places.values(), strict=True)
+            fits.Asked(id, raw[rows], snapshot.step, None if id in self._sent else adopted.joined)
+            for id, rows, adopted in zip(ids, places.values(), joined_by, strict=True)
         ]
         said = await self._worker.ask(min(snapshot.step / 2, PATIENCE), fits.answer, batch)
         score, left = snapshot.groups.raw.copy(), list[tuple[float, GroupId]]()
-        for group, id, value in zip(places, ids, said or [None] * len(ids), strict=True):
+        for group, id, adopted, value in zip(places, ids, joined_by, said or [None] * len(ids), strict=True):
             if value is None:
                 self._sent.discard(id)
             else:
                 self._sent.add(id)
                 alone, score[group] = float(score[group]), min(score[group] + value, MOST)
-                left += [id] * self._adopted[id].overdone(alone, float(score[group]))
+                if adopted.overdone(alone, float(score[group])) and self._adopted.get(id) is adopted:
+                    left.append(id)
         joined = self._known.amend(snapshot, snapshot.groups._replace(raw=score)) if said else None
         if joined is None:
             self._telemetry.group_answers_late.inc()

@@ -208,6 +208,7 @@ async def test_a_past_that_does_not_fit_is_set_aside(tmp_path: Path) -> None:
     for wrong in (
         {"past": {**head, "version": 0}},
         {"past": {**head, "step": 0.0}},
+        {"past": {**head, "step": 1e9}},
         {"past": {**head, "count": -1}},
         {"past": {**head, "count": 2}},
         {"past": {**head, "members": head["members"][1:]}},
