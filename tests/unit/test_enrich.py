@@ -140,7 +140,7 @@ def test_summary_when_resolved() -> None:
 
 
 def _breach(op: str = ">", eta: float | None = 420.0, p: float = 0.9, **changes: Any) -> Breach:
-    return Breach("PoolExhaustion", "page", op, 0.9, 0.0, {"15m": p, "30m": p, "60m": p}, eta)
+    return Breach("PoolExhaustion", "page", op, 0.9, 0.0, {"15m": p, "30m": p, "60m": p}, eta, **changes)
 
 
 @pytest.mark.parametrize(
@@ -150,6 +150,15 @@ def _breach(op: str = ">", eta: float | None = 420.0, p: float = 0.9, **changes:
         (
             but(breaches=(_breach(eta=1500.0),)),
             "If nobody acts: above 0.9 in about 25 min (probability 0.9); 1 expected in 30 min.",
+        ),
+        (
+            but(breaches=(_breach(between=(170.0, 900.0), also=" and b < 2"),)),
+            "If nobody acts: above 0.9 and b < 2 in about 7 min, between 3 and 15 min (probability 0.9);"
+            " 0.95 expected in 15 min.",
+        ),
+        (
+            but(breaches=(_breach(between=(415.0, 430.0)),)),  # the same minute
+            "If nobody acts: above 0.9 in about 7 min (probability 0.9); 0.95 expected in 15 min.",
         ),
         (
             but(breaches=(_breach(eta=0.0, p=1.0),)),

@@ -95,10 +95,10 @@ async def test_what_is_odd_ahead_and_waiting_is_shown(client: Client, world: Wor
 
 
 async def test_a_limit_that_is_crossed_is_marked(client: Client, world: World) -> None:
-    now = Breach("PoolExhaustion", "page", ">", 0.9, 60, {"15m": 1.0}, 0.0)
+    now = Breach("PoolExhaustion", "page", ">", 0.9, 60, {"15m": 1.0}, 0.0, also=" and b < 2")
     world.series, world.findings = 1, [msgspec.structs.replace(finding(), breaches=(now,))]
     text = html.unescape(await text_of(client, "/"))
-    assert '<span class="stage odd">PoolExhaustion > 0.9</span>' in text
+    assert '<span class="stage odd">PoolExhaustion > 0.9 and b < 2</span>' in text
     assert "No limit that still holds is likely to be crossed within the hour." in text
 
 
