@@ -29,6 +29,7 @@ FIRST = 4.0  # regret: how far ahead those begin that are believed before anythi
 SMALL = 0.01  # a weight below this is none
 RATE = 1 / 288  # per block: errors are of a day
 GAIN, GAIN_RATES = 0.02, (RATE / 2, 1 / 24)  # of the usual error; in ordinary times and in those of events
+DOUBTED = 144  # truths without any gain that are taken to have come before
 LOST = 72  # blocks without a sample after which a state is worth nothing
 WORN = 2.0  # times the error of its fit: a guest that errs so much over a day is to be fitted anew
 TOLD = ("event:", "deployed")
@@ -290,7 +291,7 @@ class Guests:
         m["loss"][h] = loss + np.where(
             np.isfinite(off), rate * (off - np.where(np.isnan(loss), off, loss)), 0
         )
-        rate = np.array(GAIN_RATES)[regime] * good
+        rate = np.maximum(np.array(GAIN_RATES)[regime], 1 / (DOUBTED + count)) * good
         gained = np.clip((off[0] - off[-1]) * unit, -4, 4)
         m["gain"][regime, h, seats] += np.where(good, rate * (gained - m["gain"][regime, h, seats]), 0)
         regret = np.clip((mixed - said[:-1]) * np.sign(mixed - y) * unit, -4, 4)
@@ -333,19 +334,15 @@ class Guests:
         loss, gain = self._memory["loss"][:, :, there], self._memory["gain"][ORDINARY][:, there]
         return self.rows[there], np.where(gain > GAIN, loss[:, -1] / np.maximum(loss[:, 0], 1e-30), 1)
 
-    def worn(self) -> set[SeriesId]:
+    def worn(self, at: float) -> set[SeriesId]:
         """Series whose guests err much more than they did when they were fitted, or have missed too much to go on."""
         loss, out = self._memory["loss"][1], set[SeriesId]()
-        known = self._judged_for_a_day()
-        behind = self._known < self._known.max(initial=0) - LOST
+        known = self._memory["judged"][1] > 1 / RATE
+        behind = at / GRID - self._known > LOST + 1
         for i, (who, party) in enumerate(self.parties.items()):
             errs = [loss[1 + p, i] > WORN * guest.error[1] for p, guest in enumerate(party.guests)]
             if (known[i] and all(errs)) or behind[self._number[i, : len(party.guests)]].any():
                 out.add(who)
-        return out
-
-    def _judged_for_a_day(self) -> Bools:
-        out: Bools = self._memory["judged"][1] > 1 / RATE
         return out
 
     def shares(self) -> dict[str, float]:
@@ -357,9 +354,11 @@ class Guests:
                 sums.setdefault(name, []).append(float(self._weight[ORDINARY, 1, place, i] * heard[i]))
         return {name: float(np.mean(weights)) for name, weights in sums.items()}
 
-    def seated(self) -> Seated:
-        """All of that."""
-        return Seated({who: party.fitted for who, party in self.parties.items()}, self.worn(), self.shares())
+    def seated(self, at: float) -> Seated:
+        """All of that, at an instant."""
+        return Seated(
+            {who: party.fitted for who, party in self.parties.items()}, self.worn(at), self.shares()
+        )
 
     # ------------------------------------------------------------------ state
 

@@ -45,8 +45,8 @@ log = logging.getLogger(__name__)
 DAY, MINUTE = 86400.0, 60.0
 LONGEST = 28 * DAY
 """Seconds of past that models are fitted to."""
-WITHIN = 60.0
-"""Seconds that one fit may take."""
+WITHIN, PATIENCE = 60.0, 900.0
+"""Seconds of the processor that one fit may take, and of the clock that its worker may be silent."""
 AT_ONCE = 8
 """Series of one watch that are fitted to one answer of Prometheus."""
 AGAIN = 3600.0
@@ -241,7 +241,7 @@ class Inviting:
 
     async def _try(self, model: str, past: modelling.Past) -> modelling.Tried:
         with self._telemetry.fit_duration.labels(model).time():
-            trial = await self._worker.ask(2 * WITHIN, modelling.fit, model, past, WITHIN)
+            trial = await self._worker.ask(PATIENCE, modelling.fit, model, past, WITHIN)
         if trial is None:  # it hangs where no alarm reaches it, or died: what waits gets another process
             self._worker.rest()
             trial = modelling.Tried(model, "failed", "the worker died or did not answer", WITHIN)

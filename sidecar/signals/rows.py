@@ -90,7 +90,7 @@ class Rows:
         """Seat fitted models beside the experts of their series, and send away those of series that need none."""
         self.guests.invite(party for party in parties if party.who[0] in self.watches)
         self.guests.keep(lambda who: stay(*who))
-        return self.guests.seated()
+        return self.guests.seated(self.at)
 
     def deployed(self, changes: Sequence[Change], at: float) -> None:
         """Note that workloads were deployed."""

@@ -74,8 +74,11 @@ def alone(files: list[File]) -> list[F64]:
     return [np.stack([value[:, 0] for value, _, _ in said.ahead]) for said in ours.run(files, True)]
 
 
-def joined(files: list[File], base: list[F64], found: list[Fit], models: Sequence[str]) -> list[F64]:
-    """The same with these models as guests, by the product's own mixture; files of one clock at once."""
+def joined(
+    files: list[File], base: list[F64], found: list[Fit], models: Sequence[str], only: bool = False
+) -> list[F64]:
+    """The same with these models as guests, by the product's own mixture; files of one clock at once. `only`: what the
+    first of them says by itself."""
     out, clocks = [of.copy() for of in base], dict[bytes, list[int]]()
     for i, file in enumerate(files):
         clocks.setdefault(file.at.tobytes(), []).append(i)
@@ -113,6 +116,9 @@ def joined(files: list[File], base: list[F64], found: list[Fit], models: Sequenc
             guests.look(now, values[n, rows], none)
             said = own[:, n, rows].astype(np.float32)
             guests.join(0, len(rows), said, origin[rows])
+            if only:
+                itself = guests._say[:, 1] - origin[rows]
+                said = np.where(np.isfinite(itself), itself, said)
             guests.learn(now, np.ones(len(rows), bool))
             for seat, row in enumerate(rows.tolist()):
                 out[mine[row]][:, n] = said[:, seat] + origin[row]
@@ -160,8 +166,9 @@ def measured(
     """Of one set: without guests, with each model, with all."""
     base = alone(files)
     out = {(name, "-"): errors(files, base)}
-    for way in ([one] for one in models) if len(models) > 1 else ():
-        out[name, way[0]] = errors(files, joined(files, base, found, way))
+    for model in models if len(models) > 1 else ():
+        out[name, model] = errors(files, joined(files, base, found, [model]))
+        out[name, f"{model} by itself"] = errors(files, joined(files, base, found, [model], only=True))
     out[name, " ".join(models)] = errors(files, joined(files, base, found, models))
     return out
 

@@ -230,6 +230,7 @@ def test_a_gap_is_bridged_and_a_long_one_makes_guests_silent() -> None:
     assert few._say[0, 1, 0] == 60
     few.look(at + (module.LOST + 6) * STEP, np.array([60.0]), none)
     assert np.isnan(few._say[0, 1, 0])
+    assert few.worn(at + (module.LOST + 6) * STEP) == {("w", KEYS[0])}
 
 
 def test_those_of_which_a_watch_is_gone_leave() -> None:
@@ -239,8 +240,8 @@ def test_those_of_which_a_watch_is_gone_leave() -> None:
 
 
 def test_one_that_errs_much_more_than_when_it_was_fitted_is_worn() -> None:
-    assert helped().engine.guests.worn() == set()
-    assert misled().engine.guests.worn() == {("w", KEYS[0])}
+    assert helped().engine.guests.worn(START + 400 * STEP) == set()
+    assert misled().engine.guests.worn(START + 400 * STEP) == {("w", KEYS[0])}
 
 
 @pytest.mark.parametrize("step", [15.0, 60.0])

@@ -61,7 +61,7 @@ def load() -> Story:
     rng, n = np.random.default_rng(4), PAST + LIVE
     x = 60 + np.repeat(rng.normal(0, 20, n // 40 + 1), 40)[:n]
     truth = 2 * x
-    return Story(truth + rng.normal(0, 25, n), truth, x, "query:load")
+    return Story(truth + rng.normal(0, 12, n), truth, x, "query:load")
 
 
 def own(engine: Engine, at: float, h: int) -> float:
@@ -130,6 +130,6 @@ def test_a_campaign_is_seen_coming_where_only_the_calendar_tells_of_it() -> None
 def test_a_load_that_is_measured_well_tells_where_a_noisy_series_is() -> None:
     story = load()
     alone, joined = said(story)
-    now = np.arange(40, LIVE - AHEAD[0])
+    now = np.arange(100, LIVE - AHEAD[0])
     error = [np.abs(of[now, 0] - story.truth[PAST + now + AHEAD[0]]).mean() for of in (alone, joined)]
     assert error[1] < 0.8 * error[0]
