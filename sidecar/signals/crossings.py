@@ -9,6 +9,7 @@ the coefficients begin: before anything came true it is those that are said (res
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar
@@ -208,7 +209,9 @@ class Crossings:
             if new:
                 may = ~over & (self.marks.quiet >= f4(QUIET)) & sight.known & (self._sign != 0)
                 self._may[block % RING] = may & np.isfinite(x)
-            out = np.maximum.accumulate(p.astype(f4), 0)
+            out = p.astype(f4)
+            for sooner, later in itertools.pairwise(out):
+                np.maximum(sooner, later, out=later)
             np.minimum(out, f4(breach.AT_MOST), out=out)
             np.copyto(out, f4(0), where=(out < f4(1 - breach.AT_MOST)) | (limits.hold[lines] >= _ENDS))
             self._last[:, lines] = out

@@ -221,7 +221,7 @@ class Engine(Rows):
         """Count what came true of what was said of limits."""
         crossings = self.crossings
         self._decided = self.ledger.tick(at, odds.raw(), crossings.known, crossings.marks.began)
-        crossings.silent = self.ledger.doubted
+        crossings.silent = self.ledger.silent
         odds.silence(crossings.silent)
         self.record.judge(self._decided)
         if crossings.judged.any():

@@ -81,7 +81,8 @@ DETAILS = (
 )
 PROBABILITY = Family(
     "promantis_breach_probability",
-    "Probability that the user's own alert condition becomes true within the horizon; 1 while it is true.",
+    "Probability that the user's own alert condition becomes true within the horizon; 1 while it is true, and below "
+    "0.5 within an hour after the rule fired or where announcements hardly ever came true.",
     (),
 )
 ETA = Family(

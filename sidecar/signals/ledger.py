@@ -100,6 +100,12 @@ class Standing(Columns):
     silent: Bools
     """Whether what stands was not told, because too few came true."""
 
+    @property
+    def troubled(self) -> Bools:
+        """Which fired, and have not been calm since."""
+        out: Bools = ~self.calm & ~np.isnan(self.last)
+        return out
+
     def doubted(self, pairs: I64, least: float) -> Bools:
         """Of which of some pairs too small a share came true."""
         out: Bools = self.true[pairs] + f4(FIRST[0]) < f4(least) * (self.made[pairs] + f4(FIRST[1]))
@@ -158,9 +164,12 @@ class Ledger:
         there[place[known[lines]]] = True
         fires[place[over & (at - began[lines] >= self._hold[lines])]] = True
 
+        held, last = np.isfinite(since), s.last[pairs]
+        last[held] = at
+        calm = s.calm[pairs] | (there & ~held & ~(at - last <= AGAIN))
+        s.last[pairs], s.calm[pairs] = last, calm
         said = self._announce(at, pairs, top)
         false = (at - said > REACH) & ~(since <= said + REACH)
-        calm = s.calm[pairs]
         self._count(pairs, false, fires & calm & ~false & ~np.isnan(said))
         said[false] = np.nan
         silent = s.silent[pairs]
@@ -176,10 +185,7 @@ class Ledger:
             np.concatenate([np.full(len(lost), np.nan), at - told[event]]),
         )
         said[fires] = np.nan
-        held, last = np.isfinite(since), s.last[pairs]
-        last[held] = at
-        calm |= there & ~held & ~(at - last <= AGAIN)
-        s.said[pairs], s.last[pairs], s.calm[pairs] = said, last, calm & ~fires
+        s.said[pairs], s.calm[pairs] = said, calm & ~fires
         self._live[pairs] = (s.tier[pairs] > 0) | ~np.isnan(said) | ~s.calm[pairs]
         return decided
 
@@ -187,7 +193,7 @@ class Ledger:
         """When what stands was announced f64[pairs], with what is announced now; the highest odds are `top`."""
         s = self.standing
         tier, was, said = np.searchsorted(ODDS, top, side="right"), s.tier[pairs], s.said[pairs]
-        tier[(top >= 1) | (at - s.last[pairs] <= AGAIN)] = 0
+        tier[(top >= 1) | s.troubled[pairs]] = 0
         begins = s.since[pairs] + LASTING[was]  # of the alert, if its odds stayed there so long
         new = (was > 0) & np.where(tier == was, begins <= at, begins < at) & np.isnan(said)
         said[new] = np.where(begins > at - self.step, begins, at)[new]
@@ -201,9 +207,11 @@ class Ledger:
         s.made[some] = f4(FADES) * s.made[some] + f4(1)
 
     @property
-    def doubted(self) -> Bools:
-        """Of which lines nothing is announced."""
-        return self.standing.doubted(self._pair, self.least)
+    def silent(self) -> Bools:
+        """Of which lines nothing is to be announced."""
+        every = np.arange(self.standing.rows)
+        out: Bools = (self.standing.troubled | self.standing.doubted(every, self.least))[self._pair]
+        return out
 
     # ------------------------------------------------------------------ state
 
