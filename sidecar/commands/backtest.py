@@ -32,7 +32,7 @@ from sidecar.signals.wanted import DIRECTIONS, SCALES, LimitConfig, WatchConfig
 from sidecar.signals.watches import Watch, from_config
 from sidecar.types import ConfigError, Duration, PromantisError
 
-COLUMNS = (*SAID.values(), *FORECASTS.values(), "why", "age")
+COLUMNS = (*SAID.values(), *FORECASTS.values(), "lately", "why", "age")
 CHOICE = (0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0)  # scores whose pages a day are shown
 
 
@@ -268,7 +268,7 @@ def _told(
             found = backtest.pages(r.at, mine["raw"], threshold, file.step)
             grouped = "value" not in mine
             reasons = [
-                _oddest(columns["raw"][page.row], file.columns) if grouped else _reason(mine, page.row)
+                _oddest(columns["lately"][page.row], file.columns) if grouped else _reason(mine, page.row)
                 for page in found
             ]
             alarms = [Alarm(*of, *_stood(mine, of[0].row)) for of in zip(found, reasons, strict=True)]
@@ -289,7 +289,7 @@ def _stood(said: Mapping[str, Array], row: int) -> tuple[float, float, float]:
 
 def _together(said: Mapping[str, Array], step: float) -> dict[str, Array]:
     """What is said of the columns of a file as one group."""
-    score = groups.over_time(said["raw"], step)
+    score = groups.over_time(said["lately"], step)
     return {"raw": score, "confidence": groups.believed(score, said["raw"], said["age"])}
 
 

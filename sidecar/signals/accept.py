@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from sidecar.signals.block import Block
 from sidecar.signals.calendar import local
-from sidecar.signals.models.level import SLOW
 from sidecar.signals.models.rare import ACCEPT
 from sidecar.types import I64
 
@@ -20,6 +19,7 @@ def accept(block: Block, at: float, rows: I64) -> None:
     day, week = season.at(local(block.tz, at), ensemble.means[2], block.step)
     season.day[:, rows] += x - day[rows]
     season.week[:, rows] += x - week[rows]
-    block.level.settle(rows, ensemble.last, ensemble.last, block.tail.scale[SLOW])
+    block.level.settle(rows, x, x)
+    block.lasting.forget(rows)
     block.ahead.settle(rows)
     lasted[:, rows] = (lasted[:, rows] > 0) * ACCEPT

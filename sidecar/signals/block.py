@@ -17,8 +17,8 @@ from sidecar.signals.ahead import Ahead
 from sidecar.signals.calendar import local
 from sidecar.signals.life import Life
 from sidecar.signals.models import Array, Columns, f4
-from sidecar.signals.models.lasting import Lasting, Stand
-from sidecar.signals.models.level import DIFF, MISSED, SEASON, SLOW, Level, Residuals
+from sidecar.signals.models.lasting import REMEMBERS, Lasting, Stand
+from sidecar.signals.models.level import DIFF, MEAN, MISSED, SEASON, SLOW, Level, Residuals
 from sidecar.signals.models.rare import ABSENT, STATES, ZERO, Rare
 from sidecar.signals.models.ridge import Pool
 from sidecar.signals.models.season import Season
@@ -30,8 +30,9 @@ from sidecar.signals.scales import BOUND
 from sidecar.signals.snapshot import FORECASTS
 from sidecar.types import F32, F64, HORIZONS, I64, Bools
 
-THRESHOLD = 1.0  # E at which the score is 1: one page in ten days
-SLOWER = 1.0  # what creeps away is taken for rarer than it was, by so much E
+THRESHOLD = 0.95  # E at which the score is 1: one page in nine days
+# what creeps away, or is off for a while, is wrong more often than its tail says: so much E is taken from it
+SLOWER, MEANT = 1.0, 0.2
 PROFILED = 2.0  # days until it is seen
 CAP = 6.0  # of the exported score
 WARM = 30  # live ticks before a verdict
@@ -41,8 +42,10 @@ GROWN, CAUTION = 4.0, 1.0  # days until the threshold is no longer raised, and b
 CARRIED = 1.0  # days of scales at the live step that those of coarse history count for
 FINER = 0.5  # added to u of moves between two samples for each factor of e in samples a day
 KNOWN = 0.5  # days until a level is known well enough to miss it
-THRESHOLDS = np.array([THRESHOLD] * SLOW + [THRESHOLD + SLOWER], f4).reshape(-1, 1)
-"""Of each channel."""
+FORMER = 0.5  # E of a level that was just accepted; it fades to nothing while the former one is remembered
+TAKEN = np.zeros((CHANNELS, 1), f4)
+"""What is taken from the E of each channel."""
+TAKEN[MEAN], TAKEN[SLOW] = MEANT, SLOWER
 
 
 class Scored(NamedTuple):
@@ -160,10 +163,10 @@ class Block:
         less = np.full((len(size), self.rows), self._start)
         less[:HOURLY] += self.spikes.shade
         e, z, t = self.tail.score(sided, least, less)
-        e[SLOW] -= f4(SLOWER)
+        e -= TAKEN
         np.copyto(e[SLOW], f4(-np.inf), where=life.age < f4(PROFILED))
         caution = f4(CAUTION) * (f4(1) - np.minimum(life.age / f4(GROWN), f4(1)))
-        edge = self.tail.edge(caution + THRESHOLDS, least, less)
+        edge = self.tail.edge(caution + f4(THRESHOLD) + TAKEN, least, less)
         np.copyto(edge[SLOW], f4(np.inf), where=life.age < f4(PROFILED))
         expected = res.centre[SEASON]
         slack = scales.slack(life.least, life.least_relative, expected + start.astype(f4), life.unit)
@@ -195,9 +198,13 @@ class Block:
         rows, back = stand.rows, np.zeros(len(stand.rows), bool)
         if len(rows):
             half = np.maximum(edge[SEASON, rows], slack[rows])
-            back = (np.abs(stand.off) < half) & (self.lasting.lasted[rows] < 0)
+            accepted = self.lasting.lasted[rows] < 0
+            back = (np.abs(stand.home) < half) & (accepted | (stand.home != stand.off))
             verdict[rows[back]] = np.minimum(verdict[rows[back]], f4(0))
-            holds = stand.away & (np.abs(stand.off) >= slack[rows])
+            new = rows[accepted & ~back & (np.where(stand.home > 0, life.up[rows], life.down[rows]) > 0)]
+            fades = f4(FORMER) * (f4(1) + self.lasting.lasted[new] / f4(REMEMBERS))
+            verdict[new] = np.fmax(verdict[new], fades)
+            holds = stand.away & ~back & (np.abs(stand.off) >= slack[rows])
             held, half = rows[holds], half[holds]
             verdict[held] = np.fmax(verdict[held], f4(THRESHOLD))
             expected[held] = week[held] + self.lasting.kept[held]
@@ -245,7 +252,7 @@ class Block:
         odd &= np.where(off > 0, life.up, life.down) > 0
         normal = self.lasting.learn(s.stand, s.back, odd, self.level.shift, off, on, step)
         self.level.learn(s.x, s.residuals, limit, s.fresh, on, step, pace)
-        self.level.settle(normal, s.x, s.week, limit[SLOW])
+        self.level.settle(normal, s.x[normal], s.week[normal])
         self.spikes.learn(s.t[:HOURLY] + self.spikes.shade + self._start, warm & (self.tail.graded > GRADED))
         self.still.learn(s.same, s.fresh, step)
         ratio, z, t = s.wide

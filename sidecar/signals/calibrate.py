@@ -9,7 +9,7 @@ that coverage holds at every tick.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
@@ -116,22 +116,30 @@ class Intervals(Columns):
         return out
 
 
-# Log odds that a run with this peak is real, about what the runs of ../shared/data show (`make quality`).
-INTERCEPT, BENDS, SLOPES = -2.5, (0.0, 2.0, 4.0), (1.3, -1.0, 3.5)
-"""At a score of 0; from each bend on a score adds so much more."""
+class Curve(NamedTuple):
+    """Log odds that a run with this peak is real: at a score of 0, and from each bend on so much more a score."""
+
+    intercept: float
+    bends: tuple[float, ...]
+    slopes: tuple[float, ...]
+
+
+# about what the runs of ../shared/data show (`make quality`)
+SERIES = Curve(-2.5, (0.0, 2.0, 4.0), (1.3, -1.0, 3.5))
+GROUP = Curve(-2.9, (0.0,), (2.9,))
 ORDINARY = 0.8  # below this score confidence fades to nothing
 YOUNG = 1.0  # days until history counts for two thirds
 
 
-def confidence(score: F32, age: F32, presence: F32) -> F32:
+def confidence(score: F32, age: F32, presence: F32, curve: Curve = SERIES) -> F32:
     """Probability f32[rows] that what the score shows is real; low with little (`age` in days) or gappy history.
 
     >>> old, whole = np.float32([99, 99, 99, 1]), np.float32([1, 1, 1, 1])
     >>> [f"{p:.2f}" for p in confidence(np.float32([1, 3, 4.2, 3]), old, whole)]
     ['0.23', '0.60', '0.81', '0.38']
     """
-    log_odds = f4(INTERCEPT) + f4(SLOPES[0]) * score
-    for bend, slope in zip(BENDS[1:], SLOPES[1:], strict=True):
+    log_odds = np.full(len(score), f4(curve.intercept))
+    for bend, slope in zip(curve.bends, curve.slopes, strict=True):
         log_odds += f4(slope) * np.maximum(score - f4(bend), f4(0))
     odds: F32 = np.exp(log_odds)
     known: F32 = f4(1) - np.exp(-age / f4(YOUNG))

@@ -14,7 +14,7 @@ from sidecar.signals.block import Block
 from sidecar.signals.calendar import Planned
 from sidecar.signals.ensemble import BLOCK
 from sidecar.signals.frame import Frame, Vector
-from sidecar.signals.groups import Grouping
+from sidecar.signals.groups import Grouping, lately
 from sidecar.signals.ledger import Decided
 from sidecar.signals.limits import Lines, Odds
 from sidecar.signals.models import Array
@@ -150,9 +150,12 @@ class Engine(Rows):
             out = {name: column[lo:hi] for name, column in columns.items()}
             block.bound(out)
             doubt.calm(block.life, out, slice(lo, hi))
+            passed = self.step * (1 + float(self.missed(frame.at)))
+            block.life.lately = lately(out["raw"], block.life.lately, passed)
+            out["lately"][:] = np.where(np.isnan(out["raw"]), np.float32(np.nan), block.life.lately)
         self._columns, self._odds, self.at = columns, odds, frame.at
         quiet = self.stays.quiet(self.asleep)
-        for name in ("score", "confidence", "raw", "since"):
+        for name in ("score", "confidence", "raw", "lately", "since"):
             columns[name][quiet] = np.nan
         self._said = self.table.view()[0]
         return self.snapshot(frame.at)
@@ -170,7 +173,7 @@ class Engine(Rows):
             columns={name: column[: len(view.keys)] for name, column in self._columns.items()},
             limits=self._odds.lines(),
             skill=self._skill(),
-            groups=self._grouping.score(view, self.watches, self._columns["raw"], self.step),
+            groups=self._grouping.score(view, self.watches, self._columns["lately"], self.step),
             decided=self._decided,
             record=self.record.kept(),
         )

@@ -1,7 +1,8 @@
 """Series that belong together are scored together: the metrics of one machine, the pods of one service.
 
 A group's oddness is the mean of its two oddest members (research/detection.md: better than the one oddest, than the
-mean of more, and than every model that was fitted to the members there), less what so many looks make likely.
+mean of more, and than every model that was fitted to the members there), less what so many looks make likely. What
+one incident does to its members shows minutes apart, so what a member was fades over half an hour.
 
 **The threshold.** A member's E is -log10 of the pages that it would raise in a day. The more members and the more
 ticks a day, the more often two of them are odd at once by chance, so the threshold follows from the looks at the group
@@ -36,6 +37,7 @@ MANY_GONE = 1024  # groups that may be gone until their numbers are given up
 FREE = 5000.0  # members times ticks a day up to which a group's threshold is that of one series
 PER_DECADE = 0.6  # of score, for ten times as many
 MINUTE = 1440.0  # ticks a day
+FADES, FADES_FROM = 1800.0, 2.0  # seconds in which what a member was fades by a score of 1, from 2 at most
 
 
 GroupId = tuple[tuple[str, str], Labels]
@@ -59,7 +61,7 @@ class Grouping:
         return self._members
 
     def score(self, view: series.View, watches: Mapping[str, Watch], raw: Array, step: float) -> Groups:
-        """How odd each group is, from the unclipped scores f32[rows] of ticks every `step` seconds."""
+        """How odd each group is, from what its members were `lately` f32[rows], of ticks every `step` seconds."""
         of = self.members(view, watches)
         if not len(of.rows):
             return Groups(of)
@@ -184,6 +186,16 @@ def excess(sizes: I64, step: float | F64) -> F32:
     return np.asarray(PER_DECADE * np.log10(np.maximum(looks / FREE, 1)), f4)
 
 
+def lately(raw: Array, before: F32, seconds: float) -> F32:
+    """How odd members are, or were lately, f32[members]: from scores now, NaN where none is known, and the same of so
+    many seconds before.
+
+    >>> lately(np.array([0.5, 4.0, np.nan]), np.float32([3.0, 3.0, 3.0]), 900.0).tolist()
+    [1.5, 4.0, 1.5]
+    """
+    return np.fmax(np.minimum(before, f4(FADES_FROM)) - f4(seconds / FADES), raw.astype(f4))
+
+
 def over_time(raw: Array, step: float) -> F32:
     """Score f32[times] of one group whose members' unclipped scores are f[times, members]."""
     times, members = raw.shape
@@ -191,10 +203,9 @@ def over_time(raw: Array, step: float) -> F32:
 
 
 def believed(score: Array, raw: Array, age: Array) -> F32:
-    """Confidence f32[times] in scores of one group, as in those of a series that is as old as its members are: the
-    mean age f[times, members] of those with a score in raw f[times, members]. Empty where the score is.
-    """
+    """Confidence f32[times] in scores of one group, which is as old as its members are: the mean age f[times, members]
+    of those with a score in raw f[times, members]. Empty where the score is."""
     known = ~np.isnan(raw)
     mean = np.where(known, age, 0).sum(1) / np.maximum(known.sum(1), 1)
     odd = np.clip(score, 0, MOST).astype(f4)
-    return calibrate.confidence(odd, mean.astype(f4), np.ones(len(odd), f4))
+    return calibrate.confidence(odd, mean.astype(f4), np.ones(len(odd), f4), calibrate.GROUP)

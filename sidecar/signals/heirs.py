@@ -77,5 +77,6 @@ def begin_again(copies: Block, rows: I64) -> None:
     copies.level.missed[rows] = AWAY
     copies.life.presence[rows] *= DOUBT
     copies.life.since[rows] = copies.life.doubted[rows] = np.nan
+    copies.life.lately[rows] = -np.inf
     copies.rare.lasted[:, rows] = copies.lasting.lasted[rows] = 0
     copies.tail.below[:, rows], copies.tail.peak[:, rows] = QUIET, 0

@@ -20,6 +20,7 @@ class Life(Columns):
         "age": Field(),
         "seen": Field(),
         "presence": Field(fresh=1.0),
+        "lately": Field(fresh=-np.inf),
         "since": Field(fresh=np.nan, dtype=np.float64),
         "negative": Field(dtype=np.bool_),
         "up": Field(fresh=1.0),
@@ -43,6 +44,8 @@ class Life(Columns):
     """Samples learned at the live step."""
     presence: F32
     """Share of the asked ticks with a sample, fading over a day."""
+    lately: F32
+    """How odd it is or was (groups.lately)."""
     since: F64
     negative: Bools
     up: F32

@@ -13,7 +13,7 @@ from sidecar.signals.rows import Rows
 from sidecar.signals.watches import Watch
 from sidecar.types import Instant
 
-VERSION = 4
+VERSION = 5
 STAYS = ("gone", "succeeded")  # the rest comes with the watches
 
 

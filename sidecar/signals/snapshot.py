@@ -21,7 +21,7 @@ FORECAST_OF = {name: f"f{name[:-1]}" for name, _ in HORIZONS}
 FORECASTS = tuple(f"{f}{kind}" for kind in ("", "_lower", "_upper") for f in FORECAST_OF.values())
 COLUMNS: Mapping[str, type[np.generic]] = {
     **dict.fromkeys((*VALUES, *FORECASTS, "since"), np.float64),  # float32 would round a counter of 1e9 to 64
-    **dict.fromkeys(("score", "confidence", "raw", "age", "why"), np.float32),
+    **dict.fromkeys(("score", "confidence", "raw", "lately", "age", "why"), np.float32),
 }
 
 

@@ -12,8 +12,9 @@ from types import ModuleType
 
 import numpy as np
 
+from sidecar.signals.calibrate import GROUP, SERIES
 from tests.quality import breach, causes, detection, forecast, reliability, told
-from tests.quality.data import SETS, File, load, scorer
+from tests.quality.data import GROUPS, SETS, File, load, scorer
 from tests.quality.measure import Job, Result, join, measure
 
 PARTS = ("detection", "forecast", "breach", "reliability", "causes")
@@ -89,10 +90,15 @@ def tables(found: dict[str, list[Result]], parts: list[str], score: ModuleType) 
             breach.table({name: [line for r in mine for line in r.lines] for name, mine in found.items()}),
         )
     if "reliability" in parts:
-        runs = {name: [run for r in mine for run in r.runs] for name, mine in found.items()}
+        every = [run for mine in found.values() for r in mine for run in r.runs]
+        runs, joint = (
+            {name: mine for name in names if (mine := [run for run in every if run.set == name])}
+            for names in (SETS, [reliability.of_groups(name) for name in GROUPS])
+        )
         show("Reliability: share of runs that are real", reliability.table(runs))
+        show("Reliability of groups", reliability.table(joint))
         print("\nFit of calibrate.py, log odds by score")
-        print("\n".join(reliability.fit(runs)))
+        print("\n".join(reliability.fit(runs, SERIES) + reliability.fit(joint, GROUP)))
         show("Feedback: what verdicts on the last runs over 1 would have been worth", told.table(runs))
 
 

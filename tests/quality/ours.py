@@ -8,7 +8,7 @@ from sidecar.signals import backtest, groups
 from sidecar.types import F64, HORIZONS
 from tests.quality.data import GROUPS, File
 
-SCORES = ("raw", "confidence", "age")
+SCORES = ("raw", "lately", "confidence", "age")
 AHEAD = tuple(f"f{name[:-1]}{kind}" for name, _ in HORIZONS for kind in ("", "_lower", "_upper"))
 
 
@@ -28,7 +28,7 @@ def run(files: list[File], ahead: bool) -> list[Said]:
     recordings = [backtest.Recording(file.name, file.at, file.values) for file in files]
     said = []
     for file, one in zip(files, backtest.run(recordings, files[0].step, SCORES + AHEAD * ahead), strict=True):
-        score = groups.over_time(one["raw"], file.step) if file.set in GROUPS else one["raw"][:, 0]
+        score = groups.over_time(one["lately"], file.step) if file.set in GROUPS else one["raw"][:, 0]
         names = iter(AHEAD * ahead)
         triples = [(one[a], one[b], one[c]) for a, b, c in zip(names, names, names, strict=True)]
         said.append(Said(score, one["raw"], one["confidence"], one["age"], triples))

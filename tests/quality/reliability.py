@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 
+from sidecar.signals import groups
 from sidecar.signals.block import CAP, THRESHOLD
-from sidecar.signals.calibrate import BENDS
-from tests.quality.data import File
+from sidecar.signals.calibrate import Curve
+from sidecar.types import F64
+from tests.quality.data import GROUPS, File
 from tests.quality.ours import Said
 
 FROM, GAP = 0.3, 3
@@ -30,20 +33,36 @@ class Run(NamedTuple):
 
 
 def runs(file: File, said: Said) -> list[Run]:
-    """Runs of every member; those during an event whose root lies elsewhere are neither."""
-    out = []
-    for j in range(file.values.shape[1]):
-        over = np.flatnonzero(np.nan_to_num(said.raw[:, j], nan=-9.0) >= FROM)
-        for run in np.split(over, np.flatnonzero(np.diff(over) > GAP) + 1) if len(over) else ():
-            label = file.real[max(0, run[0] - 2) : run[-1] + 3, j]
-            if np.isnan(label).any() and not (label == 1).any():
-                continue
-            score = min(float(said.raw[run, j].max()), CAP / THRESHOLD)
-            confidence = float(np.nanmax(said.confidence[run, j]))
-            age, real = float(said.age[run[0], j]), bool((label == 1).any())
-            series, start = f"{file.name}.{j}", float(file.at[run[0]])
-            out.append(Run(file.set, score, confidence, age, real, series, start))
+    """Runs of every member; those during an event whose root lies elsewhere are neither. And of a group, where it is
+    labelled."""
+    out = list[Run]()
+    for j, real in enumerate(file.real.T):
+        mine = said.raw[:, j], said.confidence[:, j], said.age[:, j]
+        out += _runs(file, file.set, f"{file.name}.{j}", *mine, real)
+    if file.set in GROUPS:
+        score, believed = (
+            np.where(file.test, x, np.nan)
+            for x in (said.score, groups.believed(said.score, said.raw, said.age))
+        )
+        out += _runs(file, of_groups(file.set), file.name, score, believed, said.age.max(1), file.label)
     return out
+
+
+def of_groups(name: str) -> str:
+    """What the groups of a set are called beside its members."""
+    return f"{name} groups"
+
+
+def _runs(
+    file: File, of: str, series: str, score: F64, confidence: F64, age: F64, real: F64
+) -> Iterator[Run]:
+    over = np.flatnonzero(np.nan_to_num(score, nan=-9.0) >= FROM)
+    for run in np.split(over, np.flatnonzero(np.diff(over) > GAP) + 1) if len(over) else ():
+        label = real[max(0, run[0] - 2) : run[-1] + 3]
+        is_real = bool((label == 1).any())
+        if is_real or not np.isnan(label).any():
+            peak, sure = min(float(score[run].max()), CAP / THRESHOLD), float(np.nanmax(confidence[run]))
+            yield Run(of, peak, sure, float(age[run[0]]), is_real, series, float(file.at[run[0]]))
 
 
 def table(results: dict[str, list[Run]]) -> list[tuple[str, ...]]:
@@ -63,7 +82,7 @@ def table(results: dict[str, list[Run]]) -> list[tuple[str, ...]]:
     return lines
 
 
-def fit(results: dict[str, list[Run]]) -> list[str]:
+def fit(results: dict[str, list[Run]], curve: Curve) -> list[str]:
     """Log odds by score: of each set, and of all with equal weight for each set."""
     out, everything, weights = [], [], []
     for name, every in results.items():
@@ -71,15 +90,15 @@ def fit(results: dict[str, list[Run]]) -> list[str]:
         if len({r.real for r in mine}) == 2:
             everything += mine
             weights += [1 / len(mine)] * len(mine)
-            out.append(f"  {name}: {_fit(mine, np.ones(len(mine)))}")
+            out.append(f"  {name}: {_fit(mine, np.ones(len(mine)), curve.bends)}")
     if everything:
-        out.insert(0, f"all sets alike: {_fit(everything, np.array(weights) * 1000)}")
+        out.insert(0, f"all sets alike: {_fit(everything, np.array(weights) * 1000, curve.bends)}")
     return out
 
 
-def _fit(mine: list[Run], weights: np.typing.NDArray[np.float64]) -> str:
+def _fit(mine: list[Run], weights: F64, bends: Sequence[float]) -> str:
     score, real = np.array([r.score for r in mine]), np.array([r.real for r in mine])
-    beyond = np.stack([np.maximum(score - bend, 0) for bend in BENDS], 1)
+    beyond = np.stack([np.maximum(score - bend, 0) for bend in bends], 1)
     model = LogisticRegression(C=100).fit(beyond, real, weights)
     slopes = ", ".join(f"{slope:.2f}" for slope in model.coef_[0])
     return f"INTERCEPT {model.intercept_[0]:.2f}, SLOPES {slopes} ({len(mine)} runs)"

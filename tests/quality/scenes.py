@@ -1,7 +1,8 @@
 """`python -m tests.quality.scenes`: which scenes are found by Promantis, and which by PromQL rules, as a table.
 
-The rules (peer.rules.yml) are our own, and do what grafana/promql-anomaly-detection publishes; the real promtool
-evaluates them on the same scenes.
+With `--sizes` the smallest change that is found within four hours, of each kind and at each step. The rules
+(peer.rules.yml) are our own, and do what grafana/promql-anomaly-detection publishes; the real promtool evaluates them
+on the same scenes.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from tests.unit.scenes import COPIES, NOISE, QUIET, SCENES, Scene, look, play, s
 
 RULES = Path(__file__).with_name("peer.rules.yml")
 STRATEGIES = ("adaptive", "robust")
+STEPS = (15.0, 60.0, 300.0)
 LASTS = 960
 """Minutes that are played."""
 STEP = 5
@@ -68,12 +70,42 @@ def peers(promtool: Path, days: int, scenes: Sequence[Scene] = SCENES) -> dict[t
     return found
 
 
+SIZES = (2, 3, 4, 5, 6, 8, 10, 12, 16, 24)
+"""Of a change, in sigmas of the noise; of a spread, times the usual."""
+KINDS = {
+    "shift that stays": lambda size: Scene("", plus=f"0x59 {size * NOISE}", lasts=240),
+    "shift for half an hour": lambda size: Scene("", plus=f"0x59 {size * NOISE}x29 0", lasts=30),
+    "leak, an hour": lambda size: Scene("", plus=f"0x59 0+{size * NOISE / 60:.4f}x239", lasts=240),
+    "deviation, times": lambda size: Scene("", noise=f"1x59 {size}x239 1", lasts=240),
+}
+
+
+def smallest() -> None:
+    """Print, by kind and step, the least size from which on all but one of the copies page."""
+    scenes = [make(size) for make in KINDS.values() for size in SIZES]
+    films = [play(step, 300, scenes, 14.0) for step in STEPS]
+    print("| smallest that is found | 15 s | 1 min | 5 min |\n|---|---|---|---|")
+    for i, kind in enumerate(KINDS):
+        cells = list[str]()
+        for film in films:
+            first = i * len(SIZES)
+            found = [look(film, first + n, scenes[first + n]).paged >= COPIES - 1 for n in range(len(SIZES))]
+            missed = [size for size, yes in zip(SIZES, found, strict=True) if not yes]
+            least = next((size for size in SIZES if size > max(missed, default=0)), None)
+            cells.append(str(least) if least else f"more than {SIZES[-1]}")
+        print(f"| {kind} | {' | '.join(cells)} |")
+
+
 def main(argv: list[str] | None = None) -> int:
     """Print the table in Markdown."""
     parser = argparse.ArgumentParser(prog="scenes", description=__doc__)
     parser.add_argument("--days", type=int, default=9, help="history of the peer")
+    parser.add_argument("--sizes", action="store_true", help="the smallest changes that are found")
     args = parser.parse_args(argv)
-    films = [play(step, LASTS) for step in (15.0, 60.0, 300.0)]
+    if args.sizes:
+        smallest()
+        return 0
+    films = [play(step, LASTS) for step in STEPS]
     peer = peers(find().promtool, args.days)
     print("| scene | 15 s | 1 min | 5 min | adaptive | robust |\n|---|---|---|---|---|---|")
     for number, scene in enumerate(SCENES):

@@ -13,12 +13,12 @@ from sidecar.config import presets
 from sidecar.signals import calibrate
 from sidecar.signals.expose import Exposition, ExpositionConfig, render
 from sidecar.signals.frame import Vector
-from sidecar.signals.groups import LEAST, MOST, Grouping, Joint, believed, excess, over_time, together
+from sidecar.signals.groups import LEAST, MOST, Grouping, Joint, believed, excess, lately, over_time, together
 from sidecar.signals.series import View
 from sidecar.signals.snapshot import Known, Snapshot
 from sidecar.signals.watches import Watch
 from sidecar.types import F32, F64, I64, Instant
-from tests.unit.made import START, engine, key, ticked, watch
+from tests.unit.made import START, engine, key, learned, ticked, vector, watch
 
 SCORE = st.one_of(st.floats(-20, 40, width=32), st.just(float("nan")))
 GROUPS = st.lists(st.lists(SCORE, min_size=1, max_size=12), min_size=1, max_size=6)
@@ -49,7 +49,7 @@ def test_the_score_is_the_mean_of_the_two_oddest_less_what_their_number_adds(
     np.testing.assert_allclose(together(*flat(groups), STEP), want, rtol=1e-5, atol=1e-5)
 
 
-def test_a_group_is_believed_as_a_series_of_its_score_and_age() -> None:
+def test_a_group_is_believed_as_groups_were_right_and_as_old_as_its_members_are() -> None:
     score = np.array([-2, 0, 0.5, 1, 3, 50, np.nan, 1])
     raw = np.ones((8, 3))
     raw[:, 2] = np.nan  # of a member without a score the age does not count
@@ -57,10 +57,9 @@ def test_a_group_is_believed_as_a_series_of_its_score_and_age() -> None:
     age = np.tile([1.0, 3.0, 0.0], (8, 1))
     age[7] = 0.1
     said = believed(score, raw, age)
-    of_series = calibrate.confidence(
-        np.array([1], np.float32), np.array([2], np.float32), np.ones(1, np.float32)
-    )
-    assert said[3] == of_series[0]
+    one = np.ones(1, np.float32)
+    assert said[3] == calibrate.confidence(one, one * 2, one, calibrate.GROUP)[0]
+    assert said[3] > calibrate.confidence(one, one * 2, one)[0], "two that are odd together are rarely wrong"
     assert said[0] == said[1] == 0
     assert (np.diff(said[1:6]) > 0).all()
     assert np.isnan(said[6])
@@ -230,3 +229,28 @@ def test_all_metrics_of_a_machine_are_one_group_of_the_node_preset() -> None:
     assert {(watch.group, watch.group_by) for watch in node.watches} == {
         ("node", ("cluster", "job", "instance"))
     }
+
+
+def test_what_a_member_was_fades_over_half_an_hour_from_twice_the_threshold_at_most() -> None:
+    said = np.float32([-np.inf] * 3)
+    for raw in ([6.0, 1.0, np.nan], [0.5, 0.9, np.nan], [0.5, np.nan, 3.0]):
+        said = lately(np.array(raw), said, 900.0)
+    assert said.tolist() == [1.0, pytest.approx(0.4), 3.0]
+
+
+def test_members_that_become_odd_minutes_apart_are_odd_together_until_half_an_hour_later() -> None:
+    """The group counts what each member was lately; a series of its own does not."""
+    keys = [key(instance="a", cpu=c) for c in "01"]
+    e = engine(watch(step=STEP, group_by=("instance",)))
+    random = np.random.default_rng(5)
+    e.adopt(START, "w", keys, learned(STEP, 2, lambda t: 100 + random.normal(0, 2, 2)), 0, 10)
+    alone, joint = list[bool](), list[float]()
+    for i in range(90):
+        x = 100 + random.normal(0, 2, 2) + np.array([300.0 * (i == 10), 300.0 * (i == 20)])
+        said = e.tick(Instant(START + i * STEP), {"w": vector(dict(zip(keys, x.tolist(), strict=True)))}, 10)
+        alone.append(bool((said.columns["score"][:2] >= 1).all()))
+        joint.append(float(said.groups.score[0]))
+    assert not any(alone)
+    assert max(joint[:20]) < joint[20]
+    assert joint[20] > 1
+    assert max(joint[60:]) < 1

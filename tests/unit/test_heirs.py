@@ -34,6 +34,7 @@ def test_nobody_gives_to_a_workload_of_its_own() -> None:
 def test_alarm_and_run_of_the_donor_are_its_own() -> None:
     block = Block(2, 15.0)
     block.life.presence[:], block.life.since[:], block.life.doubted[:] = 1, 1e9, 1e9
+    block.life.lately[:] = 4
     block.tail.below[:], block.tail.peak[:] = 0, 5
     block.level.missed[:] = 5
     block.rare.lasted[:], block.lasting.lasted[:] = 60, 60
@@ -45,6 +46,7 @@ def test_alarm_and_run_of_the_donor_are_its_own() -> None:
     assert np.isnan([block.life.since[1], block.life.doubted[1]]).all()
     assert block.life.presence.tolist() == [1, np.float32(0.9)]
     assert (block.rare.lasted[:, 1] == 0).all()
+    assert block.life.lately.tolist() == [4, -np.inf]
     assert block.lasting.lasted[1] == 0
     assert block.level.missed.tolist() == [5, AWAY]
 

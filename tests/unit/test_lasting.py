@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sidecar.signals.block import Block
-from sidecar.signals.models.lasting import HOLDS, MOST, Lasting
+from sidecar.signals.block import FORMER, THRESHOLD, Block
+from sidecar.signals.engine import replay
+from sidecar.signals.models.lasting import HOLDS, MOST, REMEMBERS, TICKS, Lasting
 from sidecar.signals.watches import Watch
 from sidecar.types import F64
 from tests.unit.made import watch
@@ -27,6 +28,20 @@ def lived(step: float, days: float, changed: F64, settings: Watch | None = None)
     return {name: column[-len(changed) :] for name, column in run(block, at, x).items()}
 
 
+def wave(at: F64, random: np.random.Generator) -> F64:
+    """Six series of 100 with a daily wave of 20 and noise of 2."""
+    return 100 + 20 * np.sin(2 * np.pi * at / DAY)[:, None] + random.normal(0, 2, (len(at), 6))
+
+
+def taught(step: float) -> Block:
+    """It knows them for six days until START, the last 400 samples at the step."""
+    block, random, live = Block(6, step), np.random.default_rng(2), 400 * step
+    for past, until, width in ((6 * DAY, live, max(300.0, step)), (live, 0.0, step)):
+        at = START // step * step - np.arange(past, until, -width)
+        replay(block, at, wave(at, random), width)
+    return block
+
+
 @pytest.mark.parametrize(("step", "holds"), [(60.0, HOLDS), (300.0, HOLDS), (900.0, MOST)])
 def test_a_shift_is_held_and_then_accepted(step: float, holds: float) -> None:
     ticks = round(holds / step)
@@ -39,6 +54,38 @@ def test_a_shift_is_held_and_then_accepted(step: float, holds: float) -> None:
     assert (score[later] < 1).all()
     assert np.abs(expected[later] - 124).max() < 12
     assert (said["score"][:, 0] < 1).all()
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(("step", "hours"), [(15.0, 5), (60.0, 8), (300.0, 16), (3600.0, 24)])
+def test_a_level_that_stays_pages_once_and_for_the_stated_time(step: float, hours: int) -> None:
+    """No fragments after it, however long it stays, though season and noise of half of the series grew with it."""
+    block, hold = taught(step), min(max(HOLDS, TICKS * step), MOST)
+    at = START // step * step + np.arange(hours * 3600 / step) * step
+    x = wave(at, np.random.default_rng(3))
+    x[:, :3] = 24 + 1.5 * x[:, :3] - 50
+    x[:, 3:] -= 40
+    odd = run(block, at, x)["score"] >= 1
+    assert odd[1 : round(hold / step)].all()
+    assert not odd[round((hold + 1800) / step) + 1 :].any()
+
+
+@pytest.mark.timeout(120)
+def test_an_accepted_level_is_less_and_less_odd_for_a_day_and_home_is_remembered() -> None:
+    step, block = 300.0, taught(300.0)
+    at = START // step * step + np.arange(400) * step
+    x = wave(at, np.random.default_rng(3))
+    x[:360] += 24
+    x[30:36] += 36  # a second level, that is left for the first one within the hour
+    x[380:] += 60
+    score = run(block, at, x)["score"]
+    assert (score[:12] >= 1).all()
+    assert (score[30:36] >= 1).all()
+    accepted = score[38:300]
+    assert (accepted < 1).all()
+    least = FORMER / THRESHOLD * (1 - (np.arange(len(accepted)) + 38 - 12) * step / REMEMBERS)
+    assert (accepted >= least[:, None] - 0.02).all()
+    assert (score[362:372] < 1).any()
 
 
 def test_a_spike_is_not_held() -> None:

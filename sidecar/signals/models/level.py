@@ -90,19 +90,20 @@ class Level(Columns):
         np.copyto(self.level, res.level + a * clip[LEVEL], where=on)
         np.copyto(self.previous, x, where=on)
         seasonal = res.r[SEASON] + self.shift
-        soft = np.minimum(np.maximum(seasonal, f4(-2) * limit[SLOW]), f4(2) * limit[SLOW])
+        # bounded around where it has been of late: a level that stays must not look as if it moved for ever
+        most = f4(2) * limit[SLOW]
+        soft = np.minimum(np.maximum(seasonal, self.mean60 - most), self.mean60 + most)
         self.shift += a * g * clip[SEASON]
         self.slow += np.minimum(f4(step / SLOW_TAU) * pace, f4(ALPHA)) * g * clip[SLOW]
         self.mean5 += f4(_weight(5, 2, step)) * g * (soft - self.mean5)
         self.mean60 += f4(_weight(60, 4, step)) * g * (soft - self.mean60)
         self.missed = np.where(fresh, f4(0), self.missed + f4(1))
 
-    def settle(self, rows: I64, x: F32, week: F32, limit: F32) -> None:
-        """Start again in these rows at x; means as they will be, by the `limit` f32[rows] of what they learn."""
-        self.level[rows] = self.previous[rows] = x[rows]
-        self.shift[rows] = self.slow[rows] = x[rows] - week[rows]
-        most = f4(2) * limit[rows]
-        self.mean5[rows] = self.mean60[rows] = np.minimum(np.maximum(self.shift[rows], -most), most)
+    def settle(self, rows: I64, x: F32, week: F32) -> None:
+        """Start again at x f32[n] in these rows, where the week's profile says `week` f32[n]."""
+        self.level[rows] = self.previous[rows] = x
+        for mean in (self.shift, self.slow, self.mean5, self.mean60):
+            mean[rows] = x - week
 
 
 def _weight(points: float, least: float, step: float) -> float:

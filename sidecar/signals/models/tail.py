@@ -23,7 +23,8 @@ PER_DAY = 1.0  # the tail starts where runs come this often
 CLIP = 3.0  # a residual moves a scale by at most this many scales
 SCALE_DAYS, RMS_DAYS = 14.0, 20.0
 XI_PRIOR, XI_WEIGHT, XI_MIN, RUNS_MAX = 0.2, 20.0, 0.15, 50.0
-GAIN, GAP = 0.03, 2
+GAIN = 0.03
+GAP, GAP_SECONDS = 2, 300.0  # a run ends after so many ticks below the threshold, or so long if that is more
 START, START_PER_DAY = 3.0, 288.0  # exp(u) at first, with so many samples a day or more
 FEWER = 0.1  # its power of how many fewer there are
 CARRIED = 3.0  # days that coarse history counts for
@@ -123,10 +124,10 @@ class Tail(Columns):
         self.below[:] = QUIET
 
     def _learn_tail(self, t: F32, warm: Bools, per_day: float) -> None:
-        live = warm & (self.graded >= GRADED)
+        live, gap = warm & (self.graded >= GRADED), _gap(per_day)
         up = t > self.threshold
         up &= live
-        busy = up | (self.below <= GAP)
+        busy = up | (self.below <= gap)
         # runs come PER_DAY times a day: the threshold sinks a little each tick and jumps when a run starts
         gain = np.maximum(
             f4(GAIN), f4(1) / (f4(1) + np.maximum(self.graded - GRADED, 0) * f4(PER_DAY / per_day))
@@ -135,18 +136,18 @@ class Tail(Columns):
         drift = (gain * f4(PER_DAY / per_day / LN10)) / self.slope
         channel, row = np.nonzero(busy)
         if len(row):
-            self._learn_runs(channel, row, t[channel, row], up[channel, row], live[row], gain[row])
+            self._learn_runs(channel, row, t[channel, row], up[channel, row], live[row], gain[row], gap)
         self.threshold -= drift
 
-    def _learn_runs(self, c: I64, row: I64, t: F32, up: Bools, live: Bools, gain: F32) -> None:
+    def _learn_runs(self, c: I64, row: I64, t: F32, up: Bools, live: Bools, gain: F32, gap: int) -> None:
         """Only the few rows that are in a run now, or just were."""
         at = (c, row)
         u, below, xi = self.threshold[at], self.below[at], f4(1 / LN10) / self.slope[at]
-        start = up & (below > GAP)
+        start = up & (below > gap)
         self.peak[at] = np.where(start, t, np.where(up, np.maximum(self.peak[at], t), self.peak[at]))
         below = np.where(up, 0, np.where(live, np.minimum(below, QUIET - 1) + 1, below)).astype(np.uint8)
         height = np.minimum(self.peak[at] - u, f4(6) * xi)
-        ended = live & ~up & (below == GAP + 1) & (height > 0)
+        ended = live & ~up & (below == gap + 1) & (height > 0)
         runs, excess = self.runs[at] + ended, self.excess[at] + np.where(ended, height, f4(0))
         keep = np.minimum(f4(1), f4(RUNS_MAX) / np.maximum(runs, f4(1)))
         self.runs[at], self.excess[at], self.below[at] = runs * keep, excess * keep, below
@@ -156,6 +157,10 @@ class Tail(Columns):
             (f4(XI_WEIGHT * XI_PRIOR) + self.excess[at]) / (f4(XI_WEIGHT) + self.runs[at]), f4(XI_MIN)
         )
         self.slope[at] = f4(1 / LN10) / xi
+
+
+def _gap(per_day: float) -> int:
+    return int(min(max(GAP, GAP_SECONDS * per_day / 86400), QUIET - 2))
 
 
 def start(per_day: float) -> float:
