@@ -96,10 +96,11 @@ def wanted(snapshot: Snapshot, usual: tuple[str, ...], calendar: Sequence[Planne
         best[row] = min(best.get(row, rank), rank)
     for name, watch in snapshot.watches.items():
         models = usual if watch.models is None else watch.models
-        if not models or not watch.told:
+        if not models or not watch.told or (watch.models is None and not watch.limits):
             continue
         # of what is gone, or of which little is known, nothing is asked
-        rows = [row for row in snapshot.rows_of(name) if np.isfinite(snapshot.columns["f60"][row])]
+        there = np.array(snapshot.rows_of(name), np.int64)
+        rows = there[np.isfinite(snapshot.columns["f60"][there])].tolist()
         if watch.models is None:
             rows = [row for row in rows if row in best]
             keys = [snapshot.keys[row] or b"{}" for row in rows]
@@ -162,10 +163,7 @@ class Inviting:
         """Fit a few series of one watch, those that need it most; the seconds that it took, 0 when nothing is due."""
         now = self._clock()
         self._newest = {step: s for step, s in self._newest.items() if s.at > now - DAY}
-        calendar = self._watcher.trust.calendar
-        every = [one for s in self._newest.values() for one in wanted(s, self._learning.models, calendar)]
-        every = [one._replace(models=tuple(m for m in one.models if m not in self._missing)) for one in every]
-        every = sorted((one for one in every if one.models), key=lambda one: one.rank)
+        every = await asyncio.to_thread(self._ranked, list(self._newest.values()))
         most = self._learning.max_modelled
         stay = {
             one.who for one in every[: 2 * most]
@@ -183,6 +181,13 @@ class Inviting:
         watch = due[0][0].who[0]
         mine = [pair for pair in due if pair[0].who[0] == watch][:AT_ONCE]
         return await self._fit(self._watcher.watches.get(watch), mine, stay)
+
+    def _ranked(self, snapshots: Sequence[Snapshot]) -> list[Wanted]:
+        """All that are to have guests, the most valuable first; of a large fleet that takes a while."""
+        calendar, usual = self._watcher.trust.calendar, self._learning.models
+        every = (one for snapshot in snapshots for one in wanted(snapshot, usual, calendar))
+        every = (one._replace(models=tuple(m for m in one.models if m not in self._missing)) for one in every)
+        return sorted((one for one in every if one.models), key=lambda one: one.rank)
 
     def _why(self, one: Wanted, seated: Seated, now: Instant) -> str:
         """Why a series is to be fitted now: `new`, `scheduled`, `drift`, or not at all."""
