@@ -179,14 +179,15 @@ def _sample(side: Peer, name: str) -> float:
 
 @contextlib.contextmanager
 def _first(ahead: tuple[int, ...], side: int, prometheus: int) -> Iterator[bool]:
-    """Let these and the loop of `side` go first, its other threads and Prometheus next, all else of the machine last.
+    """Let these and `side` go first, Prometheus next, all else of the machine last; whether that is allowed.
 
-    Whether that is allowed; what they take from one another stays in the measure.
+    What they take from one another stays in the measure. All threads of `side` alike: one of lower rank would be kept
+    from the processor while it has the interpreter's lock, and keep the loop waiting for 40 ms.
     """
-    ranks = {pid: 2 for pid in ahead} | {side: 1, prometheus: 1}
+    ranks = {pid: 2 for pid in (*ahead, side)} | {prometheus: 1}
     threads = {int(tid): rank for pid, rank in ranks.items() for tid in os.listdir(f"/proc/{pid}/task")}
     try:
-        for tid, rank in (threads | {side: 2}).items():
+        for tid, rank in threads.items():
             os.sched_setscheduler(tid, os.SCHED_RR, os.sched_param(rank))
     except OSError:
         yield False
