@@ -17,7 +17,7 @@ from sidecar.signals.ahead import Ahead
 from sidecar.signals.calendar import local
 from sidecar.signals.life import Life
 from sidecar.signals.models import Array, Columns, f4
-from sidecar.signals.models.lasting import REMEMBERS, Lasting, Stand
+from sidecar.signals.models.lasting import HALF, REMEMBERS, Lasting, Stand
 from sidecar.signals.models.level import DIFF, MEAN, MISSED, SEASON, SLOW, Level, Residuals
 from sidecar.signals.models.rare import ABSENT, STATES, ZERO, Rare
 from sidecar.signals.models.ridge import Pool
@@ -199,7 +199,9 @@ class Block:
         if len(rows):
             half = np.maximum(edge[SEASON, rows], slack[rows])
             accepted = self.lasting.lasted[rows] < 0
-            back = (np.abs(stand.home) < half) & (accepted | (stand.home != stand.off))
+            # a band that has widened meanwhile may hold both levels
+            near = np.minimum(half, f4(HALF) * np.abs(self.lasting.far[rows]))
+            back = (np.abs(stand.home) < near) & (accepted | (stand.home != stand.off))
             verdict[rows[back]] = np.minimum(verdict[rows[back]], f4(0))
             new = rows[accepted & ~back & (np.where(stand.home > 0, life.up[rows], life.down[rows]) > 0)]
             fades = f4(FORMER) * (f4(1) + self.lasting.lasted[new] / f4(REMEMBERS))

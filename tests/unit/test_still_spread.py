@@ -7,8 +7,8 @@ import pytest
 
 from sidecar.signals.block import Block
 from sidecar.signals.engine import replay
-from sidecar.signals.models.level import DIFF, SLOW
-from sidecar.signals.models.spread import CAP, FLOOR, Spread, evidence
+from sidecar.signals.models.level import DIFF, MEAN, SLOW, Level
+from sidecar.signals.models.spread import CAP, FLOOR, Spread, SpreadTail, evidence
 from sidecar.signals.models.still import Still
 from sidecar.signals.why import words
 from tests.unit.test_models import run, signal
@@ -183,3 +183,30 @@ def test_while_prometheus_was_away_nothing_in_history_was_missing() -> None:
     replay(alone, at, x, 300.0)
     assert away.life.presence[0] == pytest.approx(1, abs=0.01)
     assert alone.life.presence[0] < 0.8
+
+
+@pytest.mark.parametrize(
+    ("step", "quiet", "runs"), [(15.0, 20, 1), (15.0, 21, 2), (300.0, 2, 1), (300.0, 3, 2)]
+)
+def test_a_run_over_a_tail_ends_after_five_minutes_and_two_ticks(step: float, quiet: int, runs: int) -> None:
+    """What rises slowly dips below its threshold again and again: it is one run, and lifts the threshold once."""
+    model, one, on = SpreadTail(1), np.ones((1, 1), np.float32), np.ones(1, bool)
+    model.graded[:] = 1000
+    for size in [-1.0] * 60 + [2.0] + [-1.0] * quiet + [2.0] + [-1.0] * 60:
+        t = one * size + model.threshold
+        model.learn(one, one.copy(), t, one[0] * 1000, on, on, 86400 / step)
+    assert model.runs[0, 0] == runs
+
+
+def test_a_level_that_was_accepted_is_not_off_its_mean_while_its_scale_grows() -> None:
+    """A bound around the profile would hold both means at the bound, and they would climb with it for hours."""
+    level, x, on = Level(1), np.full(1, 100, np.float32), np.ones(1, bool)
+    limit, week = np.full((5, 1), 3, np.float32), np.zeros(1, np.float32)
+    level.learn(x, level.residuals(x, *level.now(x), week, 60.0), limit, on, on, 60.0)
+    assert level.mean60 < level.mean5 <= 6, "one sample moves them by no more than two bounds' worth"
+    level.settle(np.array([0]), x, week)
+    for _ in range(30):
+        res = level.residuals(x, *level.now(x), week, 60.0)
+        assert abs(res.r[MEAN, 0]) < 1e-4
+        limit *= 1.1
+        level.learn(x, res, limit, on, on, 60.0)

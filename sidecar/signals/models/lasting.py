@@ -49,7 +49,7 @@ class Lasting(Columns):
     home: F32
     """The same, before the first of the changes that are remembered."""
     far: F32
-    """Signed."""
+    """Distance from `kept` when it became odd; once that is accepted, of the new level from home. Signed."""
     mean: F32
     """Distance from `kept`, of the last samples."""
     lasted: F32
@@ -83,8 +83,10 @@ class Lasting(Columns):
         long = away & (lasted >= f4(min(max(HOLDS, TICKS * step), MOST)))
         over = back | (lasted < f4(-REMEMBERS)) | (returned & ~elsewhere)
         lasted += np.where(lasted > 0, f4(step), f4(-step))
-        lasted[long | elsewhere], lasted[over] = -step, 0
+        accepted = long | elsewhere
+        lasted[accepted], lasted[over] = -step, 0
         self.lasted[rows], self.mean[rows] = lasted, stand.mean[may]
+        self.far[rows[accepted]] = stand.home[may][accepted]
         self.home[first] = shift[first]
         self.kept[starts], self.lasted[starts] = shift[starts], step
         self.far[starts] = self.mean[starts] = off[starts]
