@@ -72,7 +72,11 @@ def test_many_limit_lines_have_the_odds_that_each_has_alone() -> None:
         query="a",
         source="config",
         step=60.0,
-        limits=(Limit(">", 51.0, 300.0), Limit("<", 49.0), Limit("==", 50.0)),
+        limits=(
+            Limit(">", 51.0, 300.0, "high"),
+            Limit("<", 49.0, 0.0, "low"),
+            Limit("==", 50.0, 0.0, "same"),
+        ),
     )
     whole, single = Engine(60.0), Engine(60.0)
     whole.watch({"a": several})
