@@ -83,7 +83,7 @@ SCENES = (
     Scene("negative, x2", "1x59 2x179 1", sign=-1.0),
     Scene("negative, to 0", "1x59 0x179 1", sign=-1.0),
     Scene("slow leak", plus="0x59 0+0.3x299 0", lasts=300, within=(MISSED, MISSED, 90)),
-    Scene("fast leak", plus="0x59 0+1x119 0", lasts=120, within=(MISSED, 40, 30)),
+    Scene("fast leak", plus="0x59 0+1x119 0", lasts=120, within=(40, 40, 30)),
     Scene("variance doubled", noise="1x59 1.414x359 1", lasts=360, within=(MISSED, MISSED, MISSED)),
     Scene("deviation doubled", noise="1x59 2x359 1", lasts=360, within=(MISSED, MISSED, MISSED)),
     Scene("deviation x4", noise="1x59 4x359 1", lasts=360, within=(MISSED, MISSED, 60)),

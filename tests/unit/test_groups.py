@@ -244,13 +244,13 @@ def test_members_that_become_odd_minutes_apart_are_odd_together_until_half_an_ho
     e = engine(watch(step=STEP, group_by=("instance",)))
     random = np.random.default_rng(5)
     e.adopt(START, "w", keys, learned(STEP, 2, lambda t: 100 + random.normal(0, 2, 2)), 0, 10)
-    alone, joint = list[bool](), list[float]()
+    joint, now = list[float](), list[float]()
     for i in range(90):
         x = 100 + random.normal(0, 2, 2) + np.array([300.0 * (i == 10), 300.0 * (i == 20)])
-        said = e.tick(Instant(START + i * STEP), {"w": vector(dict(zip(keys, x.tolist(), strict=True)))}, 10)
-        alone.append(bool((said.columns["score"][:2] >= 1).all()))
+        samples = dict(zip(keys, x.tolist(), strict=True))
+        said = e.tick(Instant(START + i * STEP), {"w": vector(samples)}, 10)
         joint.append(float(said.groups.score[0]))
-    assert not any(alone)
-    assert max(joint[:20]) < joint[20]
-    assert joint[20] > 1
+        now.append(float(np.clip(said.columns["raw"][:2], LEAST, MOST).mean()))
+    assert joint[10] == pytest.approx(now[10], abs=0.4)
+    assert joint[20] > now[20] + 0.7
     assert max(joint[60:]) < 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sidecar.signals.block import Block
+from sidecar.signals.block import MEANT, SLOWER, Block
 from sidecar.signals.engine import replay
 from sidecar.signals.models.level import DIFF, MEAN, SLOW, Level
 from sidecar.signals.models.spread import CAP, FLOOR, Spread, SpreadTail, evidence
@@ -210,3 +210,14 @@ def test_a_level_that_was_accepted_is_not_off_its_mean_while_its_scale_grows() -
         assert abs(res.r[MEAN, 0]) < 1e-4
         limit *= 1.1
         level.learn(x, res, limit, on, on, 60.0)
+
+
+def test_what_is_off_for_a_while_or_creeps_counts_for_less_than_its_tail_says() -> None:
+    at, x = signal(3 * 288, rows=2, step=300.0)
+    block = Block(2, 300.0)
+    run(block, at[:-1], x[:-1])
+    with np.errstate(all="ignore"):
+        said = block.score(at[-1], x[-1], np.ones(2, bool))
+    by_tail = (said.t - block.tail.threshold) * block.tail.slope
+    taken = (by_tail - said.kinds[: len(by_tail)])[:, 0]
+    np.testing.assert_allclose(taken, [0, 0, 0, MEANT, SLOWER], atol=1e-4)

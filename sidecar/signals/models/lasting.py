@@ -20,10 +20,8 @@ TICKS, HOLDS, MOST = (
     3600.0,
     10800.0,
 )  # a change is held for so many ticks, at least and at most so many seconds
-HALF, NEW = (
-    0.5,
-    0.6,
-)  # of the way; and the weight of a sample in where a row is, so that a single one ends nothing
+HALF = 0.5  # of the way
+NEW = 0.6  # weight of a sample in where a row is, so that a single one ends nothing
 REMEMBERS = 86400.0  # seconds for which the former level is known after the new one was accepted
 
 
