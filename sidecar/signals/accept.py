@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from sidecar.signals.block import Block
 from sidecar.signals.calendar import local
 from sidecar.signals.models.rare import ACCEPT
@@ -21,5 +23,6 @@ def accept(block: Block, at: float, rows: I64) -> None:
     season.week[:, rows] += x - week[rows]
     block.level.settle(rows, x, x)
     block.lasting.forget(rows)
+    block.life.lately[rows] = -np.inf
     block.ahead.settle(rows)
     lasted[:, rows] = (lasted[:, rows] > 0) * ACCEPT

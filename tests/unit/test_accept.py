@@ -50,6 +50,7 @@ def test_the_present_is_the_new_normal_at_once(known: Engine) -> None:
     known.accept("w", [A, key(i="never seen")])
     after = run(known, 60, 240, 4)
     assert worst(after[1:], 0) < 1
+    assert after[1].columns["lately"][0] < 1 < after[1].columns["lately"][2]
     assert worst(after, 2) > 2  # the other watch's row was not spoken of
     assert worst(after, 1) < 1
     last = after[-1].columns
