@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+from functools import cache
+
 import numpy as np
 import pytest
 
@@ -17,15 +20,27 @@ DAY = 86400.0
 START = 1_700_000_100.0
 
 
+@cache
+def calm(step: float, ticks: int) -> Block:
+    """It knows two series of noise until `START` and so many ticks more."""
+    block = Block(2, step)
+    run(block, START // step * step + np.arange(ticks) * step, noise(ticks))
+    return block
+
+
+def noise(ticks: int) -> F64:
+    return np.random.default_rng(2).normal(100, 2, (ticks, 2))
+
+
 def lived(step: float, days: float, changed: F64, settings: Watch | None = None) -> dict[str, F64]:
     """What is said of a series with noise, and of one that is shifted by `changed` f64[ticks] at the end, in sigmas."""
-    ticks = round(days * DAY / step) + len(changed)
-    at = START // step * step + np.arange(ticks) * step
-    x = np.random.default_rng(2).normal(100, 2, (ticks, 2))
-    x[-len(changed) :, 1] += 2 * changed
-    block = Block(2, step)
+    before = round(days * DAY / step)
+    at = START // step * step + (before + np.arange(len(changed))) * step
+    x = noise(before + len(changed))[before:]
+    x[:, 1] += 2 * changed
+    block = deepcopy(calm(step, before))
     block.life.configure(settings or watch(step=step), np.arange(2))
-    return {name: column[-len(changed) :] for name, column in run(block, at, x).items()}
+    return run(block, at, x)
 
 
 def wave(at: F64, random: np.random.Generator) -> F64:
@@ -133,13 +148,13 @@ def test_coming_back_to_a_level_that_is_remembered_is_no_news() -> None:
 
 def test_the_profile_learns_nothing_of_what_is_held() -> None:
     step, ticks = 60.0, 6 * 1440
-    at = START // step * step + np.arange(ticks + 31) * step
-    x = np.random.default_rng(2).normal(100, 2, (len(at), 2))
-    x[ticks:, 1] += 24
-    block = Block(2, step)
-    run(block, at[: ticks + 1], x[: ticks + 1])  # the first odd sample moves it by a clipped step
+    at = START // step * step + (ticks + np.arange(31)) * step
+    x = noise(ticks + 31)[ticks:]
+    x[:, 1] += 24
+    block = deepcopy(calm(step, ticks))
+    run(block, at[:1], x[:1])  # the first odd sample moves it by a clipped step
     before = copy_of(block)
-    run(block, at[ticks + 1 :], x[ticks + 1 :])
+    run(block, at[1:], x[1:])
     for table in ("day", "week"):
         one, other = (np.nan_to_num(s[f"season.{table}"]) for s in (before, copy_of(block)))
         changed = (one != other).any(axis=0)
