@@ -87,21 +87,21 @@ def odds(limits: Limits, x: F64, forecast: F64, lower: F64, upper: F64) -> Odds:
     near = ~((gap > toward * f4(_OUT_OF_REACH)).all(0) & (away > 0))
     i = np.flatnonzero(near)
     if 4 * len(i) > len(x):  # gathering them would cost more than it saves
-        said = _near(limits, x, away, gap, toward, upper - lower)
-        np.copyto(said.probability, f4(0), where=~near)
-        return said
+        probability, eta = _near(limits, x, away, gap, toward, upper - lower)
+        np.copyto(probability, f4(0), where=~near)
+        return told(probability, eta)
     probability, eta = np.zeros((len(HORIZONS), len(x)), f4), np.full(len(x), np.nan, f4)
     if len(i):
         some = Limits(limits.row[i], limits.op[i], limits.value[i], limits.hold[i])
         span = upper[:, i] - lower[:, i]
-        probability[:, i], eta[i], *_ = _near(some, x[i], away[i], gap[:, i], toward[:, i], span)
+        probability[:, i], eta[i] = _near(some, x[i], away[i], gap[:, i], toward[:, i], span)
     return told(probability, eta)
 
 
-def _near(limits: Limits, x: F64, away: F32, gap: F32, toward: F32, span: F64) -> Odds:
+def _near(limits: Limits, x: F64, away: F32, gap: F32, toward: F32, span: F64) -> tuple[F32, F32]:
     over = true_now(limits.op, limits.value, x)
     toward = np.where(gap > 0, toward, span.astype(f4) - toward)
-    return told(_chances(limits, x, away, gap, toward, over), _eta(away, gap, over))
+    return _chances(limits, x, away, gap, toward, over), _eta(away, gap, over)
 
 
 def _chances(limits: Limits, x: F64, away: F32, gap: F32, toward: F32, over: Bools) -> F32:

@@ -34,10 +34,8 @@ FITTED = 4096  # lines at most that the regression learns from
 QUIET = 1.0  # hours within the limit after which a crossing is worth foreseeing
 SHARED = 500.0  # origins for which the fleet's rate counts in a line's own
 PRIOR = 30.0  # of the regression: the first crossing must not announce those of a whole fleet
-LONE, FADES = (
-    10.0,
-    0.9999,
-)  # the same of what is a line's own, and how much of what it knows it keeps, per origin
+LONE = 10.0  # the same of what is a line's own,
+FADES = 0.9999  # and how much of what it knows it keeps, per origin
 LIKELY = 0.5  # odds from which a time is said
 NEAR = 3.0  # deviations: what is farther off is not worked out between blocks
 TOLD = f4(0.3)  # a trend believed so far speaks for itself: hardly one of them was in what was learned

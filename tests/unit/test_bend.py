@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
@@ -9,12 +11,12 @@ from sidecar.signals.models.bend import Bend
 from sidecar.types import F64
 
 
-def taught(true: object, rows: int = 200, steps: int = 400) -> Bend:
+def taught(true: Callable[[F64], F64], rows: int = 200, steps: int = 400) -> Bend:
     """After many probabilities of which `true(p)` came true."""
     rng, bend = np.random.default_rng(0), Bend(1)
     for _ in range(steps):
         p = rng.uniform(0.01, 0.99, rows)
-        bend.learn(0, p, rng.random(rows) < true(p))  # type: ignore[operator]
+        bend.learn(0, p, rng.random(rows) < true(p))
     return bend
 
 

@@ -99,14 +99,14 @@ def test_a_series_that_never_leaves_its_curve_is_not_fitted() -> None:
 def test_what_is_not_installed_is_missing_and_says_which_extra_brings_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setitem(modelling.NEEDS, "models", ("no_such_library",))  # type: ignore[index]
+    monkeypatch.setattr(modelling, "NEEDS", {"models": ("no_such_library",)})
     one = tried("uc", made(4))
     assert one.outcome == "missing"
     assert one.words.endswith("(extra models)")
 
 
 def test_what_takes_too_long_is_late_and_what_breaks_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(modelling.NEEDS, "models", ())  # type: ignore[index]
+    monkeypatch.setattr(modelling, "NEEDS", {"models": ()})
 
     def slow(left: F64, x: F64) -> tuple[Linear, F64]:
         while True:  # of the processor, not of the clock
@@ -115,11 +115,11 @@ def test_what_takes_too_long_is_late_and_what_breaks_has_failed(monkeypatch: pyt
     def broken(left: F64, x: F64) -> tuple[Linear, F64]:
         raise np.linalg.LinAlgError("Singular matrix")
 
-    monkeypatch.setitem(modelling._CORES, "arima", slow)  # type: ignore[index]
+    monkeypatch.setattr(modelling, "_CORES", {"arima": slow})
     late = tried("arima", made(4), 0.2)
     assert (late.outcome, late.words) == ("late", "no result within 0.2 s of the processor")
     assert 0.15 < late.seconds < 2
-    monkeypatch.setitem(modelling._CORES, "arima", broken)  # type: ignore[index]
+    monkeypatch.setattr(modelling, "_CORES", {"arima": broken})
     assert tried("arima", made(4)).words == "LinAlgError: Singular matrix"
 
 

@@ -14,6 +14,7 @@ import bcrypt
 import orjson
 import prometheus_client as prom
 import pytest
+from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from sidecar.telemetry import Telemetry
@@ -124,20 +125,24 @@ async def test_the_word_of_a_proxy(site: Site) -> None:
     assert (await site.ask("GET", "/api/v1/cases", **{"X-User": "  "}))[0] == 401
 
 
-async def test_the_word_of_anybody_else_is_nothing(site: Site) -> None:
-    doors = Auth(TOKENS, False, ProxyConfig(header="X-User", trusted=("10.0.0.7/32",), role="admin"))
+def behind(doors: Auth, site: Site) -> web.Application:
+    """The routes of a site's cases, with other doors than its own."""
 
     async def reload() -> None: ...
 
-    app = server.build(
+    return server.build(
         routes(site.runner, site.journal, site.runner.standing, site.telemetry),
         doors,
         Telemetry(),
         list,
         reload,
     )
+
+
+async def test_the_word_of_anybody_else_is_nothing(site: Site) -> None:
+    doors = Auth(TOKENS, False, ProxyConfig(header="X-User", trusted=("10.0.0.7/32",), role="admin"))
     async with (
-        TestClient(TestServer(app)) as client,
+        TestClient(TestServer(behind(doors, site))) as client,
         client.get("/api/v1/cases", headers={"X-User": "eve"}) as answer,
     ):
         assert answer.status == 401
@@ -153,17 +158,7 @@ async def test_users_of_the_web_config(site: Site, tmp_path: Path) -> None:
     path.write_text(f"basic_auth_users: {{grafana: {hash}}}")
     users = server.users(server.WebConfig(config_file=str(path)))
     doors = Auth(TOKENS, False, users=users, users_role="approve")
-
-    async def reload() -> None: ...
-
-    app = server.build(
-        routes(site.runner, site.journal, site.runner.standing, site.telemetry),
-        doors,
-        Telemetry(),
-        list,
-        reload,
-    )
-    async with TestClient(TestServer(app)) as client:
+    async with TestClient(TestServer(behind(doors, site))) as client:
         for name, password, status in (
             ("grafana", "correct horse", 200),
             ("grafana", "correct horse", 200),
