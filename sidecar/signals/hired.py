@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib
+import importlib.util
 import logging
 import os
 import signal
 import warnings
-from collections.abc import Callable
-from concurrent.futures import BrokenExecutor, Executor
+from collections.abc import Callable, Iterable
+from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor
+from multiprocessing import get_context
 from typing import TypeVar
 
 log = logging.getLogger(__name__)
@@ -28,6 +30,16 @@ def one_thread() -> None:
     """Of the libraries that are loaded: again whenever a model may have brought another one, as torch."""
     with contextlib.suppress(ImportError):
         importlib.import_module("threadpoolctl").threadpool_limits(1)
+
+
+def process(settle: Callable[[], None] = quiet) -> Executor:
+    """One process with one thread, started at its first task; it begins with `settle`."""
+    return ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=settle)
+
+
+def installed(libraries: Iterable[str]) -> bool:
+    """Whether all can be found; nothing is imported."""
+    return all(importlib.util.find_spec(name) is not None for name in libraries)
 
 
 class Hired:

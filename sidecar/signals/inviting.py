@@ -13,12 +13,10 @@ while Prometheus does not answer.
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor
-from multiprocessing import get_context
+from concurrent.futures import Executor
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -29,7 +27,7 @@ from sidecar.signals.changes import AFTER, Change, concerned
 from sidecar.signals.frame import Matrix
 from sidecar.signals.guestbook import Party, SeriesId, Stay
 from sidecar.signals.guests import NOBODY, Seated
-from sidecar.signals.hired import Hired, quiet
+from sidecar.signals.hired import Hired, installed, process
 from sidecar.signals.history import LearningConfig, parts, room
 from sidecar.signals.matching import partners
 from sidecar.signals.models.fitted import GRID, WEEK
@@ -71,11 +69,6 @@ class Wanted(NamedTuple):
     who: SeriesId
     models: tuple[str, ...]
     rank: tuple[float, float]
-
-
-def worker() -> Executor:
-    """One process with one thread, started at its first task."""
-    return ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=quiet)
 
 
 def wanted(snapshot: Snapshot, usual: tuple[str, ...], calendar: Sequence[Planned]) -> list[Wanted]:
@@ -124,7 +117,7 @@ class Inviting:
         telemetry: Telemetry,
         clock: Callable[[], Instant],
         tell: Callable[[str, JsonObject], Awaitable[None]],
-        pool: Callable[[], Executor] = worker,
+        pool: Callable[[], Executor] = process,
     ) -> None:
         """`tell` writes a fact into the journal; Unavailable when it cannot."""
         self._watcher, self._source, self._learning = watcher, source, learning
@@ -324,7 +317,4 @@ def _index(keys: list[bytes], key: bytes) -> int:
 
 
 def _there(model: str) -> bool:
-    """Whether a model's libraries can be found; nothing is imported."""
-    return all(
-        importlib.util.find_spec(name) is not None for name in modelling.NEEDS[modelling.MODELS[model]]
-    )
+    return installed(modelling.NEEDS[modelling.MODELS[model]])

@@ -11,17 +11,15 @@ what was decided are saved; after a restart what had joined is fitted again firs
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor
-from multiprocessing import get_context
+from concurrent.futures import Executor
 
 import numpy as np
 
 from sidecar.signals import fits
 from sidecar.signals.groups import MOST, GroupId
-from sidecar.signals.hired import Hired
+from sidecar.signals.hired import Hired, installed, process
 from sidecar.signals.past import MINUTE, WEEK, Decided, Kept, MemberId, Past
 from sidecar.signals.ports import Store
 from sidecar.signals.snapshot import Known, Members, Snapshot
@@ -55,7 +53,7 @@ class Adopted:
 
 def worker() -> Executor:
     """One process with one thread, started at its first task."""
-    return ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=fits.settle)
+    return process(fits.settle)
 
 
 class Trainer:
@@ -341,8 +339,7 @@ def _named(group: GroupId) -> JsonObject:
 
 
 def _there(model: str) -> bool:
-    """Whether a model's libraries can be found; nothing is imported."""
-    return all(importlib.util.find_spec(name) is not None for name in EXTRAS[_extra(model)])
+    return installed(EXTRAS[_extra(model)])
 
 
 def _extra(model: str) -> str:

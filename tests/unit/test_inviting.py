@@ -19,8 +19,9 @@ from sidecar.signals.engine import Engine
 from sidecar.signals.frame import Matrix
 from sidecar.signals.guestbook import Stay
 from sidecar.signals.guests import Seated
+from sidecar.signals.hired import process
 from sidecar.signals.history import LearningConfig
-from sidecar.signals.inviting import Inviting, wanted, worker
+from sidecar.signals.inviting import Inviting, wanted
 from sidecar.signals.modelling import Past, Tried
 from sidecar.signals.models.fitted import GRID, WEEK, Fitted, Linear
 from sidecar.signals.selectors import ways
@@ -291,7 +292,7 @@ async def test_without_any_library_nothing_is_asked(monkeypatch: pytest.MonkeyPa
 async def test_the_real_models_are_fitted_in_a_worker_and_never_imported_here() -> None:
     pytest.importorskip("statsmodels", reason="extra models is not installed")
     before = set(sys.modules)
-    site = Site(LIMITED, pool=worker, max_modelled=1, history=Duration(4 * 86400))
+    site = Site(LIMITED, pool=process, max_modelled=1, history=Duration(4 * 86400))
     rng = np.random.default_rng(1)
     site.source.values["x"] = lambda at: 50 + rng.normal(0, 1, (len(at), 3)).cumsum(axis=0) % 7
     site.tick()
