@@ -56,6 +56,17 @@ def test_a_breach_on_the_way_is_a_breach() -> None:
     assert p[0] == p[1] == p[2] == pytest.approx(0.999)
 
 
+def test_what_ends_just_within_its_limit_for_sure_is_naught_beside_whatever_others() -> None:
+    edge = (10 - 1e-9,) * 3
+    assert odds(">", 10.0, 9.0, edge, width=0.0)[0] == [0, 0, 0]
+    two = Limits(np.arange(2), np.zeros(2, np.int8), np.array([10.0, 10.0]), np.zeros(2, np.float32))
+    ahead = np.stack([np.array(edge), np.array(RAMP)], axis=1)
+    said = breach.odds(two, np.array([9.0, 9.0]), ahead, ahead, ahead)
+    assert breach.OPS[0] == ">"
+    assert said.probability[:, 0].tolist() == [0, 0, 0]
+    assert (said.probability[:, 1] > 0.99).all()
+
+
 def test_half_where_the_forecast_is_the_limit_and_a_twentieth_at_the_edge() -> None:
     assert odds(">", 10.0, 9.0)[0] == [pytest.approx(0.5)] * 3
     assert odds(">", 12.0, 9.0)[0] == [pytest.approx(0.05)] * 3

@@ -97,6 +97,7 @@ def test_an_accepted_level_is_less_and_less_odd_for_a_day() -> None:
     assert (score[30:36] >= 1).all()
     accepted = score[38:80]
     assert (accepted < 1).all()
+    assert (accepted[0] > 0.4).all(), "about half of the threshold"
     least = FORMER / THRESHOLD * (1 - (np.arange(len(accepted)) + 38 - 12) * step / REMEMBERS)
     assert (accepted >= least[:, None] - 0.02).all()
     assert np.median(score[310:350]) == 0, "a day after it is as ever"
