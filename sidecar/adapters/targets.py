@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.resolver import ThreadedResolver
+from yarl import URL
 
 from sidecar.types import Rejected, Unavailable
 
+log = logging.getLogger(__name__)
 TIMEOUT = 30.0
 """Seconds for one call."""
+
+METADATA = tuple(
+    ipaddress.ip_network(network)
+    for network in (
+        *("169.254.0.0/16", "fe80::/10", "fd00:ec2::254/128", "fd20:ce::254/128"),
+        *("100.100.100.200/32", "168.63.129.16/32", "192.0.0.192/32"),
+    )
+)
+"""Where clouds tell a machine its secrets: link-local, and what AWS, Google, Alibaba, Azure and Oracle use besides."""
+_CARRIERS = tuple(map(ipaddress.IPv6Network, ("64:ff9b::/96", "::/96")))
+"""Prefixes whose addresses end in the IPv4 address that is called: NAT64, and the compatible ones of old."""
 
 
 class Refused(OSError):
@@ -42,17 +55,32 @@ class Allowed(AbstractResolver):
 
     def check(self, host: str, address: str) -> None:
         """Refused unless the host may be called at this address."""
-        at = ipaddress.ip_address(address.partition("%")[0])
-        at = getattr(at, "ipv4_mapped", None) or at
+        at = called(address)
         allow = self._allow()
-        named = host.lower() in (one.lower().strip("[]") for one in allow) and not at.is_link_local
+        named = host.lower() in (one.lower().strip("[]") for one in allow)
         inside = any(at in ipaddress.ip_network(one) for one in allow if "/" in one)
-        if not (named or inside or (at.is_global and not at.is_multicast)):
+        public = at.is_global and not at.is_multicast and not getattr(at, "is_site_local", False)
+        secret = any(at in network for network in METADATA)
+        if not (inside or ((named or public) and not secret)):
             words = "is no public address; allow it by guard.allow_private, as a host or a network"
             raise Refused(f"{host}: {at} {words}")
 
     async def close(self) -> None:
         """Nothing is open."""
+
+
+def called(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """The address that is called in truth: that in an IPv6 one which only carries it.
+
+    >>> [str(called(one)) for one in ("::ffff:10.0.0.1", "64:ff9b::10.0.0.1", "2002:a00:1::", "::1%lo", "10.0.0.1")]
+    ['10.0.0.1', '10.0.0.1', '10.0.0.1', '::1', '10.0.0.1']
+    """
+    at = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(at, ipaddress.IPv4Address):
+        return at
+    if any(at in prefix for prefix in _CARRIERS) and int(at) > 1:
+        return ipaddress.IPv4Address(int(at) & 0xFFFFFFFF)
+    return at.ipv4_mapped or at.sixtofour or at
 
 
 class Targets:
@@ -93,7 +121,7 @@ class Targets:
 
     def _check_literal(self, url: str) -> None:
         """An address in the url is resolved by nobody."""
-        host = urlsplit(url).hostname or ""
+        host = URL(url).host or ""  # as aiohttp reads it: other digits and dots are made plain ones
         try:
             ipaddress.ip_address(host.partition("%")[0])
         except ValueError:
@@ -115,9 +143,13 @@ class KillSwitch:
 
     def __init__(self, storage: Path) -> None:
         self._path = storage / "killswitch"
+        self._on = False
+        """It was switched on here: that holds for this process though the disk may take nothing."""
 
     def __call__(self) -> bool:
         """Whether it is on; on as well when nobody can tell."""
+        if self._on:
+            return True
         try:
             self._path.lstat()
         except FileNotFoundError:
@@ -127,11 +159,16 @@ class KillSwitch:
         return True
 
     def set(self, on: bool) -> None:
-        """Switch it; Unavailable when the file cannot be made or removed."""
+        """Switch it; Unavailable, and it stays on, when the file cannot be removed."""
+        self._on = self._on or on
         try:
             if on:
                 self._path.touch()
             else:
                 self._path.unlink(missing_ok=True)
         except OSError as error:
-            raise Unavailable(f"{self._path} cannot be changed: {error.strerror}") from None
+            if not on:
+                raise Unavailable(f"{self._path} cannot be removed: {error.strerror}") from None
+            log.error("kill switch is on for this process only: %s: %s", self._path, error.strerror)
+        else:
+            self._on = False  # the file says it from here on

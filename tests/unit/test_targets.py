@@ -84,6 +84,10 @@ async def test_nobody_there(targets: Targets) -> None:
         "http://0.0.0.0/",
         "http://localhost:9/",
         "http://localtest:9/",
+        "http://\uff11\uff12\uff17.\uff10.\uff10.\uff11:9/",
+        "http://127\u30020\u30020\u30021:9/",
+        "http://[64:ff9b::a9fe:a9fe]/",
+        "http://[2002:a00:1::]/",
     ],
 )
 async def test_no_private_address_unless_it_is_allowed(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,6 +111,19 @@ async def test_no_private_address_unless_it_is_allowed(url: str, monkeypatch: py
         (["169.254.0.0/16"], "any", "169.254.1.1", True),
         ([], "example.org", "93.184.216.34", True),
         ([], "example.org", "::ffff:127.0.0.1", False),
+        ([], "example.org", "64:ff9b::10.0.0.1", False),  # as DNS64 answers for a name at 10.0.0.1
+        (["10.0.0.0/8"], "any", "64:ff9b::10.0.0.1", True),
+        ([], "example.org", "64:ff9b::93.184.216.34", True),
+        ([], "example.org", "2002:7f00:1::", False),
+        ([], "example.org", "::127.0.0.1", False),
+        ([], "example.org", "fec0::1", False),
+        ([], "example.org", "2606:2800:220:1::1", True),
+        (["shop.local"], "shop.local", "64:ff9b::169.254.169.254", False),
+        (["shop.local"], "shop.local", "fd00:ec2::254", False),
+        (["shop.local"], "shop.local", "100.100.100.200", False),
+        ([], "example.org", "168.63.129.16", False),
+        (["168.63.129.16/32"], "any", "168.63.129.16", True),
+        (["shop.local"], "shop.local", "fd00::7", True),
     ],
 )
 def test_who_may_be_called(allow: list[str], host: str, address: str, ok: bool) -> None:
@@ -123,3 +140,14 @@ def test_the_kill_switch_is_on_when_nobody_can_tell(tmp_path: Path) -> None:
     (tmp_path / "killswitch").touch()
     assert KillSwitch(tmp_path)()
     assert KillSwitch(tmp_path / "killswitch")(), "not a folder: nobody can tell"
+
+
+def test_the_kill_switch_is_on_although_the_disk_takes_nothing(tmp_path: Path) -> None:
+    switch = KillSwitch(tmp_path / "gone")
+    assert not switch()
+    switch.set(True)
+    assert switch()
+    (tmp_path / "gone").mkdir()
+    assert switch()
+    switch.set(False)
+    assert not switch()
