@@ -55,7 +55,7 @@ def refusal(policy: str, past: Past, rules: BreakerConfig, now: Instant) -> Refu
             ended = past.of(policy)
             again = Duration(max(round(ended[-1].at + rules.retry_after - now), 0))
             return Refusal("breaker", f"{policy} failed too often, the next try is in {again}")
-        case "half_open" if any(i.policy == policy and i.at > past.of(policy)[-1].at for i in past.intents):
-            return Refusal("breaker", f"{policy} failed too often, and its next try is not over")
+        case "half_open" if sum(i.policy == policy for i in past.intents) > len(past.of(policy)):
+            return Refusal("breaker", f"{policy} failed too often, and a try of it is not over")
         case _:
             return None

@@ -343,7 +343,7 @@ def _fits(case: Case, now: Instant, verb: str, *stages: str) -> None:
     if case.stage not in stages:
         hint = ": make a plan first" if (verb, case.stage) == ("approve", "proposed") else ""
         raise Rejected(f"cannot {verb} a case that is {case.stage}{hint}", 409)
-    if case.resolved or now >= case.expires_at:
+    if case.resolved or guard.expired(case, now):
         raise Rejected(f"cannot {verb} a case that is {'resolved' if case.resolved else 'expired'}", 409)
 
 

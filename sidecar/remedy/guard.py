@@ -25,6 +25,8 @@ from sidecar.types import Duration, Instant, JsonObject, Section
 
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\[?[0-9A-Fa-f:]+\]?")
 AlertState = Literal["active", "suppressed", "absent"]
+SET_BACK = 60.0
+"""Seconds by which the clock may go back, as those of two replicas may differ; beyond it nothing that waits counts."""
 WAITS = ("alertmanager_unknown", "condition_unknown", "target_unknown")
 """Refusals that may pass by themselves: an approved case waits for them until it expires."""
 FINAL = ("rate_policy", "rate_target", "rate_namespace", "rate_total", "protected", "dry_run", "held_back")
@@ -221,7 +223,9 @@ def killed(look: Look) -> Refusal | None:
 
 
 def expired(case: Case, now: Instant) -> Refusal | None:
-    """Whether the time to approve and act is over."""
+    """Whether the time to approve and act is over, or cannot be told."""
+    if now < case.since - SET_BACK:
+        return Refusal("expired", "the clock was set back: nobody knows how old it is")
     return Refusal("expired", "nobody approved it in time") if now >= case.expires_at else None
 
 
@@ -359,9 +363,9 @@ def _hands_off(plan: Plan, rules: GuardConfig, now: Instant) -> Refusal | None:
 
 
 def _still_wrong(policy: RemedyConfig, look: Look) -> Refusal | None:
-    if look.fine:
-        return Refusal("already_fine", f"{policy.verify.query} holds already")
-    return None
+    if look.fine is None:
+        return Refusal("condition_unknown", f"Prometheus could not say whether {policy.verify.query}")
+    return Refusal("already_fine", f"{policy.verify.query} holds already") if look.fine else None
 
 
 def _dry_run(plan: Plan, rules: GuardConfig) -> Refusal | None:

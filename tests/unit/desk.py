@@ -44,7 +44,7 @@ POLICY = RemedyConfig(
     expires=Duration(1000),
 )
 AUTO = msgspec.structs.replace(POLICY, approval="auto")
-FINE = Look(alert="active", killed=False)
+FINE = Look(alert="active", killed=False, fine=False)
 
 
 def planned(policy: RemedyConfig, version: int = 0) -> Planned:

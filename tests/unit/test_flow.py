@@ -137,6 +137,36 @@ def test_an_approved_case_waits_for_alertmanager_until_it_expires() -> None:
     assert desk.stage(id) == "expired"
 
 
+def test_an_approved_case_waits_for_a_prometheus_that_can_say_how_it_stands() -> None:
+    desk = Desk()
+    id = desk.approved()
+    assert desk.step(id, desk.look(msgspec.structs.replace(FINE, fine=None))) == []
+    assert desk.stage(id) == "approved"
+    assert isinstance(desk.step(id, desk.look())[0], Apply)
+
+
+@pytest.mark.parametrize(("back", "stage"), [(59, "approved"), (61, "expired"), (86400, "expired")])
+def test_what_waits_is_void_when_the_clock_is_set_back_behind_it(back: float, stage: str) -> None:
+    desk = Desk()
+    desk.now = Instant(1e6)
+    id = desk.approved()
+    desk.now = Instant(desk.now - back)
+    desk.step(id, Tick())
+    assert desk.stage(id) == stage
+    if stage == "expired":
+        assert desk.book.cases[id].words == "the clock was set back: nobody knows how old it is"
+
+
+def test_nothing_is_approved_when_the_clock_was_set_back() -> None:
+    desk = Desk()
+    desk.hear("a", firing=True)
+    id = desk.judge("a")
+    desk.step(id, PlanWanted("ada"))
+    desk.now = Instant(desk.now - 300)
+    with pytest.raises(Rejected, match="cannot approve a case that is expired"):
+        desk.step(id, Approve("ada", desk.book.cases[id].plan_hash))
+
+
 def test_what_was_changed_since_is_planned_and_approved_anew() -> None:
     for change in (
         {"policy": msgspec.structs.replace(POLICY, verify=VerifyConfig(query="up"))},

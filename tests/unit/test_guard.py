@@ -17,7 +17,7 @@ from sidecar.remedy.guard import GuardConfig, Look, Planned, Rate, Rates
 from sidecar.remedy.past import Busy, Ended, Intent, Past
 from sidecar.remedy.policy import REASONS, RemedyConfig
 from sidecar.types import ConfigError, Instant, labels_of
-from tests.unit.desk import POLICY, Desk
+from tests.unit.desk import FINE, POLICY, Desk
 
 NOW = Instant(100_000.0)
 NOTHING = Past()
@@ -48,7 +48,7 @@ def refused(
     desk = Desk()
     case = desk.book.cases[desk.approved()]
     case = msgspec.structs.replace(case, plan_hash="h", target=plan.target, expires_at=Instant(NOW + 1))
-    look = look or Look(alert="active", killed=False)
+    look = look or FINE
     look = msgspec.structs.replace(look, plan=Planned(plan, "h"))
     rules_ = GuardConfig(**rules)  # type: ignore[arg-type]
     found = guard.checks(case, policy, look, past, rules_, NOW)
@@ -169,10 +169,11 @@ def test_what_a_person_changed_lately_is_left_alone() -> None:
         ({"blocking": None}, "block", "Alertmanager did not say whether a blocking alert fires"),
         ({"killed": True}, "kill switch", "the kill switch is on"),
         ({"fine": True}, "still wrong", "used < 1 holds already"),
+        ({"fine": None}, "still wrong", "Prometheus could not say whether used < 1"),
     ],
 )
 def test_the_world_around(change: dict[str, object], name: str, words: str) -> None:
-    look = msgspec.structs.replace(Look(alert="active", killed=False), **change)
+    look = msgspec.structs.replace(FINE, **change)
     assert refused(plan(), look=look) == {name: words}
 
 
@@ -189,7 +190,7 @@ def test_who_is_about_to_approve_sees_how_each_stands(made: bool) -> None:
     if made:
         desk.step(id, PlanWanted("ada"))
     case = desk.book.cases[id]
-    look = Look(alert="suppressed", killed=False, plan=Planned(plan(), "of now"))
+    look = msgspec.structs.replace(FINE, alert="suppressed", plan=Planned(plan(), "of now"))
     found = guard.standing(case, POLICY, look, NOTHING, GuardConfig(), Instant(case.expires_at - 1))
     wrong = {check.name: check.refusal.reason for check in found if check.refusal}
     assert wrong == {"alert": "suppressed"} | ({"plan": "plan_changed"} if made else {})
@@ -242,10 +243,13 @@ def test_the_breaker(goods: list[bool], ago: float, state: str) -> None:
 def test_half_open_lets_one_through() -> None:
     past = outcomes(False, False, ago=21600)
     assert breaker.refusal("p", past, BreakerConfig(), NOW) is None
-    past = past._replace(intents=[acted(5, policy="p")])
-    refusal = breaker.refusal("p", past, BreakerConfig(), NOW)
-    assert refusal is not None
-    assert refusal.words == "p failed too often, and its next try is not over"
+    tries = [acted(ago, policy="p") for ago in (21700, 21650)]
+    for late in (5, -3600, 22000):  # since then; the clock was set back; and one that is not over for so long
+        busy = past._replace(intents=[*tries, acted(late, policy="p")])
+        refusal = breaker.refusal("p", busy, BreakerConfig(), NOW)
+        assert refusal is not None, late
+    assert refusal.words == "p failed too often, and a try of it is not over"
+    assert breaker.refusal("p", past._replace(intents=tries), BreakerConfig(), NOW) is None
     refusal = breaker.refusal("p", outcomes(False, False, ago=600), BreakerConfig(), NOW)
     assert refusal is not None
     assert refusal.words == "p failed too often, the next try is in 5h50m"

@@ -25,7 +25,7 @@ from sidecar.remedy.events import (
     TakeBack,
     Tick,
 )
-from sidecar.remedy.guard import GuardConfig, Look
+from sidecar.remedy.guard import SET_BACK, GuardConfig, Look
 from sidecar.remedy.policy import RemedyConfig, VerifyConfig
 from sidecar.types import Duration, Instant, Rejected
 from tests.unit.desk import AUTO, POLICY, Desk, answered, planned
@@ -80,15 +80,19 @@ class Life:
             "not planned anew"
         )
         assert self.desk.now < case.expires_at, "never after expiry"
+        assert self.desk.now >= approvals[-1].at - SET_BACK, "never before the approval, as the clock has it"
         assert self.world.alert == "active", "never while silenced or resolved"
         assert not self.world.frozen, "never in a freeze"
         assert self.world.blocking == "", "never while another alert forbids it"
-        assert not self.world.fine, "never when it is fine already"
+        assert self.world.fine is False, "never when it is fine already, nor when nobody can say"
         assert not (self.desk.storm and case.auto), "never alone in a storm"
         assert not self.desk.rules.dry_run, "never in a dry run"
         assert self.desk.book.episodes[case.fingerprint].open
+        busy = [c for c in self.desk.book.cases.values() if c.stage in ("acting", "verifying")]
+        assert [c.id for c in busy if c.object == case.object] == [case.id], "never two on one object"
         recent = [i for i in self.desk.book.intents if i.object == case.object][:-1]
-        assert all(self.desk.now - i.at >= self.desk.policy.cooldown for i in recent), "never in a cool-down"
+        cooldown = self.desk.policy.cooldown
+        assert all(self.desk.now - i.at >= cooldown for i in recent), "never in a cool-down"
         key = (case.fingerprint, case.episode, case.target)
         assert key not in self.done, "never twice"
         self.done.append(key)
@@ -100,7 +104,7 @@ class Life:
     def people_and_webhooks(self, name: str, firing: bool, starts: float, n: int, what: str) -> None:
         self.desk.hear(name, firing, starts, 0.0 if firing else starts)
         for key, episode in self.desk.book.episodes.items():
-            if episode.open:
+            if episode.open and self.desk.policy is not None:
                 self.desk.judge(key, self.world)
         if not (id := self.some_case(n)):
             return
@@ -139,10 +143,11 @@ class Life:
         seconds: int,
         world: dict[str, Any],
         crash: bool,
-        policy: RemedyConfig | None,
+        policy: RemedyConfig | str,
         desk: dict[str, Any],
     ) -> None:
-        self.desk.policy = policy or self.desk.policy
+        if policy != "as it was":
+            self.desk.policy = policy if isinstance(policy, RemedyConfig) else None
         self.desk.now = Instant(self.desk.now + seconds)
         self.world = msgspec.structs.replace(self.world, **world)
         self.desk.version, self.desk.storm = desk["version"], desk["storm"]
@@ -186,7 +191,7 @@ TURNS = st.one_of(
     _turns(
         "happens",
         {
-            "seconds": st.sampled_from([0, 0, 1, 20, 20, 100, 300, 1000]),
+            "seconds": st.sampled_from([0, 0, 1, 20, 20, 100, 300, 1000, -30, -5000]),
             "world": st.fixed_dictionaries(
                 {
                     "alert": st.sampled_from([*["active"] * 6, "suppressed", "absent"]),
@@ -205,7 +210,7 @@ TURNS = st.one_of(
                 }
             ),
             "crash": st.booleans(),
-            "policy": st.sampled_from([*[None] * 7, POLICY, AUTO, OTHER]),
+            "policy": st.sampled_from([*["as it was"] * 7, POLICY, AUTO, OTHER, "removed"]),
         },
     ),
 )
