@@ -51,6 +51,8 @@ async def perform(effect: Effect, alert: Alert, eyes: Eyes, world: World, rules:
 
 async def act(effect: Apply | TakeBack | ReadBack, world: World) -> Answered | None:
     """What came of it; None: the target does not tell yet how it stands, ask again in the next round."""
+    if world.stopped() and not isinstance(effect, ReadBack):  # while the intent was written
+        return Answered(Outcome("failed", "stopped before anything was sent"), isinstance(effect, TakeBack))
     match effect:
         case Apply(action, job):
             return Answered(await _done(action.apply(job, world)), False)

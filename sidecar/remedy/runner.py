@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 
 from sidecar.remedy import events, flow, hands, numbers, order
-from sidecar.remedy.actions.words import World
+from sidecar.remedy.actions.words import UNFORESEEN, World
 from sidecar.remedy.case import Book, Case, Draft, Episode, Fact, Notice, case_id, ended, heard
 from sidecar.remedy.effect import Effect
 from sidecar.remedy.eyes import Eyes
@@ -131,7 +131,7 @@ class Runner:
             tasks.create_task(self._guarded(key))
 
     async def _guarded(self, key: str) -> None:
-        """One piece of work; what a peer or the disk refuses now is tried again in the next round."""
+        """One piece of work; what a peer or the disk refuses now, or nobody foresaw, is tried in the next round."""
         try:
             if key == WEATHER:
                 await self._look_around()
@@ -139,6 +139,8 @@ class Runner:
                 await (self._drive(key) if key in self._book.cases else self._judge(key))
         except PromantisError as error:
             log.warning("remedy waits key=%s reason=%s", key, error)
+        except UNFORESEEN:
+            log.exception("remedy waits key=%s", key)
         finally:
             self._busy.discard(key)
 
@@ -180,12 +182,16 @@ class Runner:
         """Switch everything off, or on again; recorded after it is done, so that nothing can hold it up."""
         self._kill(on)
         self._telemetry.killswitch.set(on)
+        switched = f"kill switch is {'on' if on else 'off'} by {who}"
         if not self._eyes.leads():
-            log.warning("kill switch is %s by %s: not in the journal, another replica leads", on, who)
+            log.warning("%s: not in the journal, another replica leads", switched)
             return
         data = {"on": on, "words": reason}
-        async with self._lock:
-            await self._append(self._clock(), [Draft("killswitch", None, who, data)])
+        try:
+            async with self._lock:
+                await self._append(self._clock(), [Draft("killswitch", None, who, data)])
+        except Unavailable as error:
+            log.error("%s, and not in the journal: %s", switched, error)
         self._wake.set()
 
     @property

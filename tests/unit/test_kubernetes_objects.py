@@ -276,6 +276,22 @@ async def test_drain(lab: Lab) -> None:
     assert (await lab.get("Node", "node-1"))["spec"]["unschedulable"]
 
 
+async def test_a_drain_that_is_stopped_evicts_nobody_more(lab: Lab) -> None:
+    await lab.deployment(replicas=9)
+    action = Drain(name="node-1", deadline=Duration(20))
+    _, job = await lab.plan(action)
+    here = [pod for pod in await lab.pods() if pod["spec"]["nodeName"] == "node-1"]
+    assert len(here) > 1
+
+    def evicted() -> list[str]:
+        return [path for method, path in lab.proxy.writes if method == "POST"]
+
+    outcome = await action.apply(job, lab.world._replace(stopped=lambda: bool(evicted())))
+    assert outcome == ("failed", "gave up: stopped; uncordoned")
+    assert len(evicted()) == 1, "the switch counts between two pods of a round too"
+    assert not (await lab.get("Node", "node-1"))["spec"].get("unschedulable")
+
+
 async def test_a_drain_that_is_blocked_gives_up_by_uncordoning(lab: Lab) -> None:
     await lab.deployment()
     await budget(lab, 3)

@@ -15,9 +15,11 @@ from aiohttp import web
 
 from sidecar.adapters.journal import SqliteJournal
 from sidecar.adapters.targets import KillSwitch, Targets
-from sidecar.remedy.actions.http import HttpAction
-from sidecar.remedy.actions.words import World
-from sidecar.remedy.case import Case, Notice
+from sidecar.remedy import hands
+from sidecar.remedy.actions.http import HttpAction, HttpCall
+from sidecar.remedy.actions.words import Job, Outcome, World
+from sidecar.remedy.case import Case, Fact, Notice
+from sidecar.remedy.events import Answered, Apply, TakeBack
 from sidecar.remedy.eyes import AT_ONCE, Eyes
 from sidecar.remedy.guard import AlertState, GuardConfig
 from sidecar.remedy.policy import Policies
@@ -45,6 +47,7 @@ class Shop:
         self.asked = 0
         self.most = 0
         self.leads = True
+        self.wrong: Exception | None = None
         self.app = web.Application()
         self.app.router.add_post("/pool", self._called)
 
@@ -57,6 +60,8 @@ class Shop:
         return [((), 0.5)] if self.calls and query == AUTO.verify.query else []
 
     async def state(self, labels: Labels) -> Standing:
+        if self.wrong is not None:
+            raise self.wrong
         async with self._counted():
             return Standing()
 
@@ -169,6 +174,44 @@ async def test_how_the_guardrails_stand_can_be_asked_and_changes_nothing(tmp_pat
         with pytest.raises(Rejected, match="there is no such case"):
             await lately("abad1dea")
     assert shop.calls == before == 1
+
+
+@pytest.mark.parametrize("undo", [False, True])
+async def test_what_is_stopped_between_intent_and_action_is_not_done(undo: bool) -> None:
+    shop = Shop()
+    async with serving(shop.app) as url:
+        action = HttpAction(url=f"{url}/pool", undo=HttpCall(url=f"{url}/pool"))
+        world = World(Targets(lambda: ["127.0.0.1"]), stopped=lambda: True)
+        job = Job("c0ffee", ALERT, {})
+        answer = await hands.act(TakeBack(action, job) if undo else Apply(action, job), world)
+    assert answer == Answered(Outcome("failed", "stopped before anything was sent"), undo)
+    assert shop.calls == 0
+
+
+async def test_an_error_that_nobody_foresaw_ends_neither_its_case_nor_the_others(tmp_path: Path) -> None:
+    shop = Shop()
+    shop.wrong = LookupError("a bug")
+    async with running(tmp_path, shop) as runner:
+        await asyncio.sleep(10 * TICK)
+        assert runner.cases() == []
+        shop.wrong = None
+        runner._judged.clear()
+        await until(lambda: runner.cases() and only(runner).stage == "verifying")
+    assert shop.calls == 1
+
+
+async def test_the_kill_switch_is_thrown_though_the_journal_takes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def full(*_: object) -> list[Fact]:
+        raise Unavailable("the journal cannot be used: database or disk is full")
+
+    shop = Shop(takes=20 * TICK)
+    async with running(tmp_path, shop) as runner:
+        monkeypatch.setattr(runner._journal, "append", full)
+        await runner.kill(True, "ada", "smoke")
+        assert runner.killed
+        assert "kill switch is on by ada, and not in the journal: " in caplog.text
 
 
 @pytest.mark.parametrize("blocks", [False, True])

@@ -133,7 +133,7 @@ class Drain(_OnNode, frozen=True, kw_only=True, tag_field="type", tag="drain"):
                     return Outcome("done", f"drained node {job.saved['node']}")
                 if why := next(filter(None, map(_marked, left)), ""):  # since the plan was made
                     return await self._give_up(job, world, why)
-                blocked = await _evict(world.cluster, left) or blocked
+                blocked = await _evict(world, left) or blocked
             except Unavailable as error:
                 blocked = str(error)
             except Rejected as error:
@@ -197,15 +197,17 @@ async def _owned(cluster: Kubernetes, pods: list[JsonObject]) -> str:
     return ""
 
 
-async def _evict(cluster: Kubernetes, pods: list[JsonObject]) -> str:
-    """Ask for each once; what forbids one of them, or nothing."""
+async def _evict(world: World, pods: list[JsonObject]) -> str:
+    """Ask for each once, until somebody stops it; what forbids one of them, or nothing."""
     blocked = ""
     for pod in pods:
+        if world.stopped():
+            break
         if "deletionTimestamp" in pod["metadata"]:
             continue
         meta = pod["metadata"]
         try:
-            await cluster.evict(POD.ref(meta["namespace"], meta["name"]), meta["uid"])
+            await world.cluster.evict(POD.ref(meta["namespace"], meta["name"]), meta["uid"])
         except TooMany as error:
             blocked = f"pod {_name(pod)}: {error}"
         except Rejected as error:
