@@ -16,7 +16,7 @@ from sidecar import config
 from sidecar.remedy import matchers, templates
 from sidecar.remedy import policy as policy_module
 from sidecar.remedy.actions import TYPES
-from sidecar.remedy.actions.http import HttpAction
+from sidecar.remedy.actions.http import HttpAction, HttpCall
 from sidecar.remedy.past import Ended
 from sidecar.remedy.policy import (
     REASONS,
@@ -30,11 +30,13 @@ from sidecar.remedy.policy import (
     policy_hash,
     propose,
 )
+from sidecar.remedy.templates import Unfit
 from sidecar.types import Alert, ConfigError, Instant, labels_of
 from tests.unit.desk import POLICY, planned
 
 LABELS = labels_of({"alertname": "Full", "severity": "page", "path": "a\\d\nb"})
 VERIFY = VerifyConfig(query="up")
+FORM, YAML = ({"Content-Type": kind} for kind in ("application/x-www-form-urlencoded", "application/yaml"))
 
 
 @pytest.mark.parametrize(
@@ -115,6 +117,12 @@ GOOD = {
             "action.body: not valid JSON (templates stand inside strings only): "
             "Expecting value: line 1 column 10 (char 9)",
         ),
+        (
+            "action",
+            {"type": "http", "url": "http://shop/", "headers": YAML, "body": "a: {{ labels.a }}"},
+            "action.body: nobody knows how to escape a label in application/yaml "
+            "(templates stand in JSON, forms, XML and plain text)",
+        ),
         ("action.headers", {"a b": "c"}, "action.headers.a b: not a header name"),
         ("action.headers", {"a": "b\nc"}, "action.headers.a: a header has one line"),
         (
@@ -184,7 +192,7 @@ def policy(**changes: object) -> RemedyConfig:
 def test_values_stay_where_they_stand(pool: str, q: str) -> None:
     """Whatever a label says, it is one path segment, one query value, one JSON string, one header."""
     alert = Alert((("pool", pool),), {"q": q})
-    if pool in (".", ".."):
+    if {".", ".."} & set(re.split(r"[/\\]", pool)):
         assert propose(policy(), alert, None, None) == Refusal(
             "template", "a value would change the path of the url"
         )
@@ -206,8 +214,54 @@ def test_an_alert_that_cannot_fill_the_template_is_refused() -> None:
     assert propose(policy(), alert, None, None) == Refusal("template", words)
 
 
+@pytest.mark.parametrize(
+    ("url", "value", "words"),
+    [
+        ("/pool/{{ annotations.q }}", "", "an empty value would change the path of the url"),
+        ("/pool/{{ annotations.q }}/size", "", "an empty value would change the path of the url"),
+        ("/pool/{{ annotations.q }}", "../admin", "a value would change the path of the url"),
+        ("/pool/{{ annotations.q }}", "a\\..\\..\\admin", "a value would change the path of the url"),
+        ("/pool/{{ annotations.q }}", "a/b", None),
+        ("/pool/?q={{ annotations.q }}", "", None),
+        ("//pool/p-{{ annotations.q }}/", "", None),
+    ],
+)
+def test_no_value_leads_to_another_path(url: str, value: str, words: str | None) -> None:
+    """An empty one would turn DELETE of a thing into that of all; some servers take %2F for a slash."""
+    action = HttpAction(method="DELETE", url=f"http://shop{url}")
+    alert = Alert((("a", "b"),), {"q": value})
+    if words is None:
+        assert action.render(alert).url.startswith("http://shop/")
+        return
+    with pytest.raises(Unfit, match=words):
+        action.render(alert)
+
+
+def test_what_is_called_like_a_secret_is_sent_and_not_shown() -> None:
+    url = "http://shop/pool?api_key=sesame&size={{ labels.size }}"
+    body = '{"size": 40, "login": {"password": "sesame"}}'
+    action = HttpAction(url=url, body=body, undo=HttpCall(url=url, body="token=sesame&size=20", headers=FORM))
+    alert = Alert((("size", "4"),), {})
+    made = propose(policy(action=action), alert, None, None)
+    assert isinstance(made, Proposal)
+    assert made.target == "POST http://shop/pool?api_key=***&size=4"
+    shown = action.render(alert).shown()
+    assert shown["url"] == "http://shop/pool?api_key=***&size=4"
+    assert shown["body"] == '{"size": 40, "login": {"password": "***"}}'
+    assert action.undo is not None
+    assert action.undo.render(alert).shown()["body"] == "token=***&size=20"
+    sent = action.render(alert)
+    assert (sent.url, sent.body) == (url.replace("{{ labels.size }}", "4"), body)
+
+
 def test_forms_and_plain_text_are_escaped_for_what_they_are() -> None:
     alert = Alert((("pool", "a&b=c\n"),), {})
+    xml = HttpAction(
+        url="http://shop/", headers={"Content-Type": "text/xml"}, body="<p>{{ labels.pool }}</p>"
+    )
+    assert xml.render(Alert((("pool", '</p><admin a="1"/>'),), {})).body == (
+        "<p>&lt;/p&gt;&lt;admin a=&quot;1&quot;/&gt;</p>"
+    )
     form = HttpAction(
         url="http://shop/",
         headers={"content-type": "application/x-www-form-urlencoded"},

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import msgspec
 
 from sidecar.remedy import templates
+from sidecar.remedy.actions.edits import SECRET
 from sidecar.remedy.actions.words import Job, Outcome, Plan, Right, World
 from sidecar.types import Alert, Rejected, Section, Unavailable
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+_SEPARATORS = re.compile(r"[/\\]")
+_FIELD = re.compile(r"([^&=]*=)([^&]*)")
+_MEMBER = re.compile(r'("(?:[^"\\]|\\.)*"\s*:\s*)("(?:[^"\\]|\\.)*")')
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
@@ -27,9 +32,16 @@ class Request(msgspec.Struct, frozen=True):
     body: str | None
 
     def shown(self) -> dict[str, Any]:
-        """For eyes and journal: header values may be secrets, so only their names."""
+        """For eyes and journal: no values of headers, nor of what is called like a secret."""
         shown = {k: v if k.lower() == "content-type" else "***" for k, v in self.headers.items()}
-        return {"method": self.method, "url": self.url, "headers": shown, "body": self.body}
+        body = None if self.body is None else _masked(self.body, _kind(self.headers))
+        return {"method": self.method, "url": self.place, "headers": shown, "body": body}
+
+    @property
+    def place(self) -> str:
+        """The url as it is shown."""
+        before, mark, query = self.url.partition("?")
+        return before + mark + _masked(query, "urlencoded")
 
 
 class HttpCall(Section, frozen=True, kw_only=True):
@@ -42,7 +54,8 @@ class HttpCall(Section, frozen=True, kw_only=True):
     headers: dict[str, str] = msgspec.field(default_factory=dict)
     """They are never shown."""
     body: str | None = None
-    """JSON where it starts like it, with templates inside of strings only."""
+    """JSON where it starts like it, with templates inside of strings only; they also stand in forms, XML and plain
+    text, by the content type. What is called like a secret is sent and not shown."""
 
     def problems(self) -> Iterator[tuple[str, str]]:
         if self.method not in METHODS:
@@ -56,6 +69,9 @@ class HttpCall(Section, frozen=True, kw_only=True):
             words = words or templates.check(value)
             if words or "\n" in value or "\r" in value:
                 yield f"headers.{name}", words or "a header has one line"
+        if self.body and "{{" in self.body and self._escape() is None:
+            words = f"nobody knows how to escape a label in {_kind(self.headers)}"
+            yield "body", f"{words} (templates stand in JSON, forms, XML and plain text)"
         if self._is_json() and self.body is not None:
             try:
                 json.loads(templates.without_holes(self.body))
@@ -78,21 +94,30 @@ class HttpCall(Section, frozen=True, kw_only=True):
     def render(self, alert: Alert) -> Request:
         """The request for one alert; templates.Missing when the alert cannot fill it."""
         url = templates.render(self.url, alert, templates.as_url)
-        if {".", ".."} & set(urlsplit(url).path.split("/")):
-            raise templates.Missing("a value would change the path of the url")
+        for written, part in zip(*(urlsplit(one).path.split("/") for one in (self.url, url)), strict=True):
+            if "{{" in written and not part:
+                raise templates.Missing("an empty value would change the path of the url")
+            if {".", ".."} & set(_SEPARATORS.split(unquote(part))):  # some servers take %2F for a slash
+                raise templates.Missing("a value would change the path of the url")
         headers = {k: templates.render(v, alert, templates.as_header) for k, v in self.headers.items()}
-        kind = self._kind()
-        escape = templates.as_json if self._is_json() else templates.as_url if "urlencoded" in kind else str
-        body = None if self.body is None else templates.render(self.body, alert, escape)
-        if body is not None and not kind:
+        body = None if self.body is None else templates.render(self.body, alert, self._escape() or str)
+        if body is not None and not _kind(self.headers):
             headers["Content-Type"] = "application/json" if self._is_json() else "text/plain; charset=utf-8"
         return Request(self.method, url, headers, body)
 
-    def _kind(self) -> str:
-        return next((v.lower() for k, v in self.headers.items() if k.lower() == "content-type"), "")
+    def _escape(self) -> Callable[[str], str] | None:
+        """What makes a value fit into the body; None where nobody knows."""
+        kind = _kind(self.headers)
+        if self._is_json():
+            return templates.as_json
+        if "urlencoded" in kind:
+            return templates.as_url
+        if "xml" in kind or "html" in kind:
+            return html.escape
+        return str if not kind or kind.startswith("text/plain") else None
 
     def _is_json(self) -> bool:
-        kind = self._kind()
+        kind = _kind(self.headers)
         return "json" in kind or (not kind and (self.body or "").lstrip()[:1] in ("{", "["))
 
 
@@ -117,7 +142,7 @@ class HttpAction(HttpCall, frozen=True, kw_only=True, tag_field="type", tag="htt
         request = self.render(alert)
         if self.undo:
             self.undo.render(alert)
-        return f"{request.method} {request.url}"
+        return f"{request.method} {request.place}"
 
     async def plan(self, alert: Alert, world: World) -> Plan:
         """Render both requests; Missing when the alert cannot fill them."""
@@ -142,6 +167,20 @@ class HttpAction(HttpCall, frozen=True, kw_only=True, tag_field="type", tag="htt
     def rights(self) -> tuple[Right, ...]:
         """None in the cluster."""
         return ()
+
+
+def _kind(headers: Mapping[str, str]) -> str:
+    return next((v.lower() for k, v in headers.items() if k.lower() == "content-type"), "")
+
+
+def _masked(text: str, kind: str) -> str:
+    """The text without the values of what is called like a secret.
+
+    >>> _masked("api_key=a&size=4", "urlencoded"), _masked('{"size": 4, "token": "a"}', "json")
+    ('api_key=***&size=4', '{"size": 4, "token": "***"}')
+    """
+    pattern, hidden = (_FIELD, "***") if "urlencoded" in kind else (_MEMBER, '"***"')
+    return pattern.sub(lambda m: m[1] + (hidden if SECRET.search(unquote(m[1])) else m[2]), text)
 
 
 async def _send(request: Request, world: World) -> Outcome:
