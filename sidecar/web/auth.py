@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
+from urllib.parse import urlsplit
 
 import bcrypt
 import msgspec
@@ -152,6 +153,8 @@ class Auth:
             person = await self._by_password(token.strip())
         vouched = None if scheme else self.vouched(request)
         if need.role is None or (need.local and self.loopback):
+            if need.local and not (person or vouched) and _of_another_site(request):
+                raise Problem(403, "a page of another site may not write here without a token", "Origin")
             return person or vouched or NOBODY
         sendable = request.content_type != "application/json"  # by a form of another site, unasked
         unasked = vouched or (person if scheme.lower() == "basic" else None)  # by who asks: a browser adds it
@@ -247,6 +250,17 @@ def is_loopback(listen: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def _of_another_site(request: web.BaseRequest) -> bool:
+    """Whether a browser writes for a page that is not on this machine, though its name may point to us."""
+    origin = request.headers.get("Origin")
+    if origin is None or request.method in ("GET", "HEAD"):
+        return False
+    try:
+        return not is_loopback(f"{urlsplit(origin).hostname}:0")
+    except ValueError:
+        return True
 
 
 def read_yaml(path: Path, kind: type[T]) -> T:

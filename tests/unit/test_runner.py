@@ -18,7 +18,7 @@ from sidecar.adapters.targets import KillSwitch, Targets
 from sidecar.remedy import hands
 from sidecar.remedy.actions.http import HttpAction, HttpCall
 from sidecar.remedy.actions.words import Job, Outcome, World
-from sidecar.remedy.case import Case, Fact, Notice
+from sidecar.remedy.case import Case, Notice
 from sidecar.remedy.events import Answered, Apply, TakeBack
 from sidecar.remedy.eyes import AT_ONCE, Eyes
 from sidecar.remedy.guard import AlertState, GuardConfig
@@ -198,20 +198,6 @@ async def test_an_error_that_nobody_foresaw_ends_neither_its_case_nor_the_others
         runner._judged.clear()
         await until(lambda: runner.cases() and only(runner).stage == "verifying")
     assert shop.calls == 1
-
-
-async def test_the_kill_switch_is_thrown_though_the_journal_takes_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    async def full(*_: object) -> list[Fact]:
-        raise Unavailable("the journal cannot be used: database or disk is full")
-
-    shop = Shop(takes=20 * TICK)
-    async with running(tmp_path, shop) as runner:
-        monkeypatch.setattr(runner._journal, "append", full)
-        await runner.kill(True, "ada", "smoke")
-        assert runner.killed
-        assert "kill switch is on by ada, and not in the journal: " in caplog.text
 
 
 @pytest.mark.parametrize("blocks", [False, True])

@@ -148,6 +148,30 @@ async def test_the_word_of_anybody_else_is_nothing(site: Site) -> None:
         assert answer.status == 401
 
 
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [
+        ("", 200),
+        ("http://localhost:9909", 200),
+        ("http://[::1]:9909", 200),
+        ("http://evil.example:9909", 403),
+        ("http://127.0.0.1.evil.example", 403),
+        ("null", 403),
+    ],
+)
+async def test_a_page_of_another_site_writes_nothing_on_loopback(
+    site: Site, origin: str, status: int
+) -> None:
+    """Its name may point to us (DNS rebinding): then a browser sends JSON too, without a token."""
+    headers = {"Origin": origin, "Host": origin.partition("://")[2]} if origin else {}
+    async with TestClient(TestServer(behind(Auth(TOKENS, True), site))) as client:
+        async with client.post("/api/v1/webhook", json=payload(alert()), headers=headers) as answer:
+            assert answer.status == status
+        headers["Authorization"] = f"Bearer {BY_ROLE['feedback']}"
+        async with client.post("/api/v1/webhook", json=payload(alert()), headers=headers) as answer:
+            assert answer.status == 200, "a token says more than where a page stood"
+
+
 def basic(name: str, password: str) -> dict[str, str]:
     return {"Authorization": "Basic " + base64.b64encode(f"{name}:{password}".encode()).decode()}
 
