@@ -49,7 +49,8 @@ class Lease(Protocol):
 
 
 class Leading:
-    """`acts()` is asked before every step of every action. Without a lease: `begin()` once, and it acts always."""
+    """`acts()` is asked before every step of every action. Without a lease: `begin()` once, and it acts always, but
+    for a journal that is damaged or a disk that is full: remedies wait until somebody mended it, and alerts go on."""
 
     def __init__(
         self,
@@ -64,6 +65,8 @@ class Leading:
         self._lease, self._journal, self._runner, self._read, self._work = lease, journal, runner, read, work
         self._telemetry = telemetry
         self._began = False
+        self._failed = ""
+        """Why the journal cannot be read, as it was last said."""
 
     def acts(self) -> bool:
         """Whether this process is the one."""
@@ -81,16 +84,30 @@ class Leading:
                 async with asyncio.timeout(FIRST):
                     await self._lease.attempt()
 
-    async def begin(self) -> None:
-        """Read the journal, which is ours now."""
+    async def begin(self) -> bool:
+        """Read the journal, which is ours now; whether that was possible."""
         self._began = True  # from here on what comes in waits for the runner to have read it
-        await self._runner.start()
-        await self._read()
+        try:
+            await asyncio.to_thread(self._journal.take)
+            await self._runner.start()
+            await self._read()
+        except PromantisError as error:
+            self._began = False
+            self._runner.rest()
+            await self._journal.give()
+            if str(error) != self._failed:
+                self._failed = str(error)
+                log.error("remedies wait for the journal: %s", error)
+            return False
         self._telemetry.leader.set(1)
+        return True
 
     async def run(self) -> None:
         """Work whenever it is our turn, until cancelled; then the lease is given back."""
         if self._lease is None:
+            while not self._began:
+                if not await self.begin():
+                    await asyncio.sleep(AGAIN)
             await self._work()
             return
         try:
@@ -134,10 +151,7 @@ class Leading:
                     log.warning("leads, and waits for the journal: %s", said)
                 await asyncio.sleep(AGAIN)
         if lease.held():
-            try:
-                await self.begin()
-            except PromantisError as error:
-                log.error("leads, and cannot read the journal: %s", error)
+            if not await self.begin():
                 await asyncio.sleep(AGAIN)
                 return
             await self._work()

@@ -31,11 +31,16 @@ MIGRATIONS: tuple[str, ...] = (
 """Script i brings the database from schema version i to i + 1; only ever added to."""
 
 
+_PASSES = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
+"""What is wrong with the file or the disk and not with the config: alerts need not wait until somebody mends it."""
+
+
 class SqliteJournal:
     """One file; all of its work is done in one thread of its own."""
 
     def __init__(self, path: Path, migrations: Sequence[str] = MIGRATIONS) -> None:
-        """Open or make the file. ConfigError names the path when it cannot be used."""
+        """Open or make the file. ConfigError names the path when it cannot be used, Unavailable when it is damaged
+        or the disk is full."""
         self._path = path
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
         with contextlib.ExitStack() as undo:
@@ -110,23 +115,30 @@ class SqliteJournal:
         return facts
 
 
+NOT_OURS = "another replica leads, and has the journal"
+
+
 class Held:
-    """The journal of whoever leads: `take` it, `give` it back; in between it is Unavailable."""
+    """The journal of whoever leads: `take` it, `give` it back; else, or damaged, it is Unavailable."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._open: SqliteJournal | None = None
+        self._why = NOT_OURS
         self.written: Callable[[], None] = lambda: None
         """Called after facts were stored."""
 
     def take(self) -> None:
-        """Open it. ConfigError while another process has it."""
+        """Open it; it stays Unavailable when it is damaged. ConfigError while another process has it."""
         if self._open is None:
-            self._open = SqliteJournal(self._path)
+            try:
+                self._open = SqliteJournal(self._path)
+            except Unavailable as error:
+                self._why = str(error)
 
     async def give(self) -> None:
         """Close it; what is being written is written first."""
-        held, self._open = self._open, None
+        held, self._open, self._why = self._open, None, NOT_OURS
         if held is not None:
             await held.close()
 
@@ -150,7 +162,7 @@ class Held:
 
     def _ours(self) -> SqliteJournal:
         if self._open is None:
-            raise Unavailable("another replica leads, and has the journal")
+            raise Unavailable(self._why)
         return self._open
 
 
@@ -250,6 +262,8 @@ def _open(path: Path, migrations: Sequence[str]) -> sqlite3.Connection:
     except OSError as error:
         raise ConfigError(str(path), f"cannot be written: {error.strerror}") from None
     except sqlite3.Error as error:
+        if error.sqlite_errorcode & 0xFF in _PASSES:
+            raise Unavailable(f"the journal {path} cannot be used: {error}") from None
         busy = error.sqlite_errorcode == sqlite3.SQLITE_BUSY
         words = "is in use by another Promantis" if busy else f"cannot be used as a journal: {error}"
         raise ConfigError(str(path), words) from None

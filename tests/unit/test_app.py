@@ -3,28 +3,90 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import sqlite3
 from pathlib import Path
 
+import aiohttp
 import msgspec
 import pytest
+from aiohttp import web
 
+from sidecar import leading
+from sidecar.adapters.journal import SqliteJournal
 from sidecar.alerts import aside
 from sidecar.app import App
 from sidecar.config import Config
+from sidecar.remedy.case import Draft
+from sidecar.types import Instant
+from tests.e2e.alerting import serving, until
+
+
+def made(folder: Path, **more: object) -> App:
+    """A process that has no Prometheus."""
+    config = msgspec.convert(
+        {
+            "prometheus": {"url": "http://127.0.0.1:9"},
+            "storage": {"path": str(folder)},
+            "web": {"listen": "127.0.0.1:0"},
+            **more,
+        },
+        Config,
+    )
+    return App(lambda: config)
+
+
+@pytest.mark.parametrize("harm", ["page", "fact"])
+async def test_alerts_go_on_though_the_journal_is_damaged_and_remedies_wait_for_it(
+    tmp_path: Path, harm: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing acts that does not know what was done before; nobody who is woken waits for that."""
+    path = tmp_path / "journal.db"
+    journal = SqliteJournal(path)
+    fill = {"on": False, "words": "x" * 5000}
+    await journal.append(Instant(1.0), [Draft("killswitch", None, "ada", fill) for _ in range(20)])
+    await journal.close()
+    good = path.read_bytes()
+    if harm == "page":
+        path.write_bytes(good[: 4096 * 3] + bytes(4096 * 3) + good[4096 * 6 :])
+    else:
+        with contextlib.closing(sqlite3.connect(path)) as db:
+            db.executescript("DROP TRIGGER facts_stay; UPDATE facts SET fact = '{' WHERE seq = 5;")
+    monkeypatch.setattr(leading, "AGAIN", 0.05)
+    got: list[bytes] = []
+
+    async def take(request: web.Request) -> web.Response:
+        got.append(await request.read())
+        return web.Response()
+
+    peer = web.Application()
+    peer.router.add_post("/api/v2/alerts", take)
+    async with serving(peer) as url, aiohttp.ClientSession() as session:
+        app = made(tmp_path, alertmanagers=[{"url": url}], alerts={"mode": "inline"})
+        listens = asyncio.get_running_loop().create_future()
+        running = asyncio.create_task(app.run(listens.set_result))
+        port = await asyncio.wait_for(listens, 10)
+        alert = {"labels": {"alertname": "A"}, "endsAt": "2126-01-01T00:00:00Z"}
+        async with session.post(f"http://127.0.0.1:{port}/api/v2/alerts", json=[alert]) as answer:
+            assert answer.status == 200
+        assert got
+        notice = {"version": "4", "alerts": []}
+        at = f"http://127.0.0.1:{port}/api/v1/webhook"
+        async with session.post(at, json=notice) as answer:
+            assert answer.status == 503, "Alertmanager shall ask again"
+        assert sum("remedies wait for the journal" in words for words in caplog.messages) == 1
+        path.rename(tmp_path / "aside.db")  # a person decided
+        await until(app.leading.acts)
+        async with session.post(at, json=notice) as answer:
+            assert answer.status == 200
+        app.stop()
+        await asyncio.wait_for(running, 10)
 
 
 async def test_what_fails_beside_alerts_and_remedies_fails_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    config = msgspec.convert(
-        {
-            "prometheus": {"url": "http://127.0.0.1:9"},
-            "storage": {"path": str(tmp_path)},
-            "web": {"listen": "127.0.0.1:0"},
-        },
-        Config,
-    )
-    app, tried = App(lambda: config), list[str]()
+    app, tried = made(tmp_path), list[str]()
 
     def broken(name: str) -> object:
         async def run(*_: object) -> None:
