@@ -8,6 +8,7 @@ import re
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from aiohttp import web
@@ -22,6 +23,14 @@ log = logging.getLogger(__name__)
 _BCRYPT = re.compile(r"\$2[aby]\$\d\d\$[./A-Za-z0-9]{53}")
 MAX_BODY = 64 << 20
 """Bytes; Alertmanager itself knows no limit, and Prometheus sends batches of 256 alerts."""
+
+
+AS_ALERTMANAGER: Mapping[str, Any] = {
+    "auto_decompress": False,
+    "max_line_size": 1 << 18,
+    "max_field_size": 1 << 18,
+}
+"""Like Alertmanager we read bodies as they come, packed or not, and take long questions and headers (it: a MiB)."""
 
 
 class WebConfig(Section, frozen=True, kw_only=True):
@@ -105,7 +114,7 @@ async def serve(app: web.Application, config: WebConfig) -> tuple[web.AppRunner,
     """Start to listen; the runner (`cleanup()` ends it) and the port (chosen by the system for port 0)."""
     host, port = _address(config.listen)
     context = _tls(Path(config.config_file)) if config.config_file else None
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=5)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=5, **AS_ALERTMANAGER)
     await runner.setup()
     try:
         await web.TCPSite(runner, host, port, ssl_context=context).start()

@@ -21,7 +21,7 @@ from sidecar.demo.peers import Peer
 from sidecar.telemetry import Telemetry
 from sidecar.types import Alert, Instant
 from sidecar.web.alerts import routes
-from sidecar.web.server import MAX_BODY
+from sidecar.web.server import AS_ALERTMANAGER, MAX_BODY
 
 WORDS = {"promantis_summary": "db_pool_used is 0.86, normal now 0.38 to 0.52."}
 
@@ -61,7 +61,7 @@ async def alert_path(mode: str, *peers: Peer, enrich: Enrich = known) -> AsyncIt
 @asynccontextmanager
 async def serving(app: web.Application, port: int = 0) -> AsyncIterator[str]:
     """The application on a loopback port, by default a free one."""
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    runner = web.AppRunner(app, shutdown_timeout=0.1, **AS_ALERTMANAGER)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", port).start()
     try:

@@ -194,6 +194,11 @@ async def test_other_headers_methods_and_paths(two: tuple[Peer, Peer]) -> None:
         await both("/api/v2/alerts", b"[]", {})
         await both("/api/v2/alerts", gzip.compress(b"[]"), JSON)
         await both("/api/v2/alerts", gzip.compress(b"[]"), {**JSON, "Content-Encoding": "gzip"})
+        await both("/api/v2/alerts", b"no deflate", {**JSON, "Content-Encoding": "deflate"})
+        for coding in ("br", "identity, gzip", "x"):  # whatever it says, it is read as it comes
+            await both("/api/v2/alerts", f"[{OK}]".encode(), {**JSON, "Content-Encoding": coding})
+        await both("/api/v2/alerts", f"[{OK}]".encode(), {**JSON, "X-Token": "x" * 60_000})
+        await both(f"/api/v2/alerts?filter=a%3D{'x' * 60_000}", b"", {}, "GET")
         for method in ("PUT", "DELETE", "PATCH"):
             await both("/api/v2/alerts", b"[]", JSON, method)
         for method in ("GET", "POST"):
