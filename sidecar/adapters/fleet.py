@@ -30,6 +30,8 @@ class Fleet(Sequence[Alertmanager]):
         """By number of the entry: what it stands for, by url."""
         self._searched = [(i, c, way) for i, c in enumerate(configs) if (way := c.file_sd or c.dns)]
         self._said: dict[int, str] = {}
+        self._doubted: set[int] = set()
+        """Where nobody was found, once so far."""
         of = {}
         for i, config in enumerate(configs):
             targets = in_files(config.file_sd) if config.file_sd else set[str]()
@@ -95,13 +97,20 @@ class Fleet(Sequence[Alertmanager]):
     async def _look(
         self, i: int, config: AlertmanagerConfig, way: FileSd | DnsSd
     ) -> list[Alertmanager] | None:
-        """Who is gone; None when nothing changed, or when nobody can tell: then all stays as it was."""
+        """Who is gone; None when nothing changed, or when nobody can tell: then all stays as it was.
+
+        That all are gone is believed when it is so twice: a file that is just written is empty for a moment.
+        """
         try:
             if isinstance(way, DnsSd):
                 targets = await in_dns(way, self._resolver)
             else:
                 targets = await asyncio.to_thread(in_files, way)
             found = _at(config, targets)
+            if not found and self._of[i] and i not in self._doubted:
+                self._doubted.add(i)
+                return None
+            self._doubted.discard(i)
             if found.keys() == self._of[i].keys():
                 return None
             gone = self._swap({**self._of, i: found})

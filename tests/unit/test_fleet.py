@@ -56,6 +56,23 @@ def test_files_that_are_wrong(tmp_path: Path, text: str, words: str) -> None:
     assert str(caught.value).startswith(f"{tmp_path}/a.yml: {words}")
 
 
+async def test_a_file_that_is_just_written_takes_nobody_away(tmp_path: Path) -> None:
+    file = tmp_path / "a.yml"
+    file.write_text("[{targets: ['a:1']}]")
+    fleet = Fleet([AlertmanagerConfig(file_sd=FileSd(files=(str(file),)))])
+    file.write_text("")
+    await fleet.look()
+    assert urls(fleet) == ["http://a:1"], "what waits for it is not dropped"
+    file.write_text("[{targets: ['b:1']}]")
+    await fleet.look()
+    assert urls(fleet) == ["http://b:1"]
+    for left in (["http://b:1"], []):
+        file.write_text("")
+        await fleet.look()
+        assert urls(fleet) == left, "believed when it stays so"
+    await fleet.close()
+
+
 async def test_files_that_change(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     file, changes = tmp_path / "a.yml", 0
     file.write_text("[{targets: ['b:1', 'a:1']}]")
