@@ -12,6 +12,7 @@ from sidecar.causes import Causes
 from sidecar.remedy.case import Fact
 from sidecar.signals.feedback import Feedback
 from sidecar.types import Instant, JsonObject, PromantisError, Unavailable
+from sidecar.web.cases import SEQ
 from sidecar.web.forward import MARK
 
 log = logging.getLogger(__name__)
@@ -27,7 +28,7 @@ class Recalling:
     ) -> None:
         self._journal, self._feedback, self._causes, self._clock = journal, feedback, causes, clock
         self._seq = 0
-        """Of the last fact that was taken over."""
+        """Of the last fact that was taken over, or looked at by the leader and of no interest."""
 
     async def recall(self) -> None:
         """Read the journal, which is ours now: all of it, or what others added while they led."""
@@ -49,7 +50,12 @@ class Recalling:
         while True:
             if holder := leader():
                 try:
-                    if told := self._new(await self._told(peers, holder, token())):
+                    facts, last = await self._told(peers, holder, token())
+                    told = self._new(facts)
+                    self._seq = (
+                        last if last >= self._seq else 0
+                    )  # another journal is heard from its beginning
+                    if told:
                         await self._feedback.hear(told, self._clock())
                     failed = ""
                 except PromantisError as error:
@@ -58,13 +64,14 @@ class Recalling:
                     failed = str(error)
             await asyncio.sleep(every)
 
-    async def _told(self, peers: Peers, holder: str, token: str) -> list[Fact]:
+    async def _told(self, peers: Peers, holder: str, token: str) -> tuple[list[Fact], int]:
+        """What was not heard yet, and the seq of the last fact that the leader looked at for it."""
         headers = {"Authorization": f"Bearer {token}", MARK: "1"}
         path = f"/api/v1/journal?kind={FEEDBACK}&since={self._seq}"
         answer = await peers.ask(holder, "GET", path, headers, b"")
         if answer.status != 200:
             raise Unavailable(f"{holder} answered {answer.status}")
-        return read(answer.body.splitlines())
+        return read(answer.body.splitlines()), int(answer.headers.get(SEQ, self._seq))
 
     def _new(self, facts: Sequence[Fact]) -> list[tuple[Instant, str, JsonObject]]:
         """What people said that was not taken over yet; it is from here on."""

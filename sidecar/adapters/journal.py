@@ -62,12 +62,13 @@ class SqliteJournal:
         last = min(before - 1, self._seq) if before else self._seq
         return (await self._run(lambda: self._facts(max(last - limit, 0), last)))[::-1]
 
-    async def lines(self, since: int = 0, kind: str = "") -> list[bytes]:
-        """Facts with a seq above `since`, of one kind where it is named, as lines for export, with their hashes."""
+    async def lines(self, since: int = 0, kind: str = "") -> tuple[list[bytes], int]:
+        """Facts with a seq above `since`, of one kind where it is named, as lines for export, with their hashes;
+        and the seq of the last fact that was looked at."""
 
-        def wanted() -> list[bytes]:
+        def wanted() -> tuple[list[bytes], int]:
             rows = _rows(self._db, since)
-            return [exported(*row) for row in rows if not kind or _kind(row[1]) == kind]
+            return [exported(*row) for row in rows if not kind or _kind(row[1]) == kind], self._seq
 
         return await self._run(wanted)
 
@@ -156,7 +157,7 @@ class Held:
         """As SqliteJournal."""
         return await self._ours().newest(limit, before)
 
-    async def lines(self, since: int = 0, kind: str = "") -> list[bytes]:
+    async def lines(self, since: int = 0, kind: str = "") -> tuple[list[bytes], int]:
         """As SqliteJournal."""
         return await self._ours().lines(since, kind)
 

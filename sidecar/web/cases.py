@@ -23,6 +23,9 @@ from sidecar.web.auth import PERSON, Role, needs
 log = logging.getLogger(__name__)
 
 
+SEQ = "X-Promantis-Seq"
+
+
 class Sent(msgspec.Struct, frozen=True):
     """One alert of the payload; what is not named here is of no interest."""
 
@@ -65,8 +68,8 @@ class DenyBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Lines(Protocol):
     """The journal."""
 
-    async def lines(self, since: int = 0, kind: str = "") -> list[bytes]:
-        """Facts with a seq above `since`, of one kind where it is named, as lines of JSON."""
+    async def lines(self, since: int = 0, kind: str = "") -> tuple[list[bytes], int]:
+        """Facts with a seq above `since`, of one kind where it is named, as lines of JSON; the seq of the last one."""
         ...
 
 
@@ -134,14 +137,14 @@ def routes(
 
     @needs(Role.VIEW)
     async def export(request: web.Request) -> web.Response:
-        """The facts of the journal after the seq `since`, or those of one `kind`: a line of JSON each with its hash."""
+        """The facts of the journal after the seq `since`, or those of one `kind`: a line of JSON each with its hash.
+        The header says the seq of the last fact, to ask from."""
         since = request.query.get("since", "0")
         if not since.isdecimal():
             raise Problem(400, f"not a number: {since!r}", "since")
-        lines = await journal.lines(int(since), request.query.get("kind", ""))
-        return web.Response(
-            body=b"".join(line + b"\n" for line in lines), content_type="application/x-ndjson"
-        )
+        lines, last = await journal.lines(int(since), request.query.get("kind", ""))
+        body = b"".join(line + b"\n" for line in lines)
+        return web.Response(body=body, content_type="application/x-ndjson", headers={SEQ: str(last)})
 
     async def switch(_: web.Request) -> web.Response:
         """Whether the kill switch is on, and whether there is a storm."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
+from collections.abc import Mapping
 from pathlib import Path
 
 import aiohttp
@@ -14,6 +15,7 @@ from aiohttp import web
 
 from sidecar import leading
 from sidecar.adapters.journal import SqliteJournal
+from sidecar.adapters.peer import Answer, Peers
 from sidecar.alerts import aside
 from sidecar.app import App
 from sidecar.config import Config
@@ -34,6 +36,20 @@ def made(folder: Path, **more: object) -> App:
         Config,
     )
     return App(lambda: config)
+
+
+class Asking(Peers):
+    """Remembers from which fact on it was asked."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.since = [""]
+
+    async def ask(
+        self, holder: str, method: str, path: str, headers: Mapping[str, str], body: bytes
+    ) -> Answer:
+        self.since.append(path.rpartition("=")[2])
+        return await super().ask(holder, method, path, headers, body)
 
 
 @pytest.mark.parametrize("harm", ["page", "fact"])
@@ -81,6 +97,32 @@ async def test_alerts_go_on_though_the_journal_is_damaged_and_remedies_wait_for_
             assert answer.status == 200
         app.stop()
         await asyncio.wait_for(running, 10)
+
+
+async def test_who_stands_by_asks_for_what_came_since_it_asked_last(tmp_path: Path) -> None:
+    """And not, each time, for all that came since somebody last said something."""
+    leader = made(tmp_path)
+    listens = asyncio.get_running_loop().create_future()
+    running = asyncio.create_task(leader.run(listens.set_result))
+    url = f"http://127.0.0.1:{await asyncio.wait_for(listens, 10)}"
+    token = (tmp_path / "admin.token").read_text().strip()
+    stands_by, peers = made(tmp_path / "other"), Asking(url)
+    task = asyncio.create_task(stands_by.recalling.listen(peers, lambda: "leader-1", lambda: token, 0.02))
+    verdict = {"verdict": "planned", "start": 1e9, "end": 2e9, "match": '{job="x"}'}
+    headers = {"Authorization": f"Bearer {token}"}
+    async with aiohttp.ClientSession() as session:
+        async with session.post(f"{url}/api/v1/feedback", json=verdict, headers=headers) as answer:
+            assert answer.status == 200
+    for on in (True, False):
+        await leader.runner.kill(on, "ada", "")
+    await until(lambda: peers.since[-1] == "3")
+    assert len(stands_by.feedback.opinions.last) == 1
+    for app in (leader, stands_by):
+        app.stop()
+    task.cancel()
+    await asyncio.wait_for(running, 10)
+    await peers.close()
+    await stands_by.journal.give()
 
 
 async def test_what_fails_beside_alerts_and_remedies_fails_alone(

@@ -135,10 +135,11 @@ async def test_an_export_is_proved_whole_line_by_line(
     journal = SqliteJournal(tmp_path / "journal.db")
     for _ in range(3):
         await journal.append(NOW, DRAFTS)
-    lines = await journal.lines()
-    assert await journal.lines(since=4) == lines[4:]
+    lines, last = await journal.lines()
+    assert await journal.lines(since=4) == (lines[4:], last)
     kinds = [fact.kind for fact in await journal.facts()]
-    of_one = await journal.lines(0, kinds[0])
+    of_one, looked = await journal.lines(0, kinds[0])
+    assert looked == last == len(kinds), "whatever was asked for"
     assert [fact.kind for fact in read(of_one)] == [kind for kind in kinds if kind == kinds[0]] != kinds
     with pytest.raises(Unavailable, match="a fact cannot be read"):
         read([*of_one, b"{}"])
