@@ -110,9 +110,11 @@ async def test_who_stands_by_asks_for_what_came_since_it_asked_last(tmp_path: Pa
     task = asyncio.create_task(stands_by.recalling.listen(peers, lambda: "leader-1", lambda: token, 0.02))
     verdict = {"verdict": "planned", "start": 1e9, "end": 2e9, "match": '{job="x"}'}
     headers = {"Authorization": f"Bearer {token}"}
-    async with aiohttp.ClientSession() as session:
-        async with session.post(f"{url}/api/v1/feedback", json=verdict, headers=headers) as answer:
-            assert answer.status == 200
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(f"{url}/api/v1/feedback", json=verdict, headers=headers) as answer,
+    ):
+        assert answer.status == 200
     for on in (True, False):
         await leader.runner.kill(on, "ada", "")
     await until(lambda: peers.since[-1] == "3")
