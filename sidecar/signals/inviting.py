@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from typing import NamedTuple, Protocol
 
@@ -31,12 +31,12 @@ from sidecar.signals.hired import Hired, installed, process
 from sidecar.signals.history import LearningConfig, parts, room
 from sidecar.signals.matching import partners
 from sidecar.signals.models.fitted import GRID, WEEK
-from sidecar.signals.ports import Source
+from sidecar.signals.ports import Source, Tell, telling
 from sidecar.signals.snapshot import Snapshot
 from sidecar.signals.trust import Trust
 from sidecar.signals.watches import Watch
 from sidecar.telemetry import Telemetry
-from sidecar.types import F64, Instant, JsonObject, PromantisError, Unavailable
+from sidecar.types import F64, Instant, PromantisError
 
 log = logging.getLogger(__name__)
 
@@ -116,12 +116,11 @@ class Inviting:
         learning: LearningConfig,
         telemetry: Telemetry,
         clock: Callable[[], Instant],
-        tell: Callable[[str, JsonObject], Awaitable[None]],
+        tell: Tell,
         pool: Callable[[], Executor] = process,
     ) -> None:
-        """`tell` writes a fact into the journal; Unavailable when it cannot."""
         self._watcher, self._source, self._learning = watcher, source, learning
-        self._telemetry, self._clock, self._tell = telemetry, clock, tell
+        self._telemetry, self._clock, self._tell = telemetry, clock, telling(tell)
         self._worker = Hired(pool)
         self._newest: dict[float, Snapshot] = {}
         self._tried: dict[SeriesId, float] = {}
@@ -265,12 +264,8 @@ class Inviting:
             for trial in trials
         ]
         watch, key = one.who
-        try:
-            await self._tell(
-                "fit.done", {"series": watch, "labels": dict(series.labels(key)), "why": why, "trials": told}
-            )
-        except Unavailable as error:
-            log.warning("fit.done is not in the journal: %s", error)
+        about = {"series": watch, "labels": dict(series.labels(key)), "why": why, "trials": told}
+        await self._tell("fit.done", about)
 
     # ------------------------------------------------------------------ the past
 

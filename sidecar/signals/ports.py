@@ -1,13 +1,30 @@
-"""What the watcher asks of the outside: samples, and a place for state."""
+"""What the watcher asks of the outside: samples, a place for state, and one for facts."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 from sidecar.signals.frame import Matrix, Vector
 from sidecar.signals.models import Array
-from sidecar.types import Instant
+from sidecar.types import Instant, JsonObject, Unavailable
+
+log = logging.getLogger(__name__)
+Tell = Callable[[str, JsonObject], Awaitable[None]]
+"""Writes a fact of this kind into the journal; Unavailable when it cannot."""
+
+
+def telling(tell: Tell) -> Tell:
+    """The same of what the journal can do without: that it could not be written is said in the log only."""
+
+    async def told(kind: str, data: JsonObject) -> None:
+        try:
+            await tell(kind, data)
+        except Unavailable as error:
+            log.warning("%s is not in the journal: %s", kind, error)
+
+    return told
 
 
 class Source(Protocol):

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 
 import numpy as np
@@ -21,10 +21,10 @@ from sidecar.signals import fits
 from sidecar.signals.groups import MOST, GroupId
 from sidecar.signals.hired import Hired, installed, process
 from sidecar.signals.past import MINUTE, WEEK, Decided, Kept, MemberId, Past
-from sidecar.signals.ports import Store
+from sidecar.signals.ports import Store, Tell, telling
 from sidecar.signals.snapshot import Known, Members, Snapshot
 from sidecar.telemetry import Telemetry
-from sidecar.types import I64, Instant, JsonObject, Unavailable
+from sidecar.types import I64, Instant, JsonObject
 
 log = logging.getLogger(__name__)
 
@@ -65,13 +65,13 @@ class Trainer:
         retrain: float,
         telemetry: Telemetry,
         clock: Callable[[], Instant],
-        tell: Callable[[str, JsonObject], Awaitable[None]],
+        tell: Tell,
         pool: Callable[[], Executor] = worker,
         store: Store | None = None,
     ) -> None:
-        """`tell` writes a fact into the journal; Unavailable when it cannot. `store`: where the past survives."""
+        """`store`: where the past survives."""
         self._known, self._retrain, self._telemetry, self._clock = known, retrain, telemetry, clock
-        self._tell, self._store = tell, store
+        self._tell, self._store = telling(tell), store
         self._newest: dict[float, Snapshot] = {}
         self._news = asyncio.Event()
         self._pasts: dict[float, Past] = {}
@@ -276,19 +276,13 @@ class Trainer:
             for t in trials
         ]
         spent = self._clock() - began
-        await self._said("fit.done", {**_named(id[1]), "why": why, "seconds": spent, "trials": told})
+        await self._tell("fit.done", {**_named(id[1]), "why": why, "seconds": spent, "trials": told})
         if old or new:
             await self._swapped(id[1], old, new.joined.name if new else None)
 
     async def _swapped(self, group: GroupId, old: str | None, new: str | None) -> None:
         log.info("group %s: %s joins its score, before %s", group, new or "nothing", old)
-        await self._said("fit.swapped", {**_named(group), "from": old, "to": new})
-
-    async def _said(self, kind: str, data: JsonObject) -> None:
-        try:
-            await self._tell(kind, data)
-        except Unavailable as error:
-            log.warning("%s is not in the journal: %s", kind, error)
+        await self._tell("fit.swapped", {**_named(group), "from": old, "to": new})
 
     # ------------------------------------------------------------------ state
 

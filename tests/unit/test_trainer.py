@@ -18,6 +18,7 @@ from sidecar.adapters.state import StateFiles
 from sidecar.signals import fits, trainer
 from sidecar.signals.groups import Grouping
 from sidecar.signals.past import Past
+from sidecar.signals.ports import telling
 from sidecar.signals.series import View
 from sidecar.signals.snapshot import Known, LimitLines, Snapshot
 from sidecar.signals.trainer import Trainer, worker
@@ -266,7 +267,7 @@ async def test_a_journal_that_cannot_be_written_stops_nothing(caplog: pytest.Log
     async def tell(kind: str, data: JsonObject) -> None:
         raise Unavailable("the disk is full")
 
-    site.trainer._tell = tell
+    site.trainer._tell = telling(tell)
     await taught(site)
     assert "fit.done is not in the journal: the disk is full" in caplog.text
     assert await site.tick(ODD) > 0.5
