@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import re
 from collections.abc import Callable, Iterator
@@ -245,12 +246,32 @@ def _where(name: str, place: str) -> str:
     return f"{name}: {place}" if place else name
 
 
+@functools.cache
+def _keys() -> frozenset[str]:
+    """Every key that a config may have somewhere."""
+    found, open_ = set[str](), [msgspec.inspect.type_info(Config)]
+    while open_:
+        match open_.pop():
+            case msgspec.inspect.StructType(fields=fields):
+                found |= {field.encode_name for field in fields}
+                open_ += [field.type for field in fields]
+            case msgspec.inspect.UnionType(types=types):
+                open_ += types
+            case msgspec.inspect.VarTupleType(item_type=inner) | msgspec.inspect.DictType(value_type=inner):
+                open_.append(inner)
+            case _:
+                pass
+    return frozenset(found)
+
+
 def _plain(words: str) -> str:
     """msgspec's words in the user's terms.
 
     >>> _plain("Object contains unknown field `intervall`")
-    'unknown key `intervall`'
+    'unknown key `intervall`: did you mean `interval`?'
     """
-    words = re.sub(r"Object contains unknown field (`.*`)", r"unknown key \1", words)
+    if unknown := re.fullmatch(r"Object contains unknown field `(.*)`", words):
+        near = difflib.get_close_matches(unknown[1], _keys() - {unknown[1]}, 1, 0.75)
+        return f"unknown key `{unknown[1]}`" + (f": did you mean `{near[0]}`?" if near else "")
     words = re.sub(r"Object missing required field (`.*`)", r"missing key \1", words)
     return words[0].lower() + words[1:]

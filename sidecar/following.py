@@ -62,7 +62,9 @@ class Following:
                 wait = RETRY
                 if said != str(error):
                     said = str(error)
-                    log.warning("cannot read what to watch: %s", said)
+                    log.warning(
+                        "cannot read what to watch: %s; again in %g s (--prometheus.url)", said, RETRY
+                    )
             self._now.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait):

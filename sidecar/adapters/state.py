@@ -61,7 +61,10 @@ class StateFiles:
             probe.write_bytes(b"")
             probe.unlink()
         except OSError as error:
-            raise ConfigError("storage.path", f"{folder} is not writable: {error.strerror}") from None
+            raise ConfigError(
+                "storage.path",
+                f"{folder} is not writable: {error.strerror}; another folder by --storage.path",
+            ) from None
 
     def save(self, step: float, dump: Iterator[tuple[str, Any]]) -> None:
         """Write beside the old file and swap; a crash at any instant leaves one whole file."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 import promql_parser as pq
 
@@ -60,6 +61,36 @@ def guess_bounds(query: str) -> tuple[float | None, float | None]:
     """
     whole = _share(promql.bare(promql.parse(query)))
     return (None, None) if whole is None else (0.0, whole)
+
+
+_UNIT = re.compile(r"_(seconds|bytes|ratio)$")
+
+
+@lru_cache(maxsize=4096)  # asked of each number on a page
+def guess_unit(watch: str, query: str, kind: str) -> str:
+    """What a value counts, by the conventions for names: "s", "B", "B/s", "share" (1 is the whole), or "".
+
+    >>> guess_unit("PoolExhaustion", "pool_in_use / pool_max", "saturation"), guess_unit("w", "node_load1", "cpu")
+    ('share', '')
+    >>> guess_unit("seen_bytes", "rate(seen_bytes_total[2m])", "network"), guess_unit("w", "heap_bytes", "memory")
+    ('B/s', 'B')
+    """
+    expr = promql.bare(promql.parse(query))
+    if guess_bounds(query) == (0.0, 1.0) or (kind == "errors" and _divides(expr)):
+        return "share"
+    while isinstance(expr, pq.AggregateExpr) and str(expr.op) in ("avg", "max", "min", "sum"):
+        expr = promql.bare(expr.expr)
+    name = expr.name or "" if isinstance(expr, pq.VectorSelector) else ""
+    unit = _UNIT.search(watch) or _UNIT.search(name)
+    if unit is None:
+        return "s" if kind == "latency" and "_seconds" in query else ""
+    if unit[1] == "bytes":
+        return "B/s" if "rate(" in query else "B"
+    return {"seconds": "s", "ratio": "share"}[unit[1]]
+
+
+def _divides(expr: pq.Expr) -> bool:
+    return isinstance(expr, pq.BinaryExpr) and str(expr.op) == "/"
 
 
 def _share(expr: pq.Expr) -> float | None:

@@ -257,13 +257,13 @@ class Known:
         return None
 
     def top(self, limit: int) -> list[Finding]:
-        """The most anomalous series now."""
+        """The most anomalous of the series that have a score."""
         found: list[tuple[float, int, Snapshot]] = []
         for snapshot in self.snapshots.values():
             score = np.nan_to_num(snapshot.columns["score"], nan=-1.0)
             n = min(limit, len(score))
             rows = np.argpartition(-score, n - 1)[:n] if n else np.empty(0, np.int64)
-            found += [(float(score[row]), int(row), snapshot) for row in rows if score[row] > 0]
+            found += [(float(score[row]), int(row), snapshot) for row in rows if score[row] >= 0]
         found.sort(key=lambda f: (-f[0], f[1]))
         return [snapshot.finding(row) for _, row, snapshot in found[:limit]]
 
@@ -289,11 +289,13 @@ class Known:
         found.sort(key=lambda f: (math.isnan(f[0]), f[:2]))
         return [_group(id, of, members) for _, id, of in found[:limit]]
 
-    def watched(self) -> tuple[int, int]:
-        """How many watches and series there are."""
-        snapshots = self.snapshots.values()
-        return sum(len(s.watches) for s in snapshots), sum(
-            len(s.keys) - s.keys.count(None) for s in snapshots
+    def watched(self) -> tuple[int, int, int]:
+        """How many watches and series there are, and how many of the series have a score."""
+        of = self.snapshots.values()
+        return (
+            sum(len(s.watches) for s in of),
+            sum(len(s.keys) - s.keys.count(None) for s in of),
+            sum(int(np.count_nonzero(np.isfinite(s.columns["score"]))) for s in of),
         )
 
     def skills(self) -> list[tuple[str, F32, F32]]:

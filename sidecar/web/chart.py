@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple, Protocol
 
@@ -12,7 +12,7 @@ import numpy as np
 from sidecar.signals.accounts import Odds
 from sidecar.signals.picture import Picture
 from sidecar.types import F64, HORIZONS, Bools, Finding
-from sidecar.web.shown import number, percent
+from sidecar.web.shown import amount, number, percent
 
 WIDTH, HEIGHT = 720.0, 260.0
 LEFT, RIGHT, TOP, BOTTOM = 56.0, 8.0, 10.0, 24.0
@@ -68,6 +68,8 @@ class Chart(NamedTuple):
     expected: str
     said: str
     band: str
+    limits: tuple[float, ...]
+    """Of the alerts on it that are not far away."""
     odd: tuple[Span, ...]
     ahead: tuple[Ahead, ...]
     marks: tuple[Placed, ...]
@@ -127,8 +129,8 @@ class _Axes(NamedTuple):
     def placed(self, marks: Sequence[Mark]) -> tuple[Placed, ...]:
         return tuple(Placed(self.x(m.at), m.text) for m in marks if self.start <= m.at <= self.end)
 
-    def rows(self) -> tuple[Tick, ...]:
-        return tuple(Tick(self.y(v), number(v)) for v in _round(self.low, self.high))
+    def rows(self, text: Callable[[float], str] = number) -> tuple[Tick, ...]:
+        return tuple(Tick(self.y(v), text(v)) for v in _round(self.low, self.high))
 
     def columns(self) -> tuple[Tick, ...]:
         return tuple(Tick(self.x(t), text, t) for t, text in times(self.start, self.end))
@@ -157,13 +159,20 @@ def drawn(picture: Picture, finding: Finding, marks: Sequence[Mark] = ()) -> Cha
     """The chart; None when there is not one value or band to draw."""
     start, now = float(picture.at[0]), float(picture.at[-1])
     coming = [c for c in finding.forecasts if c.horizon in REACH]
-    shown = [picture.value, picture.lower, picture.upper, picture.said]
+    lower, upper = (
+        np.append(picture.lower, [finding.lower] * 2),
+        np.append(picture.upper, [finding.upper] * 2),
+    )
+    shown = [picture.value, lower, upper, picture.said]
     known = np.concatenate([*shown, [x for c in coming for x in (c.value, c.lower, c.upper)]])
     known = known[np.isfinite(known)]
     if not len(known):
         return None
     end = now + max((REACH[c.horizon] for c in coming), default=0.0)
-    axes = _Axes.of(start, end, known)
+    low, high = float(known.min()), float(known.max())
+    room = high - low or abs(high)  # a limit that is further away would press the rest flat
+    limits = sorted({b.value for b in finding.breaches if low - room <= b.value <= high + room})
+    axes = _Axes.of(start, end, np.append(known, limits))
     x, y = axes.x, axes.y
     xs = [x(float(at)) for at in picture.at]
     step = float(picture.at[1] - picture.at[0]) if len(picture.at) > 1 else 0.0
@@ -172,8 +181,9 @@ def drawn(picture: Picture, finding: Finding, marks: Sequence[Mark] = ()) -> Cha
         value=axes.line(xs, picture.value),
         expected=axes.line(xs, picture.expected),
         said=axes.line(xs, picture.said),
-        band=_band(xs, [(y(a), y(b)) if math.isfinite(a + b) else None for a, b in
-                        zip(picture.lower.tolist(), picture.upper.tolist(), strict=True)]),
+        band=_band([*xs, x(now), x(end)], [(y(a), y(b)) if math.isfinite(a + b) else None for a, b in
+                        zip(lower.tolist(), upper.tolist(), strict=True)]),
+        limits=tuple(y(limit) for limit in limits),
         odd=tuple(
             Span(xs[a], max(2.0, round(x(min(float(picture.at[b]) + step, now)) - xs[a], 1)))
             for a, b in runs(picture.score >= 1)
@@ -187,7 +197,7 @@ def drawn(picture: Picture, finding: Finding, marks: Sequence[Mark] = ()) -> Cha
         ),
         marks=axes.placed(marks),
         now=x(now),
-        rows=axes.rows(),
+        rows=axes.rows(lambda value: amount(value, finding)),
         columns=axes.columns(),
     )  # fmt: skip
 

@@ -29,13 +29,13 @@ class Signals(Protocol):
     """What the last tick says."""
 
     def top(self, limit: int) -> Sequence[Finding]:
-        """The most anomalous series, the highest score first."""
+        """The most anomalous of the series that have a score, the highest first."""
 
     def breaches(self, limit: int) -> Sequence[Finding]:
         """Series with a limit that is likely to be crossed and is not yet, the soonest first."""
 
-    def watched(self) -> tuple[int, int]:
-        """How many watches and series there are."""
+    def watched(self) -> tuple[int, int, int]:
+        """How many watches and series there are, and how many of the series have a score."""
 
 
 class Happening(msgspec.Struct, frozen=True):
@@ -96,7 +96,7 @@ class _Pages:
         person = self._sessions.reader(request)
 
         def drawn() -> web.Response:
-            watches, series = self._signals.watched()
+            watches, series, scored = self._signals.watched()
             top = self._signals.top(ROWS)
             odd = [f for f in top if f.score >= 1]
             near = [f for f in top if f.score < 1][:NEAR] if not odd else []
@@ -113,6 +113,7 @@ class _Pages:
                 waiting=waiting,
                 watches=watches,
                 series=series,
+                scored=scored,
             )
 
         async with self._turn:

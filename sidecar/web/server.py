@@ -121,7 +121,11 @@ async def serve(app: web.Application, config: WebConfig) -> tuple[web.AppRunner,
     except OSError as failed:
         await runner.cleanup()
         used = failed.errno == errno.EADDRINUSE
-        words = "the address is already in use" if used else f"cannot listen: {failed.strerror or failed}"
+        words = (
+            "the address is in use; another one by --web.listen-address"
+            if used
+            else f"cannot listen: {failed.strerror or failed}"
+        )
         raise ConfigError("web.listen", f"{config.listen}: {words}") from None
     return runner, int(runner.addresses[0][1])
 

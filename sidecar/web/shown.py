@@ -11,6 +11,7 @@ from typing import NamedTuple
 from sidecar.alerts import narrate
 from sidecar.alerts.scene import Moved
 from sidecar.signals import picture
+from sidecar.signals.kinds import guess_unit
 from sidecar.signals.series import labels
 from sidecar.types import Breach, Duration, Finding, JsonObject, Labels
 
@@ -44,6 +45,43 @@ def number(value: float) -> str:
     if not math.isfinite(value):
         return "-" if math.isnan(value) else "∞" if value > 0 else "-∞"
     return narrate.number(value)
+
+
+def amount(value: float, of: Finding) -> str:
+    """A value of a series in its unit, where names say which.
+
+    >>> from sidecar.types import Instant
+    >>> def of(query, kind="other"):
+    ...     return Finding("w", query, kind, (), Instant(0), 1.0, 1.0, 1.0, 1.0, 0.0, 0.9, None)
+    >>> amount(0.6546, of("a_seconds")), amount(90.0, of("a_seconds")), amount(1.2e8, of("a_bytes"))
+    ('655 ms', '90 s', '120 MB')
+    >>> amount(0.85, of("used / used_max")), amount(0.5, of("a")), amount(float("nan"), of("a_ratio"))
+    ('85 %', '0.5', '-')
+    """
+    unit = guess_unit(of.watch, of.query, of.kind) if math.isfinite(value) else ""
+    if unit == "share":
+        return f"{number(100 * value)} %"
+    if unit == "s":
+        return f"{number(1000 * value)} ms" if 0 < abs(value) < 1 else f"{number(value)} s"
+    text = number(value)
+    if not unit:
+        return text
+    digits, prefix = (text[:-1], text[-1]) if text[-1].isalpha() else (text, "")
+    return f"{digits} {prefix}{unit}"
+
+
+def usual(of: Finding) -> str:
+    """Its band; a dash while it has none.
+
+    >>> from sidecar.types import Instant
+    >>> usual(Finding("w", "a_ratio", "other", (), Instant(0), 1.0, 0.1, 0.0, 0.25, 0.0, 0.9, None))
+    '0 to 25 %'
+    """
+    lower, upper = amount(of.lower, of), amount(of.upper, of)
+    if lower == upper == "-":
+        return "-"
+    start, _, unit = lower.partition(" ")
+    return f"{start if start == '0' or unit == upper.partition(' ')[2] else lower} to {upper}"
 
 
 def score(value: float) -> str:
@@ -246,6 +284,8 @@ FILTERS = {
     f.__name__: f
     for f in (
         number,
+        amount,
+        usual,
         score,
         percent,
         points,

@@ -46,7 +46,7 @@ class Known(Protocol):
         """The series whose labels pass a test."""
 
     def top(self, limit: int) -> Sequence[Finding]:
-        """The most anomalous series, the highest score first."""
+        """The most anomalous of the series that have a score, the highest first."""
 
 
 class Opinions(Protocol):

@@ -64,13 +64,14 @@ async def test_inline_with_an_alertmanager_from_the_flags(tmp_path: Path) -> Non
 async def test_a_data_folder_that_cannot_be(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     words = f"promantis: storage.path: {tmp_path}/file/below/state is not writable: Not a directory"
+    words += "; another folder by --storage.path"
     assert await starting("", tmp_path, f"--storage.path={tmp_path}/file/below") == (2, words)
 
 
 async def test_a_port_that_is_taken(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         listen = f"127.0.0.1:{taken.getsockname()[1]}"
-        words = f"promantis: web.listen: {listen}: the address is already in use"
+        words = f"promantis: web.listen: {listen}: the address is in use; another one by --web.listen-address"
         assert await starting("", tmp_path, f"--web.listen-address={listen}") == (2, words)
 
 

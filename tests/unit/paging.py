@@ -120,8 +120,8 @@ class World:
     def breaches(self, limit: int) -> Sequence[Finding]:
         return self.findings[:limit]
 
-    def watched(self) -> tuple[int, int]:
-        return min(self.series, 1), self.series
+    def watched(self) -> tuple[int, int, int]:
+        return min(self.series, 1), self.series, len(self.findings)
 
     def past(self, finding: Finding) -> tuple[F64, F64] | None:
         return self.pasts.get((finding.watch, finding.key))

@@ -268,7 +268,7 @@ async def test_what_came_of_it_is_drawn_before_and_after(client: Client, world: 
         "It moved by -0.55; 2 siblings that were left alone by 0.01, so that -0.56 ± 0.02 is the action",
         "Alerts end in time 20 points more often with it",
         "between 5 points more often and 33 points more often",
-        "<code>used / size</code>, to be &lt; 0.7 (dashed); grey: what was left alone. acted, then it helped.",
+        "<code>used / size</code>, to be &lt; 0.7 (dashed); grey: what was left alone. Marks: acted, then it helped.",
         '<span class="stage good">fixed</span>',
     ):
         assert words in text

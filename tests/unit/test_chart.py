@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -29,6 +30,23 @@ def test_gaps_are_gaps_and_the_future_has_room() -> None:
     assert chart.rows[0].text == "0"  # what is near 0 is drawn from there
     assert "NaN" not in str(chart)
     assert "nan" not in str(chart)
+
+
+def test_the_usual_of_now_reaches_ahead_and_so_do_the_near_limits() -> None:
+    one = finding(service="shop")
+    chart = drawn(picture(), one)
+    assert chart is not None
+    right = max(float(point.split()[0]) for point in chart.band.strip("MZ").replace("ZM", "L").split("L"))
+    assert right == max(a.x for a in chart.ahead)
+    assert len(chart.limits) == 1
+    far = msgspec.structs.replace(one.breaches[0], value=90.0)
+    away = drawn(picture(), msgspec.structs.replace(one, breaches=(far,)))
+    assert away is not None
+    assert away.limits == ()
+    blank = np.full(40, math.nan)
+    young = drawn(picture()._replace(lower=blank, upper=blank), one)  # Prometheus has not scraped a band yet
+    assert young is not None
+    assert young.band.count("Z") == 1
 
 
 def test_nothing_to_draw() -> None:

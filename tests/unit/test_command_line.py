@@ -48,6 +48,14 @@ def test_wrong_use_says_where_help_is(words: str, capsys: pytest.CaptureFixture[
     assert re.search(r"^`promantis( \w+)? --help` says more, with examples\.$", capsys.readouterr().err, re.M)
 
 
+def test_an_unknown_flag_is_named_by_its_command_with_what_is_near(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["run", "--promethus.url=http://localhost:9090"])
+    assert ended.value.code == 2
+    said = "promantis run: unknown: --promethus.url=http://localhost:9090 (did you mean --prometheus.url?)\n"
+    assert said in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_flag_has_words(command: str) -> None:
     (commands,) = (a for a in FULL._actions if isinstance(a, argparse._SubParsersAction))

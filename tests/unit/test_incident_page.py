@@ -48,7 +48,7 @@ async def test_an_alert_with_hostile_labels_and_its_case(client: Client, world: 
     assert_harmless(text)
     assert html.escape(HOSTILE, quote=True).replace("&#x27;", "&#39;").replace("&quot;", "&#34;") in text
     assert '<a class="decide" href="/c/c0ffee"><b>bigger-pool</b> waits for you' in text
-    assert "now -, usual - to -" in text  # nothing is known of the second series
+    assert "now -, usual -;" in text  # nothing is known of the second series
     assert ("input", {"type": "password", "name": "token", "required": None, "autocomplete": "off"}) in tags(
         text
     )

@@ -57,7 +57,9 @@ async def test_an_ordinary_day(client: Client, world: World) -> None:
     world.series, world.findings = 12, [finding(0.4, service="shop")]
     text = await text_of(client, "/")
     assert "Everything is as usual" in text
-    assert "12 series of 1 watches are inside their bands. Nearest to the edge:" in text
+    assert "1 series of 1 watches are inside their bands; 11 more are still learned" in text
+    world.series = 1
+    assert "1 series of 1 watches are inside their bands. Nearest to the edge:" in await text_of(client, "/")
 
 
 async def test_the_first_minutes_are_not_called_ordinary(client: Client, world: World) -> None:

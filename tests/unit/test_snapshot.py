@@ -92,7 +92,9 @@ def test_of_equals_the_oddest_is_first() -> None:
     ticked(e, lambda i: {"w": answer(i)}, 400)
     of.publish(ticked(e, lambda _: {"w": vector(dict(zip(keys, [10, 10, 60], strict=True)))}, 1, e.at + 15))
     assert found(of, 2, alertname="A")[0] == {"i": "2"}
-    assert [dict(f.labels) for f in of.top(5)] == [{"i": "2"}]
+    assert [dict(f.labels)["i"] for f in of.top(5)] == ["2", "0", "1"]
+    assert [f.score for f in of.top(5)[1:]] == [0, 0]  # what is quite ordinary has a score too
+    assert of.watched() == (1, 3, 3)
     (odd,) = of.top(1)
     assert odd.score > 1
     assert odd.since == e.at

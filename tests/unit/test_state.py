@@ -167,7 +167,10 @@ def test_a_folder_without_permission(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(ConfigError) as wrong:
         StateFiles(tmp_path / "state")
-    assert str(wrong.value) == f"storage.path: {tmp_path / 'state'} is not writable: Permission denied"
+    assert (
+        str(wrong.value)
+        == f"storage.path: {tmp_path / 'state'} is not writable: Permission denied; another folder by --storage.path"
+    )
 
 
 def test_a_folder_that_cannot_be(tmp_path: Path) -> None:
@@ -175,10 +178,16 @@ def test_a_folder_that_cannot_be(tmp_path: Path) -> None:
     for folder, words in [("file", "File exists"), ("file/state", "Not a directory")]:
         with pytest.raises(ConfigError) as wrong:
             StateFiles(tmp_path / folder)
-        assert str(wrong.value) == f"storage.path: {tmp_path / folder} is not writable: {words}"
+        assert (
+            str(wrong.value)
+            == f"storage.path: {tmp_path / folder} is not writable: {words}; another folder by --storage.path"
+        )
     with pytest.raises(ConfigError) as wrong:
         StateFiles(Path("/proc/promantis"))
-    assert str(wrong.value) == "storage.path: /proc/promantis is not writable: No such file or directory"
+    assert (
+        str(wrong.value)
+        == "storage.path: /proc/promantis is not writable: No such file or directory; another folder by --storage.path"
+    )
 
 
 def test_replicas_that_share_a_volume_keep_their_states_apart(tmp_path: Path) -> None:

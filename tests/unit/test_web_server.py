@@ -183,7 +183,10 @@ async def test_address_in_use() -> None:
         listen = f"127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(ConfigError) as caught:
             await server.serve(web.Application(), server.WebConfig(listen=listen))
-    assert str(caught.value) == f"web.listen: {listen}: the address is already in use"
+    assert (
+        str(caught.value)
+        == f"web.listen: {listen}: the address is in use; another one by --web.listen-address"
+    )
 
 
 async def test_tls_by_the_exporters_web_config(tmp_path: Path) -> None:

@@ -4,17 +4,31 @@
 const pad = (n) => String(n).padStart(2, "0");
 const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
 
+const clockOf = (at) => `${pad(at.getHours())}:${pad(at.getMinutes())}`;
+const dayOf = (at) => `${at.getFullYear()}-${pad(at.getMonth() + 1)}-${pad(at.getDate())}`;
+
+// Sentences are written in UTC, as annotations are; one without a day means today.
+function localWords(text) {
+  return text.replace(/(?:(\d{4}-\d\d-\d\d) )?(\d\d:\d\d) UTC/g, (_, day, clock) => {
+    const at = new Date(`${day ?? new Date().toISOString().slice(0, 10)}T${clock}:00Z`);
+    return dayOf(at) === dayOf(new Date()) ? clockOf(at) : `${dayOf(at)} ${clockOf(at)}`;
+  });
+}
+
 function localise(root) {
   for (const time of root.querySelectorAll("time[datetime]:not([title])")) {
     const at = new Date(time.dateTime);
-    const clock = `${pad(at.getHours())}:${pad(at.getMinutes())}`;
-    const day = `${at.getFullYear()}-${pad(at.getMonth() + 1)}-${pad(at.getDate())}`;
+    const clock = clockOf(at), day = dayOf(at);
     time.title = "short" in time.dataset ? `${day} ${clock} ${zone}` : time.textContent.trim();
     time.textContent = "short" in time.dataset ? `${clock}:${pad(at.getSeconds())}` : `${day} ${clock}`;
   }
   for (const text of root.querySelectorAll("[data-at]")) {
     const at = new Date(1000 * text.dataset.at);
-    if (text.textContent.includes(":")) text.textContent = `${pad(at.getHours())}:${pad(at.getMinutes())}`;
+    if (text.textContent.includes(":")) text.textContent = clockOf(at);
+  }
+  const texts = root.createTreeWalker(root.querySelector("main"), NodeFilter.SHOW_TEXT);
+  for (let text = texts.nextNode(); text; text = texts.nextNode()) {
+    if (text.data.includes(" UTC") && !text.parentElement.closest("time, code, pre")) text.data = localWords(text.data);
   }
   for (const text of root.querySelectorAll("[data-zone]")) text.textContent = zone;
 }
