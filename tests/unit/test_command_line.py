@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import shlex
 import shutil
@@ -123,3 +124,16 @@ def test_bash_completes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
 def test_wrong_use_is_refused(arguments: str, words: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments.split()) == 2
     assert capsys.readouterr().err == f"promantis: {words}\n"
+
+
+def test_products_of_matrices_keep_to_one_core_unless_told_otherwise() -> None:
+    code = (
+        "import os, sidecar.__main__, numpy; numpy.ones((500, 500)) @ numpy.ones((500, 500));"
+        "print(len(os.listdir('/proc/self/task')))"
+    )
+    env = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
+    threads = [
+        int(subprocess.check_output([sys.executable, "-c", code], env=env | more))
+        for more in ({}, {"OPENBLAS_NUM_THREADS": "2"})
+    ]
+    assert threads == [1, min(2, os.cpu_count() or 1)]
