@@ -254,6 +254,15 @@ def _act(
     results = guard.checks(case, policy, look, past, rules, now)
     shown = guard.shown(results)
     refusals = [c.refusal for c in results if c.refusal]
+    if (
+        case.auto
+        and policy
+        and isinstance(look.plan, Planned)
+        and not acts_alone(policy, past.of(policy.name))
+    ):
+        return [
+            _planned(case, look.plan, policy, "system", "it may not act alone any more: approve it")
+        ], None
     for refusal in refusals:
         if refusal.reason == "expired":
             return [_draft(case, "case.expired", refusal._asdict())], None

@@ -273,6 +273,22 @@ def test_a_policy_approves_by_itself_only_when_it_says_auto() -> None:
     assert manual.stage(id) == "planned"
 
 
+def test_what_was_approved_by_itself_waits_for_a_person_once_it_may_not() -> None:
+    """The config was changed, or a policy that had earned it failed elsewhere, between approval and action."""
+    desk = Desk(AUTO)
+    desk.hear("a", firing=True)
+    id = desk.judge("a")
+    desk.step(id, Tick())
+    desk.policy = POLICY
+    assert desk.step(id, desk.look()) == []
+    case = desk.book.cases[id]
+    assert (case.stage, case.approved_by, case.auto) == ("planned", "", False)
+    assert case.words == "it may not act alone any more: approve it"
+    assert desk.step(id, Tick()) == []
+    desk.step(id, Approve("ada", case.plan_hash))
+    assert isinstance(desk.step(id, desk.look())[0], Apply)
+
+
 def test_what_does_not_fit_is_a_conflict() -> None:
     desk = Desk()
     desk.hear("a", firing=True)

@@ -86,6 +86,9 @@ class Life:
         assert self.world.blocking == "", "never while another alert forbids it"
         assert self.world.fine is False, "never when it is fine already, nor when nobody can say"
         assert not (self.desk.storm and case.auto), "never alone in a storm"
+        assert not (self.desk.policy.approval == "manual" and case.auto), (
+            "never alone where a person is asked"
+        )
         assert not self.desk.rules.dry_run, "never in a dry run"
         assert self.desk.book.episodes[case.fingerprint].open
         busy = [c for c in self.desk.book.cases.values() if c.stage in ("acting", "verifying")]
