@@ -251,6 +251,8 @@ def _job(case: Case) -> Job:
 def _act(
     case: Case, look: Look, now: Instant, policy: RemedyConfig | None, past: Past, rules: GuardConfig
 ) -> Turn:
+    if look.at is not None and now - look.at > guard.FRESH:
+        return [], None
     results = guard.checks(case, policy, look, past, rules, now)
     shown = guard.shown(results)
     refusals = [c.refusal for c in results if c.refusal]

@@ -24,7 +24,7 @@ from sidecar.remedy.events import (
     TakeBack,
     Tick,
 )
-from sidecar.remedy.guard import GuardConfig, Look, Rate, Rates
+from sidecar.remedy.guard import FRESH, GuardConfig, Look, Rate, Rates
 from sidecar.remedy.measure import difference
 from sidecar.remedy.policy import Proposal, VerifyConfig, propose
 from sidecar.types import Duration, Instant, Rejected, labels_of
@@ -135,6 +135,17 @@ def test_an_approved_case_waits_for_alertmanager_until_it_expires() -> None:
     desk.now = Instant(desk.now + 1000)
     assert desk.step(id, desk.look()) == []
     assert desk.stage(id) == "expired"
+
+
+def test_an_old_look_is_no_look() -> None:
+    """The journal was busy for long: meanwhile somebody may have silenced the alert, or mended what was wrong."""
+    desk = Desk()
+    id = desk.approved()
+    look = msgspec.structs.replace(FINE, at=desk.now)
+    desk.now = Instant(desk.now + FRESH + 1)
+    assert desk.step(id, desk.look(look)) == []
+    assert isinstance(desk.step(id, Tick())[0], LookAround), "it is looked again"
+    assert isinstance(desk.step(id, desk.look(msgspec.structs.replace(FINE, at=desk.now)))[0], Apply)
 
 
 def test_an_approved_case_waits_for_a_prometheus_that_can_say_how_it_stands() -> None:
