@@ -355,6 +355,17 @@ def test_what_a_changed_policy_did_is_not_undone_by_the_new_one() -> None:
     assert desk.book.cases[id].words == "not undone: the policy was changed after the plan was made"
 
 
+def test_what_was_done_is_undone_though_it_is_verified_otherwise_now() -> None:
+    """Only the measure of success was changed: what was approved, and how it is taken back, is as it was."""
+    desk = Desk()
+    id = desk.acted()
+    desk.policy = msgspec.structs.replace(POLICY, verify=msgspec.structs.replace(POLICY.verify, harm="new"))
+    desk.step(id, Observed(True, True))
+    assert isinstance(desk.step(id, desk.look())[0], TakeBack)
+    desk.restart()
+    assert isinstance(desk.step(id, Tick())[0], ReadBack)
+
+
 def test_a_verification_found_late_still_gets_its_chance() -> None:
     desk = Desk()
     id = desk.acted()
