@@ -228,7 +228,7 @@ def test_an_alert_that_cannot_fill_the_template_is_refused() -> None:
     ],
 )
 def test_no_value_leads_to_another_path(url: str, value: str, words: str | None) -> None:
-    """An empty one would turn DELETE of a thing into that of all; some servers take %2F for a slash, and end a segment at `;`."""
+    """An empty one would turn DELETE of a thing into that of all; some servers take %2F for a slash and end at `;`."""
     action = HttpAction(method="DELETE", url=f"http://shop{url}")
     alert = Alert((("a", "b"),), {"q": value})
     if words is None:
