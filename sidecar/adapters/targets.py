@@ -93,8 +93,8 @@ class Targets:
         self._session: aiohttp.ClientSession | None = None
 
     async def call(self, method: str, url: str, headers: Mapping[str, str], body: str | None) -> int:
-        """The status of the answer; Rejected for an address that is not allowed; else Unavailable when nobody
-        knows whether the request arrived."""
+        """The status of the answer; Rejected for an address that is not allowed or where nobody listens; Unavailable
+        when nobody knows whether the request arrived."""
         if self._session is None:
             # No cache: the address that is looked at is the one that is called. A kept connection may be dead.
             connector = aiohttp.TCPConnector(resolver=self._allowed, use_dns_cache=False, force_close=True)
@@ -113,7 +113,7 @@ class Targets:
         except aiohttp.ClientConnectorError as error:
             if isinstance(error.os_error, Refused):
                 raise Rejected(str(error.os_error)) from None
-            raise Unavailable(f"the target did not answer: {error}") from None
+            raise Rejected(f"nothing was sent: {error}") from None
         except TimeoutError:
             raise Unavailable(f"the target did not answer within {self._timeout.total:g}s") from None
         except (aiohttp.ClientError, ValueError, OSError) as error:

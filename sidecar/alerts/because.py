@@ -17,21 +17,33 @@ FULL = 0.99
 """Share of a whole at which it counts as used up."""
 SOME = 0.5
 """Of the excess that would count as evidence: enough to be a consequence of something else."""
+ODD = 0.1
+"""Weight below which evidence is not worth a word."""
 CLEAR = 1.0
 """Weight of evidence on a resource from which latency and errors of its service are its consequence."""
 
 
-def leading(cause: Cause) -> Reason:
-    """The evidence that says most of what is wrong: a resource that is clearly out, else what weighs most."""
-    own = [reason for reason in cause.reasons if reason.kind in RESOURCES and reason.weight >= CLEAR]
+def leading(cause: Cause, c: Candidates) -> Reason:
+    """The evidence that says most: a resource that is clearly out of its usual or used up, else what weighs most."""
+    own = [
+        reason
+        for reason in cause.reasons
+        if reason.kind in RESOURCES and (reason.weight >= CLEAR or _used_up(reason, c))
+    ]
     return max(own or cause.reasons, key=lambda reason: reason.weight)
+
+
+def _used_up(reason: Reason, c: Candidates) -> bool:
+    """Nothing is left of a share that is odd by itself: whatever waits for it is slow, however slow that is."""
+    odd = reason.kind in STOCKS and reason.series >= 0 and reason.weight >= ODD
+    return odd and FULL <= latest(c, reason.series) <= 1.0
 
 
 def told(cause: Cause, c: Candidates, ev: Evidence, now: Instant, most: int = 2) -> str:
     """What speaks for a cause, the leading evidence first; latency and errors behind a resource follow from it."""
-    first = leading(cause)
+    first = leading(cause, c)
     parts = [_said(first, cause, c, ev, now)]
-    rest = [reason for reason in cause.reasons if reason is not first and reason.weight > 0.1]
+    rest = [reason for reason in cause.reasons if reason is not first and reason.weight > ODD]
     flows = _consequences(cause, c, ev) if first.kind in RESOURCES else []
     if flows:
         return f"{parts[0]}; {' and '.join(flows)} follow{'s' if len(flows) == 1 else ''}"
@@ -60,10 +72,19 @@ def _said(reason: Reason, cause: Cause, c: Candidates, ev: Evidence, now: Instan
     name = c.names[row] if kind in RESOURCES or kind == "other" else kind
     text = f"{name} {amount(kind, value)}, usually {amount(kind, c.level[row])}{_since(c, ev, row, now)}"
     if kind in FLOWS and reason.own < 0.95:
-        text += f", {reason.own:.0%} of it its own"
+        text += f", {100 * reason.own:.0f} % of it its own"
     if kind in FLOWS and reason.part >= 0.5 and not cause.entity.startswith(LOAD):
-        text += f", {reason.part:.0%} of the alert"
+        text += f", which explains {_percent(reason.part)}the alert"
     return text
+
+
+def _percent(share: float) -> str:
+    """How much of something.
+
+    >>> _percent(0.7) + "the alert", _percent(0.97) + "the alert"
+    ('70 % of the alert', 'the alert')
+    """
+    return "" if share >= 0.95 else f"{100 * share:.0f} % of "
 
 
 def _consequences(cause: Cause, c: Candidates, ev: Evidence) -> list[str]:

@@ -98,7 +98,7 @@ def explain(
     listed = [cause for cause in found.causes if cause.probability >= 0.01][:5]
     sentences = [because.told(cause, c, ev, now) for cause in listed]
     causes = tuple(
-        Said(cause.entity, because.leading(cause).kind, words, cause.likelihood, _odds(cause.probability))
+        Said(cause.entity, because.leading(cause, c).kind, words, cause.likelihood, _odds(cause.probability))
         for cause, words in zip(listed, sentences, strict=True)
     )
     named = [target[0] if target else "", *(cause.entity.removeprefix(LOAD) for cause in listed)]
@@ -119,7 +119,7 @@ def explain(
     if not found.found:
         return base
     first = found.causes[0]
-    reason = because.leading(first)
+    reason = because.leading(first, c)
     entity = first.entity.removeprefix(LOAD)
     seen = Seen(
         reason.kind,
@@ -127,7 +127,7 @@ def explain(
         entity,
         frozenset(one.kind for one in _recent(changed, {entity}, c, now)),
         target is not None and target[0] != entity,
-        frozenset(r.kind for r in first.reasons if r.weight > 0.1),
+        frozenset(r.kind for r in first.reasons if r.weight > because.ODD),
     )
     pattern = recognised(patterns, seen)
     series = finding(*c.ids[reason.series]) if c.ids and reason.series >= 0 else None

@@ -41,6 +41,8 @@ def summary(finding: Finding, resolved_at: Instant | None = None) -> str:
             if _has_band(finding)
             else f"{now}. {_UNKNOWN}"
         )
+    if name == finding.watch and any(breach.alertname == name for breach in finding.breaches):
+        name = f"The value of {name}"  # a rule is no quantity
     if not _has_band(finding):
         return f"{name} is {number(finding.observed)}. {_UNKNOWN}"
     seen, band = _beside(finding, finding.observed)

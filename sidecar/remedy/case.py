@@ -70,6 +70,8 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     plan: JsonObject | None = None
     plan_hash: str = ""
     policy_hash: str = ""
+    action_hash: str = ""
+    """Of what is done alone: what it is verified by may change meanwhile."""
     saved: JsonObject | None = None
     """The state before, from the plan: what undo and a look after a crash need."""
     approved_by: str = ""
@@ -140,7 +142,16 @@ def fold(case: Case | None, fact: Draft | Fact, at: Instant) -> Case | None:
         case "case.refused":
             change |= {"reason": data["reason"], "guard": tuple(data.get("guard", ()))}
         case "plan.made":
-            names = ("plan", "plan_hash", "policy_hash", "target", "object", "namespace", "saved")
+            names = (
+                "plan",
+                "plan_hash",
+                "policy_hash",
+                "action_hash",
+                "target",
+                "object",
+                "namespace",
+                "saved",
+            )
             change |= {name: data[name] for name in names if name in data} | {
                 "approved_by": "",
                 "auto": False,

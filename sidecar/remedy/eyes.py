@@ -103,6 +103,7 @@ class Eyes:
         )
         now = self._clock()
         return Look(
+            at=now,
             alert=state,
             killed=self.killed(),
             condition=condition,

@@ -44,7 +44,15 @@ from sidecar.remedy.events import (
 from sidecar.remedy.guard import FINAL, WAITS, GuardConfig, Look, Planned
 from sidecar.remedy.measure import difference, kept, read
 from sidecar.remedy.past import Past
-from sidecar.remedy.policy import Proposal, Refusal, RemedyConfig, acts_alone, kind, policy_hash
+from sidecar.remedy.policy import (
+    Proposal,
+    Refusal,
+    RemedyConfig,
+    action_hash,
+    acts_alone,
+    kind,
+    policy_hash,
+)
 from sidecar.types import Instant, JsonObject, Rejected
 
 LAST_CHANCE = 30.0
@@ -196,7 +204,7 @@ def _tick(case: Case, now: Instant, policy: RemedyConfig | None, past: Past) -> 
         if policy and not past.storm and acts_alone(policy, past.of(policy.name)):
             return _plan(case, policy, "system")
     elif case.stage == "acting":
-        if policy is None or case.saved is None or policy_hash(policy) != case.policy_hash:
+        if policy is None or case.saved is None or not _same_action(case, policy):
             words = "Promantis stopped before the answer came, and the policy was changed"
             return [_answered(case, Answered(Outcome("unclear", words), case.undo_intent), now, policy)], None
         return [], ReadBack(policy.action, _job(case), case.undo_intent)
@@ -236,12 +244,20 @@ def _planned(case: Case, made: Planned, policy: RemedyConfig | None, who: str, w
         "plan": plan.shown(),
         "plan_hash": made.hash,
         "policy_hash": policy_hash(policy) if policy else "",
+        "action_hash": action_hash(policy) if policy else "",
         "target": plan.target,
         "object": plan.object,
         "namespace": plan.namespace,
         "saved": plan.saved,
     }
     return _draft(case, "plan.made", data | ({"words": words} if words else {}), who)
+
+
+def _same_action(case: Case, policy: RemedyConfig) -> bool:
+    """Whether the policy still does, and takes back, what was planned."""
+    if not case.action_hash:  # a journal of before
+        return policy_hash(policy) == case.policy_hash
+    return action_hash(policy) == case.action_hash
 
 
 def _job(case: Case) -> Job:
@@ -251,9 +267,20 @@ def _job(case: Case) -> Job:
 def _act(
     case: Case, look: Look, now: Instant, policy: RemedyConfig | None, past: Past, rules: GuardConfig
 ) -> Turn:
+    if look.at is not None and now - look.at > guard.FRESH:
+        return [], None
     results = guard.checks(case, policy, look, past, rules, now)
     shown = guard.shown(results)
     refusals = [c.refusal for c in results if c.refusal]
+    if (
+        case.auto
+        and policy
+        and isinstance(look.plan, Planned)
+        and not acts_alone(policy, past.of(policy.name))
+    ):
+        return [
+            _planned(case, look.plan, policy, "system", "it may not act alone any more: approve it")
+        ], None
     for refusal in refusals:
         if refusal.reason == "expired":
             return [_draft(case, "case.expired", refusal._asdict())], None
@@ -285,7 +312,7 @@ def _undo(case: Case, look: Look, policy: RemedyConfig | None) -> Turn:
     words = ""
     if look.killed:
         words = "not undone: the kill switch is on"
-    elif policy is None or policy_hash(policy) != case.policy_hash:
+    elif policy is None or not _same_action(case, policy):
         words = "not undone: the policy was changed after the plan was made"
     elif not case.undo_intent:
         return [_draft(case, "undo.intent", {})], TakeBack(policy.action, _job(case))

@@ -27,6 +27,8 @@ _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\[?[0-9A-Fa-f:]+\]?
 AlertState = Literal["active", "suppressed", "absent"]
 SET_BACK = 60.0
 """Seconds by which the clock may go back, as those of two replicas may differ; beyond it nothing that waits counts."""
+FRESH = 10.0
+"""Seconds for which what was looked at counts: longer only where the journal is slow, and then it is looked again."""
 WAITS = ("alertmanager_unknown", "condition_unknown", "target_unknown")
 """Refusals that may pass by themselves: an approved case waits for them until it expires."""
 FINAL = ("rate_policy", "rate_target", "rate_namespace", "rate_total", "protected", "dry_run", "held_back")
@@ -121,6 +123,8 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
 
     alert: AlertState | None
     """What Alertmanager says; None: it did not answer."""
+    at: Instant | None = None
+    """When it was looked; None: just now."""
     killed: bool
     condition: bool | None = None
     """Whether `when` holds; None: not known, or there is none."""

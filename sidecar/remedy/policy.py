@@ -295,6 +295,11 @@ def policy_hash(policy: RemedyConfig) -> str:
     return digest(policy.action, policy.verify)
 
 
+def action_hash(policy: RemedyConfig) -> str:
+    """What would be done, secrets included."""
+    return digest(policy.action)
+
+
 def plan_hash(policy: RemedyConfig, plan: Plan) -> str:
     """What an approval is bound to: all that would be sent, what it changes, and how success is recognised."""
     return digest(policy_hash(policy), plan.target, plan.do, plan.undo, plan.saved)

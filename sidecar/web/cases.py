@@ -224,7 +224,16 @@ def _odds(odds: Odds) -> JsonObject:
 def _case(case: Case, record: JsonObject, facts: Iterable[Fact] = ()) -> JsonObject:
     """A case as people and programs read it."""
     view: JsonObject = msgspec.to_builtins(case)
-    for hidden in ("holding_since", "deadline", "to_undo", "harm_before", "saved", "policy_hash", "before"):
+    for hidden in (
+        "holding_since",
+        "deadline",
+        "to_undo",
+        "harm_before",
+        "saved",
+        "policy_hash",
+        "action_hash",
+        "before",
+    ):
         del view[hidden]
     view["labels"] = dict(case.labels)
     if case.compared:

@@ -121,6 +121,10 @@ def enriched(
             but(query="x" * 61, confidence=NAN),
             "pool is 0.85, normal now 0.38 to 0.52; outside since 14:03 UTC (6 min).",
         ),
+        (
+            but(query="x" * 61, watch="PoolExhaustion", confidence=NAN),
+            "The value of PoolExhaustion is 0.85, normal now 0.38 to 0.52; outside since 14:03 UTC (6 min).",
+        ),
     ],
 )
 def test_summary_while_firing(finding: Finding, words: str) -> None:

@@ -99,6 +99,18 @@ def test_what_rises_fast_is_used_up_before_its_forecast_says() -> None:
     assert found.outlook.endswith("it is used up in about 2 min.")
 
 
+@pytest.mark.parametrize(("more", "pattern"), [(0.15, "slow"), (0.19, "pool exhaustion")])
+def test_what_is_used_up_says_more_than_how_slow_it_makes(more: float, pattern: str) -> None:
+    """A pool that is never far from full is little out when it is full; who waits for it may be slow by far more."""
+    change: Change = {("bank", "latency"): 1.0, ("bank", "saturation"): more}
+    found = explainer(World(candidates(change, more={("bank", "saturation"): 0.8})))(alert("bank"), NOW)
+    assert found is not None
+    assert found.causes[0].entity == "bank"
+    assert found.pattern == pattern
+    if pattern == "slow":
+        assert "which explains the alert" in found.summary
+
+
 def test_nobody_is_blamed_when_nothing_is_out() -> None:
     found = said({})
     assert found.summary == (

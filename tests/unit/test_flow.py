@@ -24,7 +24,7 @@ from sidecar.remedy.events import (
     TakeBack,
     Tick,
 )
-from sidecar.remedy.guard import GuardConfig, Look, Rate, Rates
+from sidecar.remedy.guard import FRESH, GuardConfig, Look, Rate, Rates
 from sidecar.remedy.measure import difference
 from sidecar.remedy.policy import Proposal, VerifyConfig, propose
 from sidecar.types import Duration, Instant, Rejected, labels_of
@@ -135,6 +135,17 @@ def test_an_approved_case_waits_for_alertmanager_until_it_expires() -> None:
     desk.now = Instant(desk.now + 1000)
     assert desk.step(id, desk.look()) == []
     assert desk.stage(id) == "expired"
+
+
+def test_an_old_look_is_no_look() -> None:
+    """The journal was busy for long: meanwhile somebody may have silenced the alert, or mended what was wrong."""
+    desk = Desk()
+    id = desk.approved()
+    look = msgspec.structs.replace(FINE, at=desk.now)
+    desk.now = Instant(desk.now + FRESH + 1)
+    assert desk.step(id, desk.look(look)) == []
+    assert isinstance(desk.step(id, Tick())[0], LookAround), "it is looked again"
+    assert isinstance(desk.step(id, desk.look(msgspec.structs.replace(FINE, at=desk.now)))[0], Apply)
 
 
 def test_an_approved_case_waits_for_a_prometheus_that_can_say_how_it_stands() -> None:
@@ -273,6 +284,22 @@ def test_a_policy_approves_by_itself_only_when_it_says_auto() -> None:
     assert manual.stage(id) == "planned"
 
 
+def test_what_was_approved_by_itself_waits_for_a_person_once_it_may_not() -> None:
+    """The config was changed, or a policy that had earned it failed elsewhere, between approval and action."""
+    desk = Desk(AUTO)
+    desk.hear("a", firing=True)
+    id = desk.judge("a")
+    desk.step(id, Tick())
+    desk.policy = POLICY
+    assert desk.step(id, desk.look()) == []
+    case = desk.book.cases[id]
+    assert (case.stage, case.approved_by, case.auto) == ("planned", "", False)
+    assert case.words == "it may not act alone any more: approve it"
+    assert desk.step(id, Tick()) == []
+    desk.step(id, Approve("ada", case.plan_hash))
+    assert isinstance(desk.step(id, desk.look())[0], Apply)
+
+
 def test_what_does_not_fit_is_a_conflict() -> None:
     desk = Desk()
     desk.hear("a", firing=True)
@@ -326,6 +353,17 @@ def test_what_a_changed_policy_did_is_not_undone_by_the_new_one() -> None:
     assert desk.step(id, desk.look()) == []
     assert desk.stage(id) == "failed"
     assert desk.book.cases[id].words == "not undone: the policy was changed after the plan was made"
+
+
+def test_what_was_done_is_undone_though_it_is_verified_otherwise_now() -> None:
+    """Only the measure of success was changed: what was approved, and how it is taken back, is as it was."""
+    desk = Desk()
+    id = desk.acted()
+    desk.policy = msgspec.structs.replace(POLICY, verify=msgspec.structs.replace(POLICY.verify, harm="new"))
+    desk.step(id, Observed(True, True))
+    assert isinstance(desk.step(id, desk.look())[0], TakeBack)
+    desk.restart()
+    assert isinstance(desk.step(id, Tick())[0], ReadBack)
 
 
 def test_a_verification_found_late_still_gets_its_chance() -> None:

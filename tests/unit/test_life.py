@@ -25,7 +25,7 @@ from sidecar.remedy.events import (
     TakeBack,
     Tick,
 )
-from sidecar.remedy.guard import SET_BACK, GuardConfig, Look
+from sidecar.remedy.guard import FRESH, SET_BACK, GuardConfig, Look
 from sidecar.remedy.policy import RemedyConfig, VerifyConfig
 from sidecar.types import Duration, Instant, Rejected
 from tests.unit.desk import AUTO, POLICY, Desk, answered, planned
@@ -45,6 +45,7 @@ class Life:
         self.done: list[tuple[str, int, str]] = []
         self.undone: list[str] = []
         self.denied: set[str] = set()
+        self.looked = Instant(0.0)
         if approved:  # where most examples should begin, as few would get there
             self.desk.approved("a")
 
@@ -82,10 +83,14 @@ class Life:
         assert self.desk.now < case.expires_at, "never after expiry"
         assert self.desk.now >= approvals[-1].at - SET_BACK, "never before the approval, as the clock has it"
         assert self.world.alert == "active", "never while silenced or resolved"
+        assert self.desk.now - self.looked <= FRESH, "never on an old look"
         assert not self.world.frozen, "never in a freeze"
         assert self.world.blocking == "", "never while another alert forbids it"
         assert self.world.fine is False, "never when it is fine already, nor when nobody can say"
         assert not (self.desk.storm and case.auto), "never alone in a storm"
+        assert not (self.desk.policy.approval == "manual" and case.auto), (
+            "never alone where a person is asked"
+        )
         assert not self.desk.rules.dry_run, "never in a dry run"
         assert self.desk.book.episodes[case.fingerprint].open
         busy = [c for c in self.desk.book.cases.values() if c.stage in ("acting", "verifying")]
@@ -119,7 +124,14 @@ class Life:
             self.step(id, Approve("ada", self.desk.book.cases[id].plan_hash if right else "wrong"))
 
     def go_on(
-        self, turns: int, status: int | None, ok: bool | None, harm: bool | None, known: bool, pick: int
+        self,
+        turns: int,
+        status: int | None,
+        ok: bool | None,
+        harm: bool | None,
+        known: bool,
+        pick: int,
+        late: int,
     ) -> None:
         """Some turns of the runner; it works on a case with one task, so what it waits for stays pending."""
         for _ in range(turns):
@@ -133,7 +145,9 @@ class Life:
                     self.step(id, Observed(ok, harm))
                 elif isinstance(effect, LookAround):
                     alert = self.world.alert if known else None
-                    self.step(id, self.desk.look(msgspec.structs.replace(self.world, alert=alert)))
+                    self.looked = Instant(self.desk.now - late)
+                    look = msgspec.structs.replace(self.world, alert=alert, at=self.looked)
+                    self.step(id, self.desk.look(look))
             busy = {id for id, _ in self.pending}
             for id in [id for id in self.desk.book.cases if id not in busy]:
                 self.step(id, Tick())
@@ -186,6 +200,7 @@ TURNS = st.one_of(
             "harm": st.sampled_from([False, False, True, None]),
             "known": st.sampled_from([*[True] * 5, False]),
             "pick": st.integers(0, 7),
+            "late": st.sampled_from([*[0] * 5, 30]),
         },
     ),
     _turns(

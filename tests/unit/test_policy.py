@@ -192,7 +192,7 @@ def policy(**changes: object) -> RemedyConfig:
 def test_values_stay_where_they_stand(pool: str, q: str) -> None:
     """Whatever a label says, it is one path segment, one query value, one JSON string, one header."""
     alert = Alert((("pool", pool),), {"q": q})
-    if {".", ".."} & set(re.split(r"[/\\]", pool)):
+    if {".", ".."} & set(re.split(r"[/\\;]", pool)):
         assert propose(policy(), alert, None, None) == Refusal(
             "template", "a value would change the path of the url"
         )
@@ -221,13 +221,14 @@ def test_an_alert_that_cannot_fill_the_template_is_refused() -> None:
         ("/pool/{{ annotations.q }}/size", "", "an empty value would change the path of the url"),
         ("/pool/{{ annotations.q }}", "../admin", "a value would change the path of the url"),
         ("/pool/{{ annotations.q }}", "a\\..\\..\\admin", "a value would change the path of the url"),
-        ("/pool/{{ annotations.q }}", "a/b", None),
+        ("/pool/{{ annotations.q }}", "..;x", "a value would change the path of the url"),
+        ("/pool/{{ annotations.q }}", "a/b;c", None),
         ("/pool/?q={{ annotations.q }}", "", None),
         ("//pool/p-{{ annotations.q }}/", "", None),
     ],
 )
 def test_no_value_leads_to_another_path(url: str, value: str, words: str | None) -> None:
-    """An empty one would turn DELETE of a thing into that of all; some servers take %2F for a slash."""
+    """An empty one would turn DELETE of a thing into that of all; some servers take %2F for a slash and end at `;`."""
     action = HttpAction(method="DELETE", url=f"http://shop{url}")
     alert = Alert((("a", "b"),), {"q": value})
     if words is None:

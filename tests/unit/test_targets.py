@@ -67,8 +67,9 @@ async def test_no_answer_is_unknown_and_never_sent_again(
     assert len(seen) == 1
 
 
-async def test_nobody_there(targets: Targets) -> None:
-    with pytest.raises(Unavailable, match=r"^the target did not answer: Cannot connect to host 127\.0\.0\.1"):
+async def test_nobody_there_is_known_not_to_have_got_it(targets: Targets) -> None:
+    """So the case fails at once and the next alternative has its turn; nobody waits whether it helped."""
+    with pytest.raises(Rejected, match=r"^nothing was sent: Cannot connect to host 127\.0\.0\.1"):
         await targets.call("GET", f"http://127.0.0.1:{free_port()}/", {}, None)
 
 

@@ -17,7 +17,8 @@ from sidecar.remedy.actions.words import Job, Outcome, Plan, Right, World
 from sidecar.types import Alert, Rejected, Section, Unavailable
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
-_SEPARATORS = re.compile(r"[/\\]")
+_SEPARATORS = re.compile(r"[/\\;]")
+"""Of a path, as one server or another reads it."""
 _FIELD = re.compile(r"([^&=]*=)([^&]*)")
 _MEMBER = re.compile(r'("(?:[^"\\]|\\.)*"\s*:\s*)("(?:[^"\\]|\\.)*")')
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -97,7 +98,7 @@ class HttpCall(Section, frozen=True, kw_only=True):
         for written, part in zip(*(urlsplit(one).path.split("/") for one in (self.url, url)), strict=True):
             if "{{" in written and not part:
                 raise templates.Missing("an empty value would change the path of the url")
-            if {".", ".."} & set(_SEPARATORS.split(unquote(part))):  # some servers take %2F for a slash
+            if {".", ".."} & set(_SEPARATORS.split(unquote(part))):
                 raise templates.Missing("a value would change the path of the url")
         headers = {k: templates.render(v, alert, templates.as_header) for k, v in self.headers.items()}
         body = None if self.body is None else templates.render(self.body, alert, self._escape() or str)
