@@ -48,12 +48,11 @@ from sidecar.signals.feedback import Feedback
 from sidecar.signals.groups import Joint
 from sidecar.signals.inviting import Inviting
 from sidecar.signals.outside import Outside
-from sidecar.signals.picture import Picture, pictured
 from sidecar.signals.snapshot import Known, Snapshot
 from sidecar.signals.trainer import Trainer
 from sidecar.signals.watcher import Watcher
 from sidecar.telemetry import Telemetry
-from sidecar.types import Alert, ConfigError, Finding, Instant, JsonObject, PromantisError
+from sidecar.types import Alert, ConfigError, Instant, JsonObject, PromantisError
 from sidecar.web import alerts as web_alerts
 from sidecar.web import auth, cases, deciding, incident, live, pages, server, validation, views
 from sidecar.web import explain as web_explain
@@ -191,6 +190,8 @@ class App:
             self.prometheus,
             self._enrich,
             clock,
+            lambda: self.watcher.trust.calendar,
+            self.inviting.known_deployed,
         )
         self.live = live.Live(self.telemetry)
         self.journal.written = lambda: self.live.tell("fact")
@@ -329,9 +330,6 @@ class App:
     def _enrich(self, alert: Alert, now: Instant) -> Mapping[str, str]:
         return self._enricher(alert, now)
 
-    async def _pictured(self, finding: Finding, span: float) -> Picture:
-        return await pictured(self.prometheus, finding, clock(), span)
-
     def _report(self, now: Instant) -> Report:
         return report(self.known, self.feedback.opinions, now)
 
@@ -368,7 +366,7 @@ class App:
                 self.known,
                 self.feedback,
                 self.journal,
-                self._pictured,
+                self.looking,
                 self._report,
                 self.runner,
                 sessions,

@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 
 from sidecar.adapters.prometheus import Prometheus
+from sidecar.alerts import narrate
 from sidecar.alerts.explainer import Explainer, Going
 from sidecar.alerts.identity import fingerprint
 from sidecar.alerts.relay import LOOKED, Received, Relay
@@ -16,12 +17,15 @@ from sidecar.alerts.times import instant
 from sidecar.remedy.case import Case
 from sidecar.remedy.measure import compared, ours
 from sidecar.remedy.runner import Runner
+from sidecar.signals.calendar import Planned
+from sidecar.signals.changes import Change, concerned
 from sidecar.signals.feedback import About, Feedback, listed, of_alert
-from sidecar.signals.picture import PATIENCE
+from sidecar.signals.picture import PATIENCE, Picture, pictured
 from sidecar.signals.recent import Recent
 from sidecar.signals.series import labels as labels_in
 from sidecar.signals.snapshot import Known
 from sidecar.types import F64, OURS, Alert, Finding, Instant, Labels, PromantisError, Rejected
+from sidecar.web.chart import Mark
 from sidecar.web.deciding import Line, Outcome
 from sidecar.web.incident import Event, Other, Seen
 from sidecar.web.pages import Happening
@@ -52,10 +56,13 @@ class Looking:
         prometheus: Prometheus,
         enrich: Callable[[Alert, Instant], Mapping[str, str]],
         clock: Callable[[], Instant],
+        calendar: Callable[[], Sequence[Planned]],
+        deployed: Callable[[], Sequence[tuple[float, Change]]],
     ) -> None:
         self._known, self._recent, self._explainer = known, recent, explainer
         self._relay, self._runner, self._feedback = relay, runner, feedback
         self._prometheus, self._enrich, self._clock = prometheus, enrich, clock
+        self._calendar, self._deployed = calendar, deployed
 
     # ------------------------------------------------------------------ now
 
@@ -73,6 +80,28 @@ class Looking:
         alone = [_alone(one) for one in firing if one.alert.labels not in told]
         found = [*(_incident(one) for one in going if one.firing), *alone]
         return sorted(found, key=lambda one: -one.began)[:limit]
+
+    # ------------------------------------------------------------------ a series
+
+    async def pictured(self, finding: Finding, span: float) -> Picture:
+        """What the chart of a series shows of the last seconds."""
+        return await pictured(self._prometheus, finding, self._clock(), span)
+
+    def marked(self, finding: Finding, start: Instant, end: Instant) -> Sequence[Mark]:
+        """Deployments that were seen and planned events that concern a series, of a time."""
+        labels = {**dict(finding.labels), "watch": finding.watch}
+        events = [
+            Mark(window.start, f"planned: {event.name}, until {narrate.clock(window.end, window.start)}")
+            for event in self._calendar()
+            if not event.match or any(all(m.matches(labels) for m in matchers) for matchers in event.match)
+            for window in event.between(start, end)
+        ]
+        deployed = [
+            Mark(at, " ".join(["deployed:", *sorted(one.name for one in change.workloads)]))
+            for at, change in self._deployed()
+            if start <= at <= end and concerned(change, finding.watch, finding.key)
+        ]
+        return [*events, *deployed]
 
     # ------------------------------------------------------------------ an alert
 

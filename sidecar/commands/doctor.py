@@ -7,6 +7,9 @@ import asyncio
 import time
 from typing import Any
 
+import msgspec
+import yarl
+
 from sidecar.adapters.prometheus import Prometheus
 from sidecar.commands import talk
 from sidecar.commands.check import way_of
@@ -14,7 +17,7 @@ from sidecar.commands.examined import MONTH, Check, Seen, Watched, examined
 from sidecar.commands.flags import add_config_flags, config_from
 from sidecar.config import Config
 from sidecar.telemetry import Telemetry
-from sidecar.types import Instant, Labels, Rejected
+from sidecar.types import Instant, Labels, Rejected, Unavailable
 
 AHEAD = 290.0
 """Seconds: an instant query finds samples of five minutes before its time, so a bit less than those."""
@@ -33,6 +36,9 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """0 all is well, 1 something is not, or nobody could be asked; a wrong config is a ConfigError (2)."""
     config = config_from(args)
+    if args.url and not (getattr(args, "config.file") or getattr(args, "web.listen-address")):
+        web = msgspec.structs.replace(config.web, listen=yarl.URL(args.url).authority)
+        config = msgspec.structs.replace(config, web=web)  # else its port is not known
     args.url = args.url or f"http://{config.web.listen}"
     args.storage = config.storage.path
     server = talk.Server(args)
@@ -40,7 +46,10 @@ def run(args: argparse.Namespace) -> int:
 
     def work() -> None:
         waits, watches = _asked(server)
-        found.extend(examined(asyncio.run(_seen(config, waits, watches))))
+        try:
+            found.extend(examined(asyncio.run(_seen(config, waits, watches))))
+        except Unavailable as error:
+            raise Unavailable(f"{error} (--prometheus.url says where Prometheus is)") from error
         for check in found:
             print(f"{MARKS[check.state]} {check.name:13} {talk.plain(check.words)}")
             if check.remedy and check.state != "ok":

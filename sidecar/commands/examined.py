@@ -178,14 +178,18 @@ def _alerts(seen: Seen) -> Iterator[Check]:
 
 
 def _history(seen: Seen) -> Check:
-    deep = f"reaches back {span(seen.deep)}"
+    least = MONTH / 100  # of what was looked for, its beginning is known no closer
+    deep = (
+        f"reaches back {span(seen.deep)}" if seen.deep > 2 * least else f"is shorter than {span(2 * least)}"
+    )
     if seen.step is None:
         return Check("history", "unknown", "Prometheus has none of `up`", "does it scrape anything?")
     if seen.step > COARSE:
         words = f"{deep}, with a sample every {span(seen.step)} at its far end"
         return Check("history", "bad", words, "its days and weeks are learned, its minutes are not")
     if seen.deep < 2 * 86400:
-        return Check("history", "bad", deep, "raise Prometheus' retention, or set prometheus.history_url")
+        more = "it grows with Prometheus' age: else raise its retention, or set prometheus.history_url"
+        return Check("history", "bad", deep, more)
     words = f"{deep} of 30d, with a sample every {span(seen.step)}"
     return Check("history", "ok", words)
 

@@ -195,9 +195,11 @@ def lines(asked: Asked, told: Told, days: float, top: int) -> list[str]:
 def _days(count: float, digits: int) -> str:
     """In words.
 
-    >>> _days(14, 3), _days(1, 3), _days(0.75, 2)
-    ('14 days', '1 day', '0.75 days')
+    >>> _days(14, 3), _days(1, 3), _days(0.75, 2), _days(0.0257, 3)
+    ('14 days', '1 day', '0.75 days', '37 minutes')
     """
+    if 0 < count < 0.1:
+        return f"{round(count * 1440)} minutes"
     text = f"{count:.{digits}g}"
     return f"{text} day" if text == "1" else f"{text} days"
 

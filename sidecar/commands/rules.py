@@ -86,7 +86,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--drop", action="append", default=[], metavar="ALERT", help="leave this alert out")
     parser.add_argument(
-        "--runbook-url", default="", metavar="URL", help="page with a section for each alert about Promantis"
+        "--runbook-url", default="", metavar="URL", help="page with a section for each of these alerts"
     )
     parser.add_argument("--list", action="store_true", help="name the thresholds with their defaults")
 
@@ -189,7 +189,7 @@ def _changed(rule: Mapping[str, Any], wanted: Wanted) -> dict[str, Any]:
             new[kind] = value
     if wanted.labels:
         new["labels"] = {**wanted.labels, **rule.get("labels", {})}
-    if wanted.runbooks and new.get("labels", {}).get(OURS) == "meta":
+    if wanted.runbooks and alert:
         new["annotations"] = {**rule["annotations"], "runbook_url": f"{wanted.runbooks}#{alert.lower()}"}
     return new
 

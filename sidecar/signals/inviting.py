@@ -140,6 +140,10 @@ class Inviting:
         """Note what was deployed, for the fits to come."""
         self._deployed.extend((at, change) for change in changes)
 
+    def known_deployed(self) -> Sequence[tuple[float, Change]]:
+        """What was deployed since the start, and when, the oldest first."""
+        return tuple(self._deployed)
+
     async def run(self) -> None:
         """Fit what is due, and rest so long that fits keep to their share of one processor."""
         try:

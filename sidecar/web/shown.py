@@ -13,7 +13,7 @@ from sidecar.alerts.scene import Moved
 from sidecar.signals import picture
 from sidecar.signals.kinds import guess_unit
 from sidecar.signals.series import labels
-from sidecar.types import Breach, Duration, Finding, JsonObject, Labels
+from sidecar.types import Breach, Duration, Finding, Forecast, JsonObject, Labels
 
 
 class Ahead(NamedTuple):
@@ -77,7 +77,12 @@ def usual(of: Finding) -> str:
     >>> usual(Finding("w", "a_ratio", "other", (), Instant(0), 1.0, 0.1, 0.0, 0.25, 0.0, 0.9, None))
     '0 to 25 %'
     """
-    lower, upper = amount(of.lower, of), amount(of.upper, of)
+    return within(of, of)
+
+
+def within(edges: Finding | Forecast, of: Finding) -> str:
+    """From a lower edge to an upper one, the unit said once."""
+    lower, upper = amount(edges.lower, of), amount(edges.upper, of)
     if lower == upper == "-":
         return "-"
     start, _, unit = lower.partition(" ")
@@ -286,6 +291,7 @@ FILTERS = {
         number,
         amount,
         usual,
+        within,
         score,
         percent,
         points,

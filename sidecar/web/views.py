@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -19,7 +19,7 @@ from sidecar.signals.picture import selector as exactly
 from sidecar.types import HORIZONS, Finding, Instant, JsonObject
 from sidecar.web.answers import Problem
 from sidecar.web.auth import Person, Role, needs
-from sidecar.web.chart import Mark, drawn, reliability
+from sidecar.web.chart import REACH, Mark, drawn, reliability
 from sidecar.web.paint import Switch, form_of, fragment, in_parts, page
 from sidecar.web.session import Sessions
 from sidecar.web.signals import selector
@@ -91,21 +91,28 @@ class Journal(Protocol):
         """The last ones below a seq (0: of all), the newest first."""
 
 
-Pictured = Callable[[Finding, float], Awaitable[Picture]]
+class Looks(Protocol):
+    """What is known beside the last tick."""
+
+    async def pictured(self, finding: Finding, span: float, /) -> Picture:
+        """What the chart of a series shows of the last seconds."""
+
+    def marked(self, finding: Finding, start: Instant, end: Instant, /) -> Sequence[Mark]:
+        """Deployments and planned events that concern a series, of a time."""
 
 
 def routes(
     known: Known,
     feedback: Feedback,
     journal: Journal,
-    pictured: Pictured,
+    looks: Looks,
     report: Callable[[Instant], Report],
     switch: Switch,
     sessions: Sessions,
     clock: Callable[[], Instant],
 ) -> list[web.RouteDef]:
-    """Every route; `pictured(finding, seconds)` is what the chart of a series shows."""
-    views = _Views(known, feedback, journal, pictured, report, switch, sessions, clock)
+    """Every route."""
+    views = _Views(known, feedback, journal, looks, report, switch, sessions, clock)
     return [
         web.get("/series", views.show_series),
         web.post("/series", views.say),
@@ -119,7 +126,7 @@ class _Views:
     known: Known
     feedback: Feedback
     journal: Journal
-    pictured: Pictured
+    looks: Looks
     report: Callable[[Instant], Report]
     switch: Switch
     sessions: Sessions
@@ -149,7 +156,7 @@ class _Views:
             wrong, found = bad, []
         meant = [f for f in found if exactly(f) == match] or found  # others may have these labels and more
         one = meant[0] if len(meant) == 1 else None
-        marks = await self._marks(self.clock() - int(hours) * 3600) if one is not None else []
+        marks = await self._marks(one, int(hours) * 3600) if one is not None else []
         whole = await asyncio.to_thread(
             page,
             "series.html",
@@ -170,7 +177,7 @@ class _Views:
         return whole if one is None else await in_parts(request, whole, self._chart(one, hours, marks))
 
     async def _chart(self, one: Finding, hours: str, marks: Sequence[Mark]) -> str:
-        picture = await self.pictured(one, int(hours) * 3600.0)
+        picture = await self.looks.pictured(one, int(hours) * 3600.0)
         return fragment("chart.html", f=one, hours=hours, chart=drawn(picture, one, marks))
 
     def _found(self, match: str) -> list[Finding]:
@@ -179,9 +186,13 @@ class _Views:
         odd = self.known.top(ROWS) if match.strip() in ("", "{}") else ()
         return list({(f.watch, f.labels): f for f in (*odd, *found)}.values())[:ROWS]
 
-    async def _marks(self, since: float) -> list[Mark]:
+    async def _marks(self, one: Finding, span: float) -> list[Mark]:
+        """What was done and said, deployed and planned, up to the end of the chart; the latest first."""
+        start, end = Instant(self.clock() - span), Instant(self.clock() + max(REACH.values()))
         facts = await self.journal.newest(MARKS)
-        return [Mark(f.at, _words(f)) for f in facts if f.kind in MARKED and f.at >= since]
+        told = [Mark(f.at, _words(f)) for f in facts if f.kind in MARKED and f.at >= start]
+        there = await asyncio.to_thread(self.looks.marked, one, start, end)
+        return sorted([*told, *there], key=lambda mark: -mark.at)
 
     @needs(None)
     async def say(self, request: web.Request) -> web.StreamResponse:

@@ -66,7 +66,7 @@ async def test_the_doctor(right: bool, prometheus: Start, alertmanager: Start, p
         f"--storage.path={served.folder / 'state'}",
     )
 
-    async def said() -> tuple[int | None, dict[str, str]]:
+    async def said(*flags: str) -> tuple[int | None, dict[str, str]]:
         code, out = await run(sys.executable, "-m", "sidecar", "doctor", *flags)
         lines = [line.split(None, 2) for line in out.splitlines() if not line.startswith(" ")]
         return code, {words[1]: words[0] for words in lines}
@@ -79,7 +79,7 @@ async def test_the_doctor(right: bool, prometheus: Start, alertmanager: Start, p
     last: dict[str, str | None] = {}
 
     async def settled() -> bool:
-        code, states = await said()
+        code, states = await said(*flags)
         last.update({name: states.get(name) for name in wanted})
         return code == 1 and last == wanted
 
@@ -88,4 +88,8 @@ async def test_the_doctor(right: bool, prometheus: Start, alertmanager: Start, p
     except AssertionError:
         pytest.fail(f"{last}")
     # history is minutes old, so something is always to be said
-    assert (await said())[1]["history"] == "BAD"
+    assert (await said(*flags))[1]["history"] == "BAD"
+    plain = f"--url=http://{side}", f"--prometheus.url={prom.url}", f"--alertmanager.url={am.url}"
+    assert (await said(*plain, flags[-1]))[1]["alerts"] == wanted[
+        "alerts"
+    ]  # without a config, its port is the url's

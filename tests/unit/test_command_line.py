@@ -49,7 +49,9 @@ def test_wrong_use_says_where_help_is(words: str, capsys: pytest.CaptureFixture[
     assert re.search(r"^`promantis( \w+)? --help` says more, with examples\.$", capsys.readouterr().err, re.M)
 
 
-def test_an_unknown_flag_is_named_by_its_command_with_what_is_near(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_flag_is_named_by_its_command_with_what_is_near(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["run", "--promethus.url=http://localhost:9090"])
     assert ended.value.code == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import promql_parser
@@ -11,6 +12,7 @@ import pytest
 import yaml
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import dashboard as m
+from jsonschema import Draft7Validator
 
 from grafana import build, series
 from tests.unit.metric_names import own, signals
@@ -40,14 +42,26 @@ def test_the_committed_files_are_what_the_code_makes() -> None:
 
 @pytest.mark.parametrize("uid", BOARDS)
 def test_grafanas_own_model_reads_all_of_a_dashboard(uid: str) -> None:
-    """Its types are made from Grafana's schema, which no package brings as JSON Schema: what they do not know would be
-    lost on the way, or refused. By hand, the files were held to the TypeScript types of @grafana/schema 13.2.3 too."""
-    known = json.loads(json.dumps(m.Dashboard.from_json(BOARDS[uid]), cls=JSONEncoder))
+    """Its types are made from Grafana's schema: what they do not know would be lost on the way, or refused."""
+    known = build.current(json.loads(json.dumps(m.Dashboard.from_json(BOARDS[uid]), cls=JSONEncoder)))
     marks = [
         {k: v for k, v in mark.items() if k not in ("step", "titleFormat")}
         for mark in BOARDS[uid]["annotations"]["list"]
     ]  # of Prometheus' annotations alone, which it has not
     assert known == BOARDS[uid] | {"annotations": {"list": marks}}  # fmt: skip
+
+
+@pytest.mark.parametrize("uid", BOARDS)
+def test_a_dashboard_is_valid_by_the_schema_of_grafana_13(uid: str) -> None:
+    """No key beyond the schema, so that a word that Grafana would not read is found."""
+    fixtures = Path(__file__).parent / "fixtures"
+    schema = json.loads((fixtures / "grafana.schema.json").read_text(encoding="utf-8"))
+    checks = Draft7Validator(schema)
+    assert [f"{list(e.absolute_path)}: {e.message[:200]}" for e in checks.iter_errors(BOARDS[uid])] == []
+    for wrong in ("fieldConfig", "gridPos"):
+        broken = json.loads(json.dumps(BOARDS[uid]))
+        broken["panels"][0][wrong]["unheard_of"] = 1
+        assert not checks.is_valid(broken)
 
 
 @pytest.mark.parametrize("query", [*build.queries(), *(query for _, _, query, _ in build.MARKS)])

@@ -16,15 +16,17 @@ from sidecar.alerts.relay import Relay
 from sidecar.looking import OTHERS, Looking
 from sidecar.remedy.case import Case, Fact
 from sidecar.remedy.policy import RemedyConfig, VerifyConfig
+from sidecar.signals.calendar import EventConfig, Planned, When, planned
+from sidecar.signals.changes import Change, Workload
 from sidecar.signals.frame import Matrix
 from sidecar.signals.opinions import Opinions
 from sidecar.signals.recent import Recent
 from sidecar.signals.snapshot import Known
 from sidecar.signals.topology import Map
-from sidecar.types import Alert, Instant, Rejected, Unavailable, labels_of
+from sidecar.types import Alert, Duration, Instant, Rejected, Unavailable, labels_of
 from tests.unit.calling import candidates
 from tests.unit.desk import POLICY
-from tests.unit.paging import case
+from tests.unit.paging import case, finding
 from tests.unit.relaying import Peer, running, until
 from tests.unit.test_explain import FULL, POOL, World, explainer
 
@@ -79,6 +81,8 @@ class Parts:
         )
         self.opinions = Opinions()
         self.said: list[tuple[Any, ...]] = []
+        self.calendar: tuple[Planned, ...] = ()
+        self.deployed: list[tuple[float, Change]] = []
         self.looking = Looking(
             Known(),
             Recent(None, Map),  # type: ignore[arg-type]
@@ -89,6 +93,8 @@ class Parts:
             self.source,  # type: ignore[arg-type]
             lambda one, now: {"promantis_summary": "looked up"},
             lambda: NOW,
+            lambda: self.calendar,
+            lambda: self.deployed,
         )
 
     async def say(self, *said: Any) -> None:
@@ -228,3 +234,21 @@ async def test_a_page_waits_in_a_thread_and_not_on_the_loop(parts: Parts) -> Non
         assert not happening.done()
     assert await looking is not None
     assert len(await happening) == 1
+
+
+async def test_a_chart_has_the_deployments_and_planned_events_of_its_series(parts: Parts) -> None:
+    start, end = When.parse("2025-11-25T01:20"), When.parse("2025-11-25T04:00")
+    sale = EventConfig(name="sale", match=('{app="shop"}',), start=start, end=end)
+    night = EventConfig(name="night", match=('{app="other"}',), cron="0 1 * * *", duration=Duration(3600))
+    parts.calendar = planned((sale, night), "UTC", {})
+    parts.deployed = [
+        (NOW - 900, Change(frozenset({Workload("", "shop")}))),
+        (NOW - 800, Change(frozenset({Workload("", "other")}))),
+        (NOW - 9e5, Change(frozenset({Workload("", "shop")}))),
+    ]
+    one = msgspec.structs.replace(finding(app="shop"), key=b'{"app":"shop"}')
+    told = parts.looking.marked(one, Instant(NOW - 3600), Instant(NOW + 3600))
+    assert [(mark.at - NOW, mark.text) for mark in told] == [
+        (1200, "planned: sale, until 04:00 UTC"),
+        (-900, "deployed: shop"),
+    ]

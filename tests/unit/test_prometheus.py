@@ -78,7 +78,11 @@ ERROR = b'{"status":"error","errorType":"%s","error":"%s"}'
         (429, b"slow down", "Unavailable query up: 429 Too Many Requests"),
         (400, ERROR % (b"bad_data", b"no such thing"), "Rejected query up: 400 bad_data: no such thing"),
         (422, ERROR % (b"execution", b"many-to-many"), "Rejected query up: 422 execution: many-to-many"),
-        (401, b"<html>", "Rejected query up: 401 Unauthorized"),
+        (
+            401,
+            b"<html>",
+            "Rejected query up: 401 Unauthorized (basic_auth or authorization under `prometheus` in the config)",
+        ),
         (404, b"\xff", "Rejected query up: 404 Not Found"),
         (
             200,

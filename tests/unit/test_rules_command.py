@@ -77,7 +77,7 @@ def test_everything_at_once_is_taken_by_promtool(
     assert "PromantisGroupAnomaly" not in {rule["alert"] for rule in rest}
     runbooks = {rule["alert"]: rule["annotations"].get("runbook_url") for rule in [first, *rest]}
     assert runbooks["PromantisDown"] == "https://example.org/operations#promantisdown"
-    assert runbooks["PromantisAnomaly"] is None
+    assert runbooks["PromantisAnomaly"] == "https://example.org/operations#promantisanomaly"
 
 
 def test_what_can_be_set_is_listed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -23,7 +23,7 @@ from sidecar.telemetry import Telemetry
 from sidecar.types import Breach, Finding, Instant
 from sidecar.web import pages, paint, server, validation, views
 from sidecar.web.auth import Auth, Token
-from sidecar.web.chart import reliability
+from sidecar.web.chart import Mark, reliability
 from sidecar.web.session import Sessions
 from tests.unit.paging import HOSTILE, UNKNOWN, assert_harmless, finding, origin
 
@@ -80,6 +80,9 @@ class World:
             raise
         return picture()
 
+    def marked(self, one: Finding, start: Instant, end: Instant) -> list[Mark]:
+        return [Mark(NOW - 600, "deployed: shop"), Mark(NOW + 600, "planned: sale, until 12:00 UTC")]
+
 
 @pytest.fixture
 def world() -> World:
@@ -94,7 +97,7 @@ async def client(world: World) -> AsyncIterator[TestClient[Any, Any]]:
         world,
         world,
         world,
-        world.pictured,
+        world,
         world.report,
         world,
         sessions,
