@@ -22,7 +22,7 @@ from sidecar.signals.block import Block
 from sidecar.signals.calendar import UTC, hour_of
 from sidecar.signals.joint import Joint, Together
 from sidecar.signals.ledger import UNTOLD
-from sidecar.signals.models import Array, Columns, Field, f4
+from sidecar.signals.models import Array, Columns, Field, f4, half
 from sidecar.signals.models.bend import Bend
 from sidecar.signals.models.logistic import Logistic
 from sidecar.signals.sight import Scale, Sight, look
@@ -66,8 +66,8 @@ class Marks(Columns):
     """Since when the condition holds; NaN: it does not."""
     quiet: F32
     """Hours since it last held."""
-    top: F32
-    """[blocks of a day, lines]: highest value of each; `highest` of the one that lasts."""
+    top: half.Halves
+    """[blocks of a day, lines]: highest value of each, in two bytes; `highest` of the one that lasts."""
     highest: F32
     fired: Bools
     """Whether it had held for its `for:` in each of the last blocks; `fires` in the one that lasts."""
@@ -85,7 +85,7 @@ class Marks(Columns):
 
 @functools.cache
 def _marks(day: int) -> type[Marks]:
-    fields = {**Marks.fields, "top": Field((day,), -np.inf)}
+    fields = {**Marks.fields, "top": Field((day,), half.LEAST, np.int16)}
     return type("Marks", (Marks,), {"fields": fields})
 
 
@@ -106,7 +106,8 @@ class Crossings:
         """Of each line, whether there was a value,"""
         self.silent: Bools = np.zeros(0, bool)
         """and whether nothing is announced of it."""
-        self._keys: dict[tuple[object, ...], int] = {}
+        self._hashes = _NO_LINES, _NO_LINES
+        """Of lines, ascending, and which lines they are: a dictionary of tuples weighs 300 bytes a line."""
         self._day = max(1, math.floor(86400 / self.width))
         self.arrivals = Arrivals(RING, step)
         self._pooled = self.model, self.bend, self.arrivals
@@ -122,14 +123,14 @@ class Crossings:
         names = np.zeros(len(limits.row), np.int64)
         names[joint.lines] = joint.names
         rows = (*(column.tolist() for column in limits), names.tolist())
-        keys = dict[tuple[object, ...], int]()
-        for i, key in enumerate(zip(of, *rows, strict=True)):
-            keys.setdefault(key, i)
-        marks = _marks(self._day)(len(limits.row))
-        was = np.full(len(limits.row), -1)
-        was[list(keys.values())] = [self._keys.get(key, -1) for key in keys]
+        n = len(limits.row)
+        hashes = np.fromiter(map(hash, zip(of, *rows, strict=True)), np.int64, n)
+        named, first = np.unique(hashes, return_index=True)
+        _, mine, before = np.intersect1d(named, self._hashes[0], assume_unique=True, return_indices=True)
+        marks, was = _marks(self._day)(n), np.full(n, -1)
+        was[first[mine]] = self._hashes[1][before]
         marks.copy_rows(np.flatnonzero(was >= 0), self.marks, was[was >= 0])
-        self._keys, self.marks, self._names = keys, marks, names
+        self._hashes, self.marks, self._names = (named, first), marks, names
         self._set(limits, joint)
         return was
 
@@ -251,12 +252,12 @@ class Crossings:
         marks, last = self.marks, self._block
         if last >= 0 and block != last + 1:  # nothing is known of what was between
             self._may[:] = False
-            marks.top[[i % self._day for i in range(last + 1, min(block, last + self._day))]] = -np.inf
+            marks.top[[i % self._day for i in range(last + 1, min(block, last + self._day))]] = half.LEAST
             marks.fired[:] = False
         self._block = block
         self.arrivals.turn(at, block % RING, last >= 0 and block == last + 1)
         if last >= 0:
-            marks.top[last % self._day], marks.fired[last % RING] = marks.highest, marks.fires
+            marks.top[last % self._day], marks.fired[last % RING] = half.code(marks.highest), marks.fires
             usual = marks.share[hour_of(UTC, at - self.width)]
             usual += f4(0.2 * self.width / 3600) * ((marks.highest > 0) - usual)
             for h, wait in enumerate(self.blocks):
@@ -267,17 +268,16 @@ class Crossings:
     def _survey(self, spans: list[tuple[int, int, Block]]) -> None:
         """What stays as it is for a block: where the limits are, what was lately, what earlier days did after now."""
         self._strange = False
-        marks, block, both = self.marks, self._block, self.together
+        block, both = self._block, self.together
         self._scale.survey(spans)
         if both:
             both.survey(spans)
         self._lately = tuple(
-            marks.top[[(block - i) % self._day for i in range(1, max(1, round(s / self.width)) + 1)]].max(0)
-            for s in (LATELY, LONG)
+            self._highest(range(block - max(1, round(s / self.width)), block)) for s in (LATELY, LONG)
         )
+        yesterday = block - self._day + 1
         for h, wait in enumerate(self.blocks):
-            yesterday = [(block - self._day + i) % self._day for i in range(1, wait + 1)]
-            self._past[0, h] = marks.top[yesterday].max(0)
+            self._past[0, h] = self._highest(range(yesterday, yesterday + wait))
         top = np.full(len(self._limits.row), -np.inf, f4)
         for ahead in range(1, self.blocks[-1] + 1):
             week = self._scale.week(spans, ahead)
@@ -287,6 +287,13 @@ class Crossings:
             for h, wait in enumerate(self.blocks):
                 if wait == ahead:
                     self._past[1, h] = top
+
+    def _highest(self, blocks: range) -> F32:
+        """Of the last day's blocks."""
+        most = np.full(len(self.known), half.LEAST, np.int16)
+        for block in blocks:
+            np.maximum(most, self.marks.top[block % self._day], out=most)
+        return half.number(most)
 
     def _learn(self, h: int, origin: int, since: list[int]) -> None:
         may: Bools = self._may[origin % RING]
@@ -321,19 +328,18 @@ class Crossings:
         self, at: float, lines: I64 | slice, sight: Sight, x: F32, f: F32, odds: F32, origin: bool, out: F32
     ) -> None:
         marks, n, path = self.marks, len(x), x
-        half, long = (np.maximum(top[lines], marks.highest[lines]) for top in self._lately)
+        short, long = (np.maximum(top[lines], marks.highest[lines]) for top in self._lately)
         quiet = np.minimum(marks.quiet[lines], f4(1e3))
         phi = np.empty((FEATURES, n), f4)  # a row per feature: to fill columns would cost twice as much
         z = np.empty((DISTANCES, n), f4)
         phi[REST + 2], phi[REST + 3], phi[ONE] = np.exp(quiet / f4(-3)), np.exp(quiet / f4(-24)), 1
+        fit, kept = slice(0), _NO_LINES
         if origin and isinstance(lines, slice):
             fit = slice(*np.searchsorted(self._fit, (lines.start, lines.stop)).tolist())
             kept = self._fit[fit] - lines.start
-        else:
-            fit, kept = slice(0), _NO_LINES
         for h, (_, seconds) in enumerate(HORIZONS):
             path = np.fmax(path, f[h])
-            z[0], z[1], z[4], z[5], z[2:4] = path, x, half, long, self._past[:, h, lines]
+            z[0], z[1], z[4], z[5], z[2:4] = path, x, short, long, self._past[:, h, lines]
             np.add(x, sight.slope * f4(seconds / 3600), out=z[6])
             z *= f4(-1) / sight.sigma[h]
             np.copyto(z, f4(5), where=~np.isfinite(z))
@@ -385,6 +391,8 @@ class Crossings:
         some = np.flatnonzero(names)
         self.follow(limits, [of[row] for row in limits.row.tolist()], Joint(some, names=names[some]))
         known = {name: state.get(f"marks.{name}", mine) for name, mine in self.marks.state().items()}
+        if known["top"].dtype == f4:  # as they were saved before
+            known["top"] = half.code(known["top"])
         self.marks.restore(known)
 
 
