@@ -22,7 +22,7 @@ from sidecar.signals.block import Block
 from sidecar.signals.calendar import UTC, hour_of
 from sidecar.signals.joint import Joint, Together
 from sidecar.signals.ledger import UNTOLD
-from sidecar.signals.models import Array, Columns, Field, f4
+from sidecar.signals.models import Array, Columns, Field, f4, half
 from sidecar.signals.models.bend import Bend
 from sidecar.signals.models.logistic import Logistic
 from sidecar.signals.sight import Scale, Sight, look
@@ -39,6 +39,7 @@ FADES = 0.9999  # and how much of what it knows it keeps, per origin
 LIKELY = 0.5  # odds from which a time is said
 NEAR = 3.0  # deviations: what is farther off is not worked out between blocks
 TOLD = f4(0.3)  # a trend believed so far speaks for itself: hardly one of them was in what was learned
+CHUNK = 2048  # lines that are worked out at once: their features stay in the processor's cache
 DISTANCES = 7
 REST = 2 * DISTANCES
 FEATURES = REST + 9
@@ -65,8 +66,8 @@ class Marks(Columns):
     """Since when the condition holds; NaN: it does not."""
     quiet: F32
     """Hours since it last held."""
-    top: F32
-    """[blocks of a day, lines]: highest value of each; `highest` of the one that lasts."""
+    top: half.Halves
+    """[blocks of a day, lines]: highest value of each, in two bytes; `highest` of the one that lasts."""
     highest: F32
     fired: Bools
     """Whether it had held for its `for:` in each of the last blocks; `fires` in the one that lasts."""
@@ -84,7 +85,7 @@ class Marks(Columns):
 
 @functools.cache
 def _marks(day: int) -> type[Marks]:
-    fields = {**Marks.fields, "top": Field((day,), -np.inf)}
+    fields = {**Marks.fields, "top": Field((day,), half.LEAST, np.int16)}
     return type("Marks", (Marks,), {"fields": fields})
 
 
@@ -105,7 +106,8 @@ class Crossings:
         """Of each line, whether there was a value,"""
         self.silent: Bools = np.zeros(0, bool)
         """and whether nothing is announced of it."""
-        self._keys: dict[tuple[object, ...], int] = {}
+        self._hashes = _NO_LINES, _NO_LINES
+        """Of lines, ascending, and which lines they are: a dictionary of tuples weighs 300 bytes a line."""
         self._day = max(1, math.floor(86400 / self.width))
         self.arrivals = Arrivals(RING, step)
         self._pooled = self.model, self.bend, self.arrivals
@@ -121,14 +123,14 @@ class Crossings:
         names = np.zeros(len(limits.row), np.int64)
         names[joint.lines] = joint.names
         rows = (*(column.tolist() for column in limits), names.tolist())
-        keys = dict[tuple[object, ...], int]()
-        for i, key in enumerate(zip(of, *rows, strict=True)):
-            keys.setdefault(key, i)
-        marks = _marks(self._day)(len(limits.row))
-        was = np.full(len(limits.row), -1)
-        was[list(keys.values())] = [self._keys.get(key, -1) for key in keys]
+        n = len(limits.row)
+        hashes = np.fromiter(map(hash, zip(of, *rows, strict=True)), np.int64, n)
+        named, first = np.unique(hashes, return_index=True)
+        _, mine, before = np.intersect1d(named, self._hashes[0], assume_unique=True, return_indices=True)
+        marks, was = _marks(self._day)(n), np.full(n, -1)
+        was[first[mine]] = self._hashes[1][before]
         marks.copy_rows(np.flatnonzero(was >= 0), self.marks, was[was >= 0])
-        self._keys, self.marks, self._names = keys, marks, names
+        self._hashes, self.marks, self._names = (named, first), marks, names
         self._set(limits, joint)
         return was
 
@@ -199,7 +201,7 @@ class Crossings:
                 place = np.searchsorted(lines, joint)
                 path[:, place] = [both.height(one) for one in forecasts[:H]]
                 sight.copy_rows(place, both.sight(spans), np.arange(len(joint)))
-            p = self._work_out(at, lines, sight, now, path, said.probability[:, lines], new)
+            out = self._work_out(at, lines, sight, now, path, said.probability[:, lines], new)
             if every:
                 top = np.fmax(now, np.fmax.reduce(path, 0))
                 self._near = (top > -f4(NEAR) * sight.sigma[-1]) & (self._sign != 0)
@@ -207,7 +209,6 @@ class Crossings:
             if new:
                 may = ~over & (self.marks.quiet >= f4(QUIET)) & sight.known & (self._sign != 0)
                 self._may[block % RING] = may & np.isfinite(x)
-            out = p.astype(f4)
             for sooner, later in itertools.pairwise(out):
                 np.maximum(sooner, later, out=later)
             np.minimum(out, f4(breach.AT_MOST), out=out)
@@ -251,12 +252,12 @@ class Crossings:
         marks, last = self.marks, self._block
         if last >= 0 and block != last + 1:  # nothing is known of what was between
             self._may[:] = False
-            marks.top[[i % self._day for i in range(last + 1, min(block, last + self._day))]] = -np.inf
+            marks.top[[i % self._day for i in range(last + 1, min(block, last + self._day))]] = half.LEAST
             marks.fired[:] = False
         self._block = block
         self.arrivals.turn(at, block % RING, last >= 0 and block == last + 1)
         if last >= 0:
-            marks.top[last % self._day], marks.fired[last % RING] = marks.highest, marks.fires
+            marks.top[last % self._day], marks.fired[last % RING] = half.code(marks.highest), marks.fires
             usual = marks.share[hour_of(UTC, at - self.width)]
             usual += f4(0.2 * self.width / 3600) * ((marks.highest > 0) - usual)
             for h, wait in enumerate(self.blocks):
@@ -267,17 +268,16 @@ class Crossings:
     def _survey(self, spans: list[tuple[int, int, Block]]) -> None:
         """What stays as it is for a block: where the limits are, what was lately, what earlier days did after now."""
         self._strange = False
-        marks, block, both = self.marks, self._block, self.together
+        block, both = self._block, self.together
         self._scale.survey(spans)
         if both:
             both.survey(spans)
         self._lately = tuple(
-            marks.top[[(block - i) % self._day for i in range(1, max(1, round(s / self.width)) + 1)]].max(0)
-            for s in (LATELY, LONG)
+            self._highest(range(block - max(1, round(s / self.width)), block)) for s in (LATELY, LONG)
         )
+        yesterday = block - self._day + 1
         for h, wait in enumerate(self.blocks):
-            yesterday = [(block - self._day + i) % self._day for i in range(1, wait + 1)]
-            self._past[0, h] = marks.top[yesterday].max(0)
+            self._past[0, h] = self._highest(range(yesterday, yesterday + wait))
         top = np.full(len(self._limits.row), -np.inf, f4)
         for ahead in range(1, self.blocks[-1] + 1):
             week = self._scale.week(spans, ahead)
@@ -287,6 +287,13 @@ class Crossings:
             for h, wait in enumerate(self.blocks):
                 if wait == ahead:
                     self._past[1, h] = top
+
+    def _highest(self, blocks: range) -> F32:
+        """Of the last day's blocks."""
+        most = np.full(len(self.known), half.LEAST, np.int16)
+        for block in blocks:
+            np.maximum(most, self.marks.top[block % self._day], out=most)
+        return half.number(most)
 
     def _learn(self, h: int, origin: int, since: list[int]) -> None:
         may: Bools = self._may[origin % RING]
@@ -305,42 +312,59 @@ class Crossings:
         marks.own[h, lines] = f4(FADES) * marks.own[h, lines] + off / (LONE + sure)
         marks.sure[h, lines] = sure
 
-    def _work_out(self, at: float, lines: I64, sight: Sight, x: F32, f: F32, odds: F32, origin: bool) -> F64:
-        """Probabilities f64[3, n] of some lines, from how far they are over the limit now f32[n] and ahead f32[3, n];
+    def _work_out(self, at: float, lines: I64, sight: Sight, x: F32, f: F32, odds: F32, origin: bool) -> F32:
+        """Probabilities f32[3, n] of some lines, from how far they are over the limit now f32[n] and ahead f32[3, n];
         as an `origin` their features are kept until the truth comes."""
-        marks, n, out = self.marks, len(lines), np.empty((H, len(lines)))
-        half, long = (np.maximum(top[lines], marks.highest[lines]) for top in self._lately)
+        out, whole = np.empty((H, len(lines)), f4), len(lines) == len(self._limits.row)
+        for lo in range(0, len(lines), CHUNK):
+            part = slice(lo, min(lo + CHUNK, len(lines)))
+            mine = part if whole else lines[part]  # a slice needs no gathering
+            seen = Sight(0)
+            seen.sigma, seen.slope, seen.trend = sight.sigma[:, part], sight.slope[part], sight.trend[part]
+            self._work_out_some(at, mine, seen, x[part], f[:, part], odds[:, part], origin, out[:, part])
+        return out
+
+    def _work_out_some(
+        self, at: float, lines: I64 | slice, sight: Sight, x: F32, f: F32, odds: F32, origin: bool, out: F32
+    ) -> None:
+        marks, n, path = self.marks, len(x), x
+        short, long = (np.maximum(top[lines], marks.highest[lines]) for top in self._lately)
         quiet = np.minimum(marks.quiet[lines], f4(1e3))
-        path = x
         phi = np.empty((FEATURES, n), f4)  # a row per feature: to fill columns would cost twice as much
         z = np.empty((DISTANCES, n), f4)
-        phi[REST + 2], phi[REST + 3], phi[ONE] = np.exp(-quiet / 3), np.exp(-quiet / 24), 1
+        phi[REST + 2], phi[REST + 3], phi[ONE] = np.exp(quiet / f4(-3)), np.exp(quiet / f4(-24)), 1
+        fit, kept = slice(0), _NO_LINES
+        if origin and isinstance(lines, slice):
+            fit = slice(*np.searchsorted(self._fit, (lines.start, lines.stop)).tolist())
+            kept = self._fit[fit] - lines.start
         for h, (_, seconds) in enumerate(HORIZONS):
             path = np.fmax(path, f[h])
-            z[0], z[1], z[4], z[5], z[2:4] = path, x, half, long, self._past[:, h, lines]
+            z[0], z[1], z[4], z[5], z[2:4] = path, x, short, long, self._past[:, h, lines]
             np.add(x, sight.slope * f4(seconds / 3600), out=z[6])
             z *= f4(-1) / sight.sigma[h]
-            z[~np.isfinite(z)] = 5
-            np.clip(z, -3, 40, out=z)
+            np.copyto(z, f4(5), where=~np.isfinite(z))
+            np.maximum(z, f4(-3), out=z)
+            np.minimum(z, f4(40), out=z)
             np.log1p(np.maximum(z, f4(0)), out=phi[:DISTANCES])
             np.minimum(z, f4(1), out=phi[DISTANCES:REST])
             rate = self.rate[0, h] / self.rate[1, h]
             own = (marks.hits[h, lines] + f4(SHARED * rate)) / (marks.origins[h, lines] + f4(SHARED))
             there = marks.share[hour_of(UTC, at + seconds)][lines]
-            p = np.clip(np.nan_to_num(odds[h]), 1 - breach.AT_MOST, breach.AT_MOST)
-            phi[REST] = np.maximum(2 - z[0], 0)
-            phi[REST + 1] = np.maximum(4 - np.minimum(z[0], 8), 0)
-            phi[REST + 4] = np.log(own / (1 - own)) - f4(math.log(rate / (1 - rate)))
-            phi[REST + 5] = np.clip(np.log((there + f4(0.1) * own) / (f4(1.1) * own)), -3, 3)
-            phi[REST + 6] = np.minimum(self._limits.hold[lines] / f4(seconds), 1)
-            phi[ODDS] = np.log(p / (1 - p))
+            p = np.fmax(odds[h], f4(1 - breach.AT_MOST))
+            np.minimum(p, f4(breach.AT_MOST), out=p)
+            np.maximum(f4(2) - z[0], f4(0), out=phi[REST])
+            np.maximum(f4(4) - z[0], f4(0), out=phi[REST + 1])
+            phi[REST + 4] = np.log(own / (f4(1) - own)) - f4(math.log(rate / (1 - rate)))
+            usual = np.log((there + f4(0.1) * own) / (f4(1.1) * own))
+            phi[REST + 5] = np.minimum(np.maximum(usual, f4(-3)), f4(3))
+            np.minimum(self._limits.hold[lines] / f4(seconds), f4(1), out=phi[REST + 6])
+            np.log(p / (f4(1) - p), out=phi[ODDS])
             p = self.model.say(h, phi.T, marks.own[h, lines])
-            p = np.where((sight.trend > TOLD) & (odds[h] > p), odds[h], p)
+            np.copyto(p, odds[h], where=(sight.trend > TOLD) & (odds[h] > p))
             out[h] = self.bend.say(h, p)
-            if origin:
+            if len(kept):
                 slot = self._block % RING
-                self._phi[slot, h], self._raw[slot, h] = phi[:, self._fit].T, p[self._fit]
-        return out
+                self._phi[slot, h, fit], self._raw[slot, h, fit] = phi[:, kept].T, p[kept]
 
     # ------------------------------------------------------------------ state
 
@@ -367,6 +391,8 @@ class Crossings:
         some = np.flatnonzero(names)
         self.follow(limits, [of[row] for row in limits.row.tolist()], Joint(some, names=names[some]))
         known = {name: state.get(f"marks.{name}", mine) for name, mine in self.marks.state().items()}
+        if known["top"].dtype == f4:  # as they were saved before
+            known["top"] = half.code(known["top"])
         self.marks.restore(known)
 
 

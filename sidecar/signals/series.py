@@ -183,7 +183,11 @@ class Table:
                 mine.rows[key], mine.nameless[bare], mine.all = row, key, None
                 new.append(row)
                 rows[i] = row
-        mine.keys, mine.placed = ([], rows) if over_budget else (keys, rows)
+        if over_budget:
+            mine.keys, mine.placed = [], rows
+        else:  # the table's own bytes: those of the answer would weigh as much again
+            mine.placed, own = rows, self.keys
+            mine.keys = [(row >= 0 and own[row]) or key for row, key in zip(rows.tolist(), keys, strict=True)]
         return Placed(rows, new, over_budget, duplicate)
 
     def _rename(self, mine: _Watched, old: bytes, new: bytes) -> int:

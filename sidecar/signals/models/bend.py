@@ -28,10 +28,10 @@ class Bend:
     def __init__(self, models: int) -> None:
         self.by, self.known = np.zeros((2, models, len(KNOTS) + 1))
 
-    def say(self, model: int, p: F64) -> F64:
-        """Probabilities f64[rows], put right."""
+    def say(self, model: int, p: Array) -> Array:
+        """Probabilities [rows], put right; of their type."""
         out, some = p.copy(), np.flatnonzero(p > LEAST)  # most are far below
-        odds, parts = _seen(p[some])
+        odds, parts = _seen(p[some].astype(np.float64))
         out[some] = 1 / (1 + np.exp(-odds - parts @ self.by[model]))
         return out
 

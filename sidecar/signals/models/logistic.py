@@ -24,16 +24,23 @@ class Logistic:
         self.theta, self.prior = first.copy(), prior
         self.information = np.tile(self.prior * np.eye(first.shape[1]), (len(first), 1, 1))
 
-    def say(self, model: int, x: Array, own: F32 | float = 0.0) -> F64:
-        """Probability of each row of x[rows, features], whose log odds are `own` more than those of others."""
-        odds = np.clip(x @ self.theta[model].astype(x.dtype) + own, -FAR, FAR).astype(np.float64)
-        out: F64 = 1 / (1 + np.exp(-odds))
+    def say(self, model: int, x: Array, own: F32 | float = 0.0) -> Array:
+        """Probability of each row of x[rows, features], whose log odds are `own` more than those of others; of x's
+        type."""
+        odds = x @ self.theta[model].astype(x.dtype)
+        odds += own
+        far = x.dtype.type(FAR)
+        np.minimum(np.maximum(odds, -far, out=odds), far, out=odds)
+        np.exp(np.negative(odds, out=odds), out=odds)
+        odds += x.dtype.type(1)
+        out: Array = np.reciprocal(odds, out=odds)
         return out
 
     def learn(self, model: int, x: Array, came: Bools, own: F32 | float = 0.0) -> tuple[F64, F64]:
         """One step towards what came true of these rows; by how much each was off, and what it knew of that, f64[rows],
         for who learns their `own`."""
-        rows, p = x.astype(np.float64), self.say(model, x, own)
+        rows = x.astype(np.float64)
+        p: F64 = self.say(model, rows, own)
         weight = PART * p * (1 - p)
         if not len(x):
             return p, weight
