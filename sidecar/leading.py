@@ -88,7 +88,7 @@ class Leading:
         """Read the journal, which is ours now; whether that was possible."""
         self._began = True  # from here on what comes in waits for the runner to have read it
         try:
-            await asyncio.to_thread(self._journal.take)
+            await self._open()
             await self._runner.start()
             await self._read()
         except PromantisError as error:
@@ -101,6 +101,15 @@ class Leading:
             return False
         self._telemetry.leader.set(1)
         return True
+
+    async def _open(self) -> None:
+        """Take the journal; a thread cannot be stopped, so it is waited for before anybody gives it back."""
+        opening = asyncio.create_task(asyncio.to_thread(self._journal.take))
+        try:
+            await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            await asyncio.gather(opening, return_exceptions=True)
+            raise
 
     async def run(self) -> None:
         """Work whenever it is our turn, until cancelled; then the lease is given back."""
@@ -136,22 +145,16 @@ class Leading:
     async def _act(self, lease: Lease) -> None:
         said = ""
         while True:
-            opening = asyncio.create_task(asyncio.to_thread(self._journal.take))
             try:
-                await asyncio.shield(opening)
+                await self._open()
                 break
-            except asyncio.CancelledError:
-                await asyncio.gather(
-                    opening, return_exceptions=True
-                )  # a thread cannot be stopped: then it is given back
-                raise
             except ConfigError as error:
                 if str(error) != said:
                     said = str(error)
                     log.warning("leads, and waits for the journal: %s", said)
                 await asyncio.sleep(AGAIN)
-        if lease.held():
-            if not await self.begin():
-                await asyncio.sleep(AGAIN)
+        while lease.held():
+            if await self.begin():
+                await self._work()
                 return
-            await self._work()
+            await asyncio.sleep(AGAIN)

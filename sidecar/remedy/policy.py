@@ -227,8 +227,6 @@ def acts_alone(policy: RemedyConfig, ended: Sequence[Ended]) -> bool:
         return policy.approval == "auto"
     now = policy_hash(policy)  # another action, or another measure of success, has earned nothing yet
     ended = [one for one in ended if one.hash == now]
-    if not ended or not ended[-1].good:
-        return False
     enough = in_a_row(ended, person=True) >= policy.earned.in_a_row
     return enough and odds(ended).lower > policy.earned.floor
 

@@ -25,6 +25,7 @@ from sidecar.telemetry import Telemetry
 from sidecar.types import Alert, Instant, JsonObject, Labels, PromantisError, Rejected, Unavailable
 
 log = logging.getLogger(__name__)
+NOT_HERE = "another replica leads now, or the journal cannot be read"
 TICK = 5.0
 """Seconds between rounds when nothing happens; a verification is asked this often."""
 JUDGE_AGAIN = 60.0
@@ -150,7 +151,7 @@ class Runner:
         """Store what a webhook says, durably on return; Unavailable when it must be sent again."""
         async with self._lock:
             if not self._eyes.leads():
-                raise Unavailable("another replica leads now")
+                raise Unavailable(NOT_HERE)
             known = self._book.episodes
             drafts = [draft for n in notices if (draft := heard(known.get(n.fingerprint), n))]
             for draft in drafts:
@@ -239,7 +240,7 @@ class Runner:
         """Add to a case what was found out about it; its words stay."""
         async with self._lock:
             if not self._eyes.leads():
-                raise Unavailable("another replica leads now")
+                raise Unavailable(NOT_HERE)
             told = data | {"words": self._book.cases[id].words}
             await self._append(self._clock(), [Draft(kind, id, "system", told)])
 
@@ -277,7 +278,7 @@ class Runner:
         """One turn, with its facts in the journal before anything else may happen."""
         async with self._lock:
             if not self._eyes.leads():
-                raise Unavailable("another replica leads now")
+                raise Unavailable(NOT_HERE)
             old, now = self._book.cases.get(id), self._clock()
             name = event.policy if isinstance(event, events.Judged) else old.policy if old else ""
             policy = self._policies.by_name.get(name)

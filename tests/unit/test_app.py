@@ -20,11 +20,11 @@ from sidecar.alerts import aside
 from sidecar.app import App
 from sidecar.config import Config
 from sidecar.remedy.case import Draft
-from sidecar.types import Instant
+from sidecar.types import Instant, Unavailable
 from tests.e2e.alerting import serving, until
 
 
-def made(folder: Path, **more: object) -> App:
+def made(folder: Path, lease: leading.Lease | None = None, **more: object) -> App:
     """A process that has no Prometheus."""
     config = msgspec.convert(
         {
@@ -35,7 +35,7 @@ def made(folder: Path, **more: object) -> App:
         },
         Config,
     )
-    return App(lambda: config)
+    return App(lambda: config, lease)
 
 
 class Asking(Peers):
@@ -125,6 +125,57 @@ async def test_who_stands_by_asks_for_what_came_since_it_asked_last(tmp_path: Pa
     await asyncio.wait_for(running, 10)
     await peers.close()
     await stands_by.journal.give()
+
+
+class Elected:
+    """A lease that the test gives and takes."""
+
+    elsewhere = ""
+
+    def __init__(self) -> None:
+        self.ours, self.taken, self.lost = False, asyncio.Event(), asyncio.Event()
+
+    def held(self) -> bool:
+        return self.ours
+
+    async def attempt(self) -> bool:
+        return self.ours
+
+    async def acquire(self) -> None:
+        await self.taken.wait()
+        self.taken.clear()
+
+    async def keep(self) -> None:
+        await self.lost.wait()
+        self.lost.clear()
+
+    async def release(self) -> None:
+        self.ours = False
+
+
+async def test_who_lost_the_lease_acts_again_only_after_reading_what_others_did(tmp_path: Path) -> None:
+    lease = Elected()
+    app = made(tmp_path, lease)
+    task = asyncio.create_task(app.leading.run())
+    assert not app.leading.acts()
+    lease.ours = True
+    lease.taken.set()
+    await until(app.leading.acts)
+    lease.ours = False
+    assert not app.leading.acts(), "by the clock, before anybody says so"
+    lease.lost.set()
+    await until(lambda: not app.leading._began)
+    lease.ours = True
+    assert not app.leading.acts(), "held again, but the journal was not read"
+    with pytest.raises(Unavailable):
+        await app.journal.facts()
+    lease.taken.set()
+    await until(app.leading.acts)
+    assert await app.journal.facts() == []
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert app._slot is not None
+    app._slot.lock.close()
 
 
 async def test_what_fails_beside_alerts_and_remedies_fails_alone(

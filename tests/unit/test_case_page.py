@@ -179,9 +179,10 @@ async def test_a_form_from_elsewhere_does_nothing(
     client: Client, world: World, wrong: dict[str, str]
 ) -> None:
     world.listed = [CASE]
-    form = {"do": "approve", "plan_hash": "abc123", "token": TOKEN}
-    answer = await client.post(PAGE, data=form, headers=wrong, allow_redirects=False)
-    assert answer.status == 403
+    for do in ("plan", "approve", "deny"):  # of these only one needs a ticket too
+        form = {"do": do, "plan_hash": "abc123", "token": TOKEN}
+        answer = await client.post(PAGE, data=form, headers=wrong, allow_redirects=False)
+        assert answer.status == 403
     assert world.done == []
 
 
