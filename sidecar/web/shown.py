@@ -56,11 +56,11 @@ def amount(value: float, of: Finding) -> str:
     >>> amount(0.6546, of("a_seconds")), amount(90.0, of("a_seconds")), amount(1.2e8, of("a_bytes"))
     ('655 ms', '90 s', '120 MB')
     >>> amount(0.85, of("used / used_max")), amount(0.5, of("a")), amount(float("nan"), of("a_ratio"))
-    ('85 %', '0.5', '-')
+    ('85%', '0.5', '-')
     """
     unit = guess_unit(of.watch, of.query, of.kind) if math.isfinite(value) else ""
     if unit == "share":
-        return f"{number(100 * value)} %"
+        return f"{number(100 * value)}%"
     if unit == "s":
         return f"{number(1000 * value)} ms" if 0 < abs(value) < 1 else f"{number(value)} s"
     text = number(value)
@@ -75,7 +75,7 @@ def usual(of: Finding) -> str:
 
     >>> from sidecar.types import Instant
     >>> usual(Finding("w", "a_ratio", "other", (), Instant(0), 1.0, 0.1, 0.0, 0.25, 0.0, 0.9, None))
-    '0 to 25 %'
+    '0 to 25%'
     """
     return within(of, of)
 
@@ -85,8 +85,14 @@ def within(edges: Finding | Forecast, of: Finding) -> str:
     lower, upper = amount(edges.lower, of), amount(edges.upper, of)
     if lower == upper == "-":
         return "-"
-    start, _, unit = lower.partition(" ")
-    return f"{start if start == '0' or unit == upper.partition(' ')[2] else lower} to {upper}"
+    start, unit = _apart(lower)
+    return f"{start if start == '0' or unit == _apart(upper)[1] else lower} to {upper}"
+
+
+def _apart(text: str) -> tuple[str, str]:
+    """Digits and unit of an amount."""
+    digits, _, unit = text.partition(" ")
+    return (text[:-1], "%") if text.endswith("%") else (digits, unit)
 
 
 def score(value: float) -> str:

@@ -40,8 +40,8 @@ async def starting(config: str, folder: Path, *flags: str) -> tuple[int | None, 
 @pytest.mark.parametrize(
     ("config", "words"),
     [
-        ("intervall: 5s", "unknown key `intervall`"),
-        ("prometheus: {urls: x}", "prometheus: unknown key `urls`"),
+        ("intervall: 5s", "unknown key `intervall`: did you mean `interval`?"),
+        ("prometheus: {urls: x}", "prometheus: unknown key `urls`: did you mean `url`?"),
         ("interval: [5]", "interval: not a valid duration: [5] (write 15s, 5m, 1h30m, 30d)"),
         ("exposition: {max_series: many}", "exposition.max_series: expected `int`, got `str`"),
         ("interval: 5 s", "interval: not a valid duration: '5 s' (write 15s, 5m, 1h30m, 30d)"),
