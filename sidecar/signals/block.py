@@ -1,4 +1,4 @@
-"""Up to some 10,000 rows with all that is known of them: score, then learn what is trusted, then look ahead.
+"""Up to some 20,000 rows with all that is known of them: score, then learn what is trusted, then look ahead.
 
 Rows live in blocks so that a tick's work stays in the processor's cache, growth copies nothing, and history can teach
 rows apart in a block of its own (a nursery) before they are moved to their places.

@@ -14,12 +14,13 @@ from sidecar.signals.explained import Explained
 from sidecar.signals.frame import Matrix
 from sidecar.signals.history import LearningConfig, Span, spans
 from sidecar.signals.models.ridge import Pool
-from sidecar.signals.rows import LARGEST
 from sidecar.signals.series import View
 from sidecar.signals.stays import SLEEP_ZERO
 from sidecar.signals.trust import Trust
 from sidecar.signals.watches import Watch
 from sidecar.types import F64, Bools, Instant
+
+LARGEST = 10240  # of a nursery: what one has learned exists twice while it is taken over
 
 
 class Piece(NamedTuple):

@@ -26,7 +26,7 @@ from sidecar.signals.watches import Watch
 from sidecar.types import F64, I64, Bools, Instant
 
 LARGEST, SMALLEST = (
-    10240,
+    20480,
     64,
 )  # rows of a block: many for numpy's cost per call, few for the processor's cache
 

@@ -91,6 +91,7 @@ def child(series: int, days: int) -> None:
         for _part in render(exposition.prepare(list(known.snapshots.values()), Instant(now))):
             pass
         spent["metrics"].append(time.process_time() - began - spent["tick"][-1])
+        del body  # as the adapter lets it go
         now += watch.step
     assert np.isfinite(known.snapshots[watch.step].columns["score"]).all()
     said = _resident()

@@ -28,7 +28,7 @@ from tests.bench.table import Row, interleaved
 def forecasting(series: int) -> list[Row]:
     """Forecasts, intervals and breach odds alone, with each series' share of learning, and the state they keep."""
     engine, at = fleet.taught(fleet.keys(series))
-    feed, spent, odds, ticks = fleet.values(series), 0.0, 0.0, 40  # two five-minute blocks
+    feed, spent, odds, ticks = fleet.values(series, 1), 0.0, 0.0, 40  # two five-minute blocks
     limits = engine.crossings
     for _ in range(ticks):
         x = np.full(engine.capacity, np.nan)

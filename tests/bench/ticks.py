@@ -13,7 +13,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from pyod.models.iforest import IForest
@@ -28,9 +28,11 @@ from tests.bench.table import Row
 Tick = Callable[[], None]
 LAGS = 10
 BLOCK = round(300 / fleet.STEP)
-"""Ticks of a five-minute block, whose last one also learns the forecasts."""
-MOST = {100_000: 40.0, 1_000_000: 500.0}
-"""Milliseconds that the median tick of so many series may take."""
+"""Ticks of a five-minute block: its last one also learns the forecasts, its first one looks up what is usual."""
+DETECTION = {100_000: 40.0, 1_000_000: 500.0}
+"""Milliseconds that the median tick of so many series may take to score, learn, calibrate and make a snapshot,"""
+AHEAD = {100_000: 60.0}
+"""and a tick, with its share of the one that ends a block, for forecasts, intervals and odds of breaches."""
 NEEDS = 14_000
 """Bytes of memory per series: state, keys, and what a tick makes."""
 EVEN = 1.25
@@ -147,39 +149,79 @@ def growth(sizes: Iterable[int]) -> list[Row]:
         linear = series >= 100_000 and before == before  # of fewer, what any tick costs counts
         aim, met = (f"<= {EVEN:g}x of {_words(series // 10)}", per <= EVEN * before) if linear else ("", None)
         rows.append(Row(what, f"{per:,.0f} ns", "", times, aim, met))
-        if series in MOST:
-            usual = statistics.median(ours.took[False]) * 1e3
-            rows.append(
-                Row.below(f"CPU of a tick of {_words(series)} series", usual, "ms", MOST[series], "(median)")
-            )
+        if series in DETECTION:
+            rows += ours.parts(f"CPU of a tick of {_words(series)} series", series)
         before = per
         del ours
         gc.collect()
     return rows
 
 
+class Spent(NamedTuple):
+    """Seconds of CPU of one tick, and what of it went into looking ahead."""
+
+    whole: float
+    ahead: float
+
+
 class _Fleet:
-    """An engine that has learned, and what its ticks took: seconds of the usual ones, and of those that end a block."""
+    """An engine that has learned, and what its ticks took: the usual ones, and those that end a block or begin one."""
 
     def __init__(self, series: int) -> None:
         self._keys = fleet.keys(series)
         self._engine, self._at = fleet.taught(self._keys)
-        self._feed = fleet.values(series)
-        self.took: dict[bool, list[float]] = {False: [], True: []}
+        self._feed = fleet.values(series, 1)  # it goes on as it was taught
+        self._ahead = 0.0
+        for block in self._engine.blocks:
+            for owner, name in ((block, "_forecast"), (block, "bound"), (block.ahead, "resume")):
+                self._watch(owner, name)
+        self._watch(self._engine.crossings, "tick")
+        self.took: dict[float, list[Spent]] = {}
+        """By how many seconds of a block had passed."""
+
+    def _watch(self, owner: object, name: str) -> None:
+        """Count the CPU of a method among that of looking ahead."""
+        work = getattr(owner, name)
+
+        def timed(*args: object) -> object:
+            began = time.process_time()
+            said = work(*args)
+            self._ahead += time.process_time() - began
+            return said
+
+        setattr(owner, name, timed)
 
     def tick(self) -> None:
         """One tick on an answer whose keys are other objects, as those of each answer are."""
         answer = {fleet.WATCH.name: Vector([bytes(bytearray(key)) for key in self._keys], next(self._feed))}
-        ends = self._at % 300 == 300 - fleet.STEP
-        began = time.process_time()
+        self._ahead, began = 0.0, time.process_time()
         self._engine.tick(Instant(self._at), answer, 0)
-        self.took[ends].append(time.process_time() - began)
+        whole = time.process_time() - began
+        self.took.setdefault(self._at % 300, []).append(Spent(whole, self._ahead))
         self._at += fleet.STEP
 
+    def _mean(self, part: Callable[[Spent], float]) -> float:
+        """Seconds of a tick, with its share of those that end and begin a block."""
+        return statistics.mean(statistics.median(map(part, same)) for same in self.took.values())
+
     def per_series(self) -> float:
-        """Nanoseconds of a tick, with its share of the one that ends a block."""
-        usual, last = (statistics.median(self.took[ends]) for ends in (False, True))
-        return ((BLOCK - 1) * usual + last) / BLOCK / len(self._keys) * 1e9
+        """Nanoseconds of a tick, with its share of those that end and begin a block."""
+        return self._mean(lambda spent: spent.whole) / len(self._keys) * 1e9
+
+    def parts(self, what: str, series: int) -> list[Row]:
+        """The two parts of a tick beside their aims, and the whole."""
+        every = [spent for same in self.took.values() for spent in same]
+        usual = statistics.median(spent.whole - spent.ahead for spent in every) * 1e3
+        ahead = self._mean(lambda spent: spent.ahead) * 1e3
+        whole, most = statistics.median(spent.whole for spent in every) * 1e3, max(every).whole * 1e3
+        forecasts = f"{what}: forecasts, intervals and odds"
+        return [
+            Row.below(f"{what}: detection", usual, "ms", DETECTION[series], "(median)"),
+            Row.below(forecasts, ahead, "ms", AHEAD[series], "(mean)")
+            if series in AHEAD
+            else Row(forecasts, f"{ahead:,.1f} ms", "(mean)", "", "", None),
+            Row(f"{what}: both", f"{whole:,.1f} ms", f"(median; at most {most:,.0f})", "", "", None),
+        ]
 
 
 def _words(series: int) -> str:
