@@ -64,7 +64,7 @@ def test_a_quiet_week(known: Mapping[str, Calm]) -> None:
 
 @pytest.mark.parametrize("planned", [True, False])
 def test_month_start(planned: bool) -> None:
-    """The first of a month, with twice the load all day, is no news when it is in `events`; nor is the day after."""
+    """The first of a month, with twice the load all day, is no news when it is in `events`; the day after never is."""
     trust = Trust(43200.0)
     if planned:
         trust.plan(
@@ -82,4 +82,4 @@ def test_month_start(planned: bool) -> None:
         worst[part] = max(worst[part], float(np.nan_to_num(said.columns["score"][: len(keys)]).max()))
     assert worst["before"] < 1
     assert (worst["on it"] < 1) == planned
-    assert (worst["after"] < 1) == planned
+    assert worst["after"] < 1

@@ -29,6 +29,7 @@ START, START_PER_DAY = 3.0, 288.0  # exp(u) at first, with so many samples a day
 FEWER = 0.1  # its power of how many fewer there are
 CARRIED = 3.0  # days that coarse history counts for
 GRADED = 10  # ticks for the heavy scale before the tail counts
+ODD = 0.95  # E beyond which a residual widens the heavy scale no further: an incident must not hide the next one
 QUIET = 255
 
 
@@ -95,11 +96,11 @@ class Tail(Columns):
         per_day: float,
         pace: F32 | float = 1.0,
     ) -> None:
-        """Teach scales (where `on`, at `pace` times their rate) and tails (where `warm`).
+        """Teach scales (where `on`, at `pace` times their rate) and tails (where `warm`); z is used up.
 
         `size` is f32[channels, rows], `per_day` ticks.
         """
-        self._learn_tail(t, warm, per_day)
+        self._learn_tail(z, t, warm, per_day)
         rate = np.maximum(f4(1) / (self.graded + f4(1)), f4(1 / (RMS_DAYS * per_day)))
         rate *= warm
         z *= z
@@ -123,7 +124,7 @@ class Tail(Columns):
         np.minimum(self.graded * f4(ticks), f4(CARRIED * per_day), out=self.graded)
         self.below[:] = QUIET
 
-    def _learn_tail(self, t: F32, warm: Bools, per_day: float) -> None:
+    def _learn_tail(self, z: F32, t: F32, warm: Bools, per_day: float) -> None:
         live, gap = warm & (self.graded >= GRADED), _gap(per_day)
         up = t > self.threshold
         up &= live
@@ -136,7 +137,10 @@ class Tail(Columns):
         drift = (gain * f4(PER_DAY / per_day / LN10)) / self.slope
         channel, row = np.nonzero(busy)
         if len(row):
-            self._learn_runs(channel, row, t[channel, row], up[channel, row], live[row], gain[row], gap)
+            at = (channel, row)
+            far = np.maximum(t[at] - self.threshold[at] - f4(ODD) / self.slope[at], f4(0))
+            z[at] *= np.exp(-far)
+            self._learn_runs(channel, row, t[at], up[at], live[row], gain[row], gap)
         self.threshold -= drift
 
     def _learn_runs(self, c: I64, row: I64, t: F32, up: Bools, live: Bools, gain: F32, gap: int) -> None:
