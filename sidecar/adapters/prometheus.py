@@ -282,7 +282,7 @@ class Prometheus:
         said = _said(body) or response.reason or ""
         words = f"{peer.url}: {what}: {response.status} {said}".rstrip()
         if response.status == 401:
-            words += " (basic_auth or authorization under `prometheus` in the config)"
+            words += " (its login: basic_auth or authorization under `prometheus.http`)"
         if response.status >= 500 or response.status in (408, 429):
             raise Unavailable(words)
         raise Rejected(words, response.status)

@@ -267,7 +267,11 @@ def _planned(text: str) -> float:
 def _words(fact: Fact) -> str:
     """What a fact says, in a line."""
     data = fact.data
-    name = dict(data.get("labels") or {}).get("alertname", "")
+    name = dict(data.get("labels") or {}).get("alertname", "") or data.get("alertname", "")
     told = [name] if name else []
-    told += [str(data[key]) for key in ("verdict", "policy", "words", "reason") if data.get(key)]
+    told += [
+        str(data[key])
+        for key in ("verdict", "policy", "cause", "pattern", "words", "reason")
+        if data.get(key)
+    ]
     return " ".join([fact.kind, *told])[:200]

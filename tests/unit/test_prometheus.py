@@ -81,7 +81,7 @@ ERROR = b'{"status":"error","errorType":"%s","error":"%s"}'
         (
             401,
             b"<html>",
-            "Rejected query up: 401 Unauthorized (basic_auth or authorization under `prometheus` in the config)",
+            "Rejected query up: 401 Unauthorized (its login: basic_auth or authorization under `prometheus.http`)",
         ),
         (404, b"\xff", "Rejected query up: 404 Not Found"),
         (

@@ -355,6 +355,9 @@ async def test_the_journal_goes_back_page_by_page(client: TestClient[Any, Any], 
     assert '<a href="?before=102">Older</a>' in text
     assert "case.proposed PoolExhaustion bigger-pool" in text
     assert '<a href="/c/c0ffee">' in text
+    told = {"alertname": "Slow", "cause": "shop", "pattern": "pool exhaustion"}
+    world.facts.append(Fact(1, 152, NOW, "incident.explained", None, "system", told, ""))
+    assert "incident.explained Slow shop pool exhaustion" in await text_of(client, "/journal")
     text = await text_of(client, "/journal", before="50")
     assert "no 49<" in text
     assert "no 50<" not in text
