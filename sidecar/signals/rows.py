@@ -25,10 +25,9 @@ from sidecar.signals.stays import Stays
 from sidecar.signals.watches import Watch
 from sidecar.types import F64, I64, Bools, Instant
 
-LARGEST, SMALLEST = (
-    20480,
-    64,
-)  # rows of a block: many for numpy's cost per call, few for the processor's cache
+# rows of a block: many for numpy's cost per call, few for the processor's cache
+LARGEST, SMALLEST = 20480, 64
+SPARE = 8192  # rows at most that wait for more series, when they come by and by
 
 
 class Rows:
@@ -124,7 +123,7 @@ class Rows:
         need = len(self.table.keys)
         while self.capacity < need:
             # few blocks, and few rows that nobody needs
-            missing = max(need - self.capacity, self.capacity // 4)
+            missing = max(need - self.capacity, min(self.capacity // 4, SPARE))
             size = min(math.ceil(missing / SMALLEST) * SMALLEST, LARGEST)
             self.blocks.append(Block(size, self.step, self.watches[watch].tz, self.pool))
             self._grow()
