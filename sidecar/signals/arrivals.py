@@ -21,14 +21,15 @@ _EDGES = np.sinh(np.linspace(-5, 5, 101)) / 4
 _MIDDLES = (_EDGES[1:] + _EDGES[:-1]) / 2
 PRIOR = 50.0  # crossings for which the first guess counts: as wide as the forecast's own interval
 KEEP = 0.999  # of what was counted, per crossing
+_GUESS = np.exp(-np.abs(_MIDDLES) * 1.6) * np.diff(_EDGES)  # nine in ten are off by less than 1.44
+_FIRST = np.tile(PRIOR * _GUESS / _GUESS.sum(), (len(HORIZONS), 1))
 
 
 class Arrivals:
     """Counts f64[near, mid and far, parts] of one engine, and what was said at the last origins."""
 
     def __init__(self, ring: int, step: float) -> None:
-        guess = np.exp(-np.abs(_MIDDLES) * 1.6) * np.diff(_EDGES)  # nine in ten are off by less than 1.44
-        self.counts = np.tile(PRIOR * guess / guess.sum(), (len(HORIZONS), 1))
+        self.counts = _FIRST.copy()
         self._ring, self._step = ring, step
         self.follow(0)
 
@@ -95,6 +96,10 @@ class Arrivals:
         np.add.at(new, (kind, place), 1.0)
         self.counts *= KEEP ** new.sum(1, keepdims=True)
         self.counts += new
+
+    def absorb(self, other: Arrivals) -> None:
+        """Take in what was counted apart."""
+        self.counts[:] = np.maximum(self.counts + other.counts - _FIRST, 0)
 
     def state(self) -> dict[str, Array]:
         """What has to be saved."""

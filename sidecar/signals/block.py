@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sidecar.signals import belief, calibrate, changes, origin, scales, why
-from sidecar.signals.ahead import Ahead
+from sidecar.signals.ahead import Ahead, Said
 from sidecar.signals.calendar import local
 from sidecar.signals.life import Life
 from sidecar.signals.models import Array, Columns, f4
@@ -214,26 +214,9 @@ class Block:
         unknown = (life.seen < WARM) | (self.tail.graded < 20) | ~(fresh | inside[ABSENT])
         np.copyto(verdict, f4(np.nan), where=unknown)
         return Scored(
-            x,
-            fresh,
-            asked,
-            expected,
-            lower,
-            upper,
-            verdict,
-            kinds,
-            day,
-            week,
-            res,
-            size,
-            z,
-            t,
-            (ratio, wide[1], wide[2]),
-            same,
-            states,
-            stand,
-            back,
-        )
+            x, fresh, asked, expected, lower, upper, verdict, kinds, day, week, res, size, z, t,
+            (ratio, wide[1], wide[2]), same, states, stand, back,
+        )  # fmt: skip
 
     def learn(self, at: float, x64: F64, s: Scored, trust: Bools, step: float) -> None:
         """Teach the detector's models what is trusted."""
@@ -268,17 +251,26 @@ class Block:
         life.age += on * f4(step / 86400.0)
         life.presence += s.asked * f4(min(1.0, step / 86400.0)) * (s.fresh - life.presence)
 
-    def teach(self, at: float, x64: F64, step: float, asked: Bools) -> None:
-        """Learn from history that is coarser than the live step: all of it, since `_carry` comes before that."""
+    def teach(
+        self, at: float, x: F64, step: float, asked: Bools, out: Mapping[str, Array] | None = None
+    ) -> None:
+        """Learn from history that is coarser than the live step: all of it, since `_carry` comes before that.
+
+        Of `out` only what was observed and forecast is filled.
+        """
         self._coarse = step
         with np.errstate(all="ignore"):
-            x64 = scales.there(x64, self.life.unit)
-            origin.follow(self, x64, False)
+            seen = scales.there(x, self.life.unit)
+            origin.follow(self, seen, False)
             self.spikes.turn(local(self.tz, at))
-            scored = self.score(at, x64, asked, step)
-            self.learn(at, x64, scored, scored.fresh, step)
+            scored = self.score(at, seen, asked, step)
+            self.learn(at, seen, scored, scored.fresh, step)
             days = self._days(at, scored.day, step)
-            self.ahead.tick(at, scored.x, scored.fresh, scored.fresh, step, days)
+            said = self.ahead.tick(at, scored.x, scored.fresh, scored.fresh, step, days)
+            if out is not None:
+                out["observed"][:] = x
+                self._foretell(said, scored.fresh, step, out)
+                scales.tell(out, x, self.life.unit)
 
     def _carry(self) -> None:
         """From the step of history to the live one: what has no dimension stays, what counts samples begins again."""
@@ -306,15 +298,19 @@ class Block:
     ) -> None:
         life, days = self.life, self._days(at, s.day, self.step)
         own = (lambda value: join(value, life.origin)) if join else (lambda value: None)
-        value, lower, upper = self.ahead.tick(at, s.x, s.fresh, on, self.step, days, own)
+        self._foretell(self.ahead.tick(at, s.x, s.fresh, on, self.step, days, own), s.fresh, self.step, out)
+
+    def _foretell(self, ahead: Said, fresh: Bools, step: float, out: Mapping[str, Array]) -> None:
+        """Fill the columns of forecasts."""
+        life, (value, lower, upper) = self.life, ahead
         floor = np.where(life.negative, life.low, np.maximum(life.low, f4(0)))
-        low, stale = floor - life.origin, ~(s.fresh & (life.seen >= WARM))
+        low, stale = floor - life.origin, ~(fresh & (life.seen >= WARM))
         some_stale = stale.any()
         for i, (name, horizon) in enumerate(HORIZONS):
             key = f"f{name[:-1]}"
             for column, kind in ((value[i], ""), (lower[i], "_lower"), (upper[i], "_upper")):
                 said = out[key + kind]
-                if horizon < self.step:
+                if horizon < step:
                     said[:] = np.nan  # within one step nothing can be said
                     continue
                 np.maximum(column, low, out=said)

@@ -8,27 +8,25 @@ the coefficients begin: before anything came true it is those that are said (res
 
 from __future__ import annotations
 
-import functools
 import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import ClassVar
 
 import numpy as np
 
-from sidecar.signals import breach, record
+from sidecar.signals import breach, record, straight
 from sidecar.signals.arrivals import Arrivals
 from sidecar.signals.block import Block
 from sidecar.signals.calendar import UTC, hour_of
 from sidecar.signals.joint import Joint, Together
 from sidecar.signals.ledger import UNTOLD
-from sidecar.signals.models import Array, Columns, Field, f4, half
+from sidecar.signals.marks import RING, marks_of
+from sidecar.signals.models import Array, f4, half
 from sidecar.signals.models.bend import Bend
 from sidecar.signals.models.logistic import Logistic
 from sidecar.signals.sight import Scale, Sight, look
 from sidecar.types import F32, F64, HORIZONS, I64, Bools
 
-RING = 12  # blocks
 LATELY, LONG = 1800.0, 21600.0  # seconds whose highest values are features
 FITTED = 4096  # lines at most that the regression learns from
 QUIET = 1.0  # hours within the limit after which a crossing is worth foreseeing
@@ -40,53 +38,14 @@ LIKELY = 0.5  # odds from which a time is said
 NEAR = 3.0  # deviations: what is farther off is not worked out between blocks
 TOLD = f4(0.3)  # a trend believed so far speaks for itself: hardly one of them was in what was learned
 CHUNK = 2048  # lines that are worked out at once: their features stay in the processor's cache
+RATE = np.tile([[1.0], [100.0]], (1, len(HORIZONS)))
+"""Crossings and origins that are taken for known before any was seen."""
 DISTANCES = 7
 REST = 2 * DISTANCES
-FEATURES = REST + 9
+LINE = REST + 7
+FEATURES = LINE + straight.FEATURES + 2
 ODDS, ONE = FEATURES - 2, FEATURES - 1
 H = len(HORIZONS)
-
-
-class Marks(Columns):
-    """What each line did: the "rows" are lines of the limit table. Heights are over the limit, on its side."""
-
-    fields: ClassVar = {
-        "began": Field(fresh=np.nan, dtype=np.float64),
-        "quiet": Field(fresh=1e6),
-        "highest": Field(fresh=-np.inf),
-        "fired": Field((RING,), dtype=np.bool_),
-        "fires": Field(dtype=np.bool_),
-        "hits": Field((H,)),
-        "origins": Field((H,)),
-        "share": Field((24,)),
-        "own": Field((H,)),
-        "sure": Field((H,)),
-    }
-    began: F64
-    """Since when the condition holds; NaN: it does not."""
-    quiet: F32
-    """Hours since it last held."""
-    top: half.Halves
-    """[blocks of a day, lines]: highest value of each, in two bytes; `highest` of the one that lasts."""
-    highest: F32
-    fired: Bools
-    """Whether it had held for its `for:` in each of the last blocks; `fires` in the one that lasts."""
-    fires: Bools
-    hits: F32
-    """Of so many `origins`, how many were followed by a crossing."""
-    origins: F32
-    share: F32
-    """Of each hour of the day, in how much of it the condition held, fading over days."""
-    own: F32
-    """What is added to the line's log odds, since some limits are crossed more often than others that look the same."""
-    sure: F32
-    """How much was seen of it."""
-
-
-@functools.cache
-def _marks(day: int) -> type[Marks]:
-    fields = {**Marks.fields, "top": Field((day,), half.LEAST, np.int16)}
-    return type("Marks", (Marks,), {"fields": fields})
 
 
 class Crossings:
@@ -98,7 +57,7 @@ class Crossings:
         first = np.zeros((H, FEATURES))
         first[:, ODDS] = 1.0
         self.model, self.bend = Logistic(first, PRIOR), Bend(H)
-        self.rate = np.tile([[1.0], [100.0]], (1, H))
+        self.rate = RATE.copy()
         """Crossings and origins of all lines."""
         self.judged = np.zeros((H, len(record.BINS), 4))
         """Sums of odds whose truth has come, until somebody takes them."""
@@ -111,7 +70,7 @@ class Crossings:
         self._day = max(1, math.floor(86400 / self.width))
         self.arrivals = Arrivals(RING, step)
         self._pooled = self.model, self.bend, self.arrivals
-        self.marks = _marks(self._day)(0)
+        self.marks = marks_of(self._day)(0)
         self._block = -1
         self._names = _NO_LINES
         self._set(breach.NONE, Joint())
@@ -127,7 +86,7 @@ class Crossings:
         hashes = np.fromiter(map(hash, zip(of, *rows, strict=True)), np.int64, n)
         named, first = np.unique(hashes, return_index=True)
         _, mine, before = np.intersect1d(named, self._hashes[0], assume_unique=True, return_indices=True)
-        marks, was = _marks(self._day)(n), np.full(n, -1)
+        marks, was = marks_of(self._day)(n), np.full(n, -1)
         was[first[mine]] = self._hashes[1][before]
         marks.copy_rows(np.flatnonzero(was >= 0), self.marks, was[was >= 0])
         self._hashes, self.marks, self._names = (named, first), marks, names
@@ -154,6 +113,7 @@ class Crossings:
         self._told = np.zeros((RING, H, len(self._fit)), f4)  # and what was said there,
         self._raw = np.zeros((RING, H, len(self._fit)))  # before it was put right
         self._past = np.full((2, H, n), -np.inf, f4)
+        self._line = np.zeros((H, straight.FEATURES, n), f4)
         self.silent, self._near = np.zeros((2, n), bool)
         """Whether a line is near its limit."""
         self._strange = True
@@ -165,9 +125,15 @@ class Crossings:
     # ------------------------------------------------------------------ one tick
 
     def tick(
-        self, at: float, spans: Iterable[tuple[int, int, Block]], observed: F64, forecasts: F64
+        self,
+        at: float,
+        spans: Iterable[tuple[int, int, Block]],
+        observed: F64,
+        forecasts: F64,
+        step: float | None = None,
     ) -> breach.Odds:
-        """Odds of every line from all rows' values and f64[9, rows] of forecasts; learns what came true."""
+        """Odds of every line from all rows' values and f64[9, rows] of forecasts; learns what came true. `step` is that
+        of the samples, if they are coarser than the live ones."""
         limits, n = self._limits, len(self._limits.row)
         x64, ahead = observed[self._rows], forecasts[:, self._rows].reshape(3, H, n)
         said = breach.odds(limits, x64, *ahead)
@@ -191,7 +157,7 @@ class Crossings:
             x = self._scale.height(x64)
             if both:
                 x[joint] = both.height()
-            self._note(at, x, over)
+            self._note(at, x, over, step or self.step)
             # between blocks only what may come is worked out anew
             lines = np.arange(n) if every else np.flatnonzero(self._near | (said.probability[-1] > 0))
             sight = look(spans, limits.row[lines], self._sign[lines])
@@ -237,14 +203,14 @@ class Crossings:
             may = self._may[slot, mine]
             self.arrivals.said(slot, mine[may], eta[may], unit[may])
 
-    def _note(self, at: float, x: F64, over: Bools) -> None:
+    def _note(self, at: float, x: F64, over: Bools, step: float) -> None:
         marks = self.marks
         np.copyto(marks.began, at, where=over & ~(marks.began <= at))
         np.copyto(marks.began, np.nan, where=~over & np.isfinite(x))
         marks.fires |= over & (at - marks.began >= self._limits.hold)
         self.arrivals.note(at, over)
         np.fmax(marks.highest, x.astype(f4), out=marks.highest)
-        marks.quiet += f4(self.step / 3600)
+        marks.quiet += f4(step / 3600)
         np.copyto(marks.quiet, f4(0), where=over)
 
     def _turn(self, at: float, block: int) -> None:
@@ -278,6 +244,7 @@ class Crossings:
         yesterday = block - self._day + 1
         for h, wait in enumerate(self.blocks):
             self._past[0, h] = self._highest(range(yesterday, yesterday + wait))
+        self._line = straight.features(self.marks.top, block, self.width)
         top = np.full(len(self._limits.row), -np.inf, f4)
         for ahead in range(1, self.blocks[-1] + 1):
             week = self._scale.week(spans, ahead)
@@ -358,6 +325,7 @@ class Crossings:
             usual = np.log((there + f4(0.1) * own) / (f4(1.1) * own))
             phi[REST + 5] = np.minimum(np.maximum(usual, f4(-3)), f4(3))
             np.minimum(self._limits.hold[lines] / f4(seconds), f4(1), out=phi[REST + 6])
+            phi[LINE:ODDS] = self._line[h][:, lines]
             np.log(p / (f4(1) - p), out=phi[ODDS])
             p = self.model.say(h, phi.T, marks.own[h, lines])
             np.copyto(p, odds[h], where=(sight.trend > TOLD) & (odds[h] > p))
@@ -367,6 +335,26 @@ class Crossings:
                 self._phi[slot, h, fit], self._raw[slot, h, fit] = phi[:, kept].T, p[kept]
 
     # ------------------------------------------------------------------ state
+
+    def absorb(self, other: Crossings, rows: I64) -> None:
+        """Take in what was learned apart, of limits of rows that are `rows` here (-1: none): of lines of which nothing
+        is known yet what they did, and of all what they have in common, as if one had seen both."""
+        if other._block < 0:
+            return
+
+        def names(one: Crossings, row: I64) -> list[tuple[object, ...]]:
+            columns = (row, *one._limits[1:], one._names)
+            return list(zip(*(column.tolist() for column in columns), strict=True))
+
+        theirs = {name: i for i, name in enumerate(names(other, rows[other._limits.row]))}
+        was = np.array([theirs.get(name, -1) for name in names(self, self._limits.row)], np.int64)
+        mine = np.flatnonzero((was >= 0) & (self.marks.origins[-1] == 0))
+        self.marks.copy_rows(mine, other.marks, was[mine])
+        self.model.absorb(other.model)
+        self.bend.absorb(other.bend)
+        self.arrivals.absorb(other.arrivals)
+        self.rate += other.rate - RATE
+        self._block, self._strange = max(self._block, other._block), True
 
     def state(self) -> dict[str, Array]:
         """What has to be saved, each line's with the row and limit that it is of."""

@@ -12,6 +12,7 @@ import numpy as np
 from sidecar.signals import saved
 from sidecar.signals.block import Block
 from sidecar.signals.calendar import Planned
+from sidecar.signals.crossings import Crossings
 from sidecar.signals.ensemble import BLOCK
 from sidecar.signals.frame import Frame, Vector
 from sidecar.signals.groups import Grouping, lately
@@ -21,7 +22,7 @@ from sidecar.signals.models import Array
 from sidecar.signals.outlook import Outlooks, seen
 from sidecar.signals.rows import Rows
 from sidecar.signals.scales import BOUND
-from sidecar.signals.series import PER_INSTANCE
+from sidecar.signals.series import PER_INSTANCE, View
 from sidecar.signals.snapshot import Skill, Snapshot, blank
 from sidecar.signals.trust import Doubt, Trust, none
 from sidecar.signals.watches import Watch
@@ -205,13 +206,18 @@ class Engine(Rows):
             every.append(rows)
         return np.concatenate(every)
 
+    def take_odds(self, other: Crossings, rows: I64) -> None:
+        """Take in what was learned elsewhere of limits, of rows that are `rows` here (-1: none)."""
+        self._limit_lines()
+        self.crossings.absorb(other, rows)
+
     # ------------------------------------------------------------------ what is said
 
     def _limit_lines(self) -> Lines:
         """The limit table; made anew only when rows or watches changed."""
         view = self.table.view()
         if self._limits is None or self._limits[0] is not view:
-            lines = Lines(view, self.watches)
+            lines = self._lines(view)
             rows = lines.columns.row
             of = [view.keys[row] for row in rows.tolist()]
             was = self.crossings.follow(lines.columns, of, lines.joint)
@@ -219,6 +225,9 @@ class Engine(Rows):
                 ledger.follow(lines.limit, rows, was)
             self._limits = view, lines
         return self._limits[1]
+
+    def _lines(self, view: View) -> Lines:
+        return Lines(view, self.watches)
 
     def _judge(self, at: Instant, odds: Odds) -> None:
         """Count what came true of what was said of limits."""
@@ -265,21 +274,23 @@ def replay(
     step: float,
     asked: Bools | None = None,
     trust: Bools | None = None,
+    out: Mapping[str, Array] | None = None,
 ) -> None:
     """Teach a nursery some history: values f64[times, rows], NaN where there is no sample.
 
     A step coarser than the nursery's own teaches all but what counts in samples; the live step teaches everything.
     Of rows that were not `asked` (all are by default) a missing sample is no absence. What is not in `trust`
-    bool[times, rows] is not learned.
+    bool[times, rows] is not learned. What was observed and forecast last stands in the columns of `out` afterwards.
     """
     asked = np.ones(nursery.rows, bool) if asked is None else asked
     trust = np.ones(values.shape, bool) if trust is None else trust
-    out, _ = blank(nursery.rows)
+    out = blank(nursery.rows)[0] if out is None else out
     for now, x, on in zip(at.tolist(), values, trust, strict=True):
         if step > nursery.step:
             known = np.where(on, x, np.nan)  # where nothing is, it is Prometheus that was away
             there = np.isfinite(known)
-            nursery.teach(now, known, step, asked & on & ((nursery.life.age > 0) | there) & there.any())
+            was = asked & on & ((nursery.life.age > 0) | there) & there.any()
+            nursery.teach(now, known, step, was, out)
         else:
             # a series that was not there yet is not absent
             nursery.tick(now, x, asked & ((nursery.life.age > 0) | np.isfinite(x)), on, out)

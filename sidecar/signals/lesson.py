@@ -9,18 +9,22 @@ import numpy as np
 
 from sidecar.signals.block import Block
 from sidecar.signals.calendar import UTC
+from sidecar.signals.crossings import Crossings
 from sidecar.signals.engine import Engine, replay
 from sidecar.signals.explained import Explained
 from sidecar.signals.frame import Matrix
 from sidecar.signals.history import LearningConfig, Span, spans
+from sidecar.signals.limits import Lines
 from sidecar.signals.models.ridge import Pool
 from sidecar.signals.series import View
+from sidecar.signals.snapshot import blank
 from sidecar.signals.stays import SLEEP_ZERO
 from sidecar.signals.trust import Trust
 from sidecar.signals.watches import Watch
 from sidecar.types import F64, Bools, Instant
 
 LARGEST = 10240  # of a nursery: what one has learned exists twice while it is taken over
+ODDS = 14 * 86400.0  # seconds before now of which odds are learned: later ones forget what was before
 
 
 class Piece(NamedTuple):
@@ -45,7 +49,9 @@ class Lesson:
         self._last = np.empty(0)
         """When each series had its last sample."""
         self._nurseries: dict[int, Block] = {}
-        self._pool = Pool()
+        self._pool, self._crossings = Pool(), Crossings(step)
+        self._odds_since = np.inf
+        """From when on odds are learned."""
         self._explained = Explained(step)
 
     @property
@@ -62,6 +68,8 @@ class Lesson:
     def plan(self, now: Instant, learning: LearningConfig) -> None:
         """Which ranges will be asked."""
         self.spans = spans(now, Instant(float(self._begin)), learning, self.step, self.series)
+        if not self.resumed:  # else the engine knows them
+            self._odds_since = now - ODDS
 
     def resume(self, engine: Engine) -> None:
         """Start from what an engine already knows."""
@@ -93,18 +101,23 @@ class Lesson:
             values[: len(matrix.at), rows[known]] = matrix.values[:, known]
         self._zero(at, values, asked)
         taught = (trust or Trust(0.0)).past(at, self.watches, self._keys)
-        parts = {i: slice(i * LARGEST, i * LARGEST + n.rows) for i, n in self._nurseries.items()}
+        cut = [(i * LARGEST, i * LARGEST + n.rows, n) for i, n in self._nurseries.items()]
+        said, forecasts = blank(self.series)
         for now in range(len(at)):  # all at once, since they share what they learn of forecasting
             when = slice(now, now + 1)
-            for i, nursery in self._nurseries.items():
-                part = parts[i]
-                replay(nursery, at[when], values[when, part], span.step, asked[part], taught[when, part])
+            for lo, hi, nursery in cut:
+                part = slice(lo, hi)
+                out = {name: column[part] for name, column in said.items()}
+                replay(nursery, at[when], values[when, part], span.step, asked[part], taught[when, part], out)
+            if at[now] >= self._odds_since:
+                self._crossings.tick(float(at[now]), cut, said["observed"], forecasts, span.step)
         self._explained.replay(at, values, span.step, taught)
 
     def adopt(self, engine: Engine, now: Instant, room: int) -> None:
         """Move what was learned into the engine, with at most `room` new series."""
         self._make()
         before = len(engine.table)
+        rows = np.full(self.series, -1)  # in the engine
         known = set() if self.resumed else set(engine.learned)  # those are here only for what they explain
         for piece in self._pieces():
             self._nurseries.pop(piece.nursery - 1, None)  # so that what was learned is hardly there twice
@@ -115,9 +128,12 @@ class Lesson:
                 continue
             left = room - len(engine.table) + before
             engine.adopt(now, watch.name, piece.keys, self._nurseries[piece.nursery], piece.first, left)
+            lo = piece.nursery * LARGEST + piece.first
+            rows[lo : lo + len(piece.keys)] = engine.table.find(watch.name, piece.keys)
         self._nurseries = {}
         if not self.resumed:  # else it was the engine's own, and less
             engine.pool.absorb(self._pool)
+            engine.take_odds(self._crossings, rows)
         engine.explained.link(engine.table.view(), engine.watches, engine.beliefs, engine.asleep)
         engine.explained.take(self._explained, float(engine.missed(now)))
 
@@ -154,8 +170,14 @@ class Lesson:
             self._last = np.full(self.series, -np.inf)
             for watch, keys, nursery, first in self._pieces():  # which way is odd decides what tails learn
                 self._nurseries[nursery].life.configure(watch, np.arange(first, first + len(keys)))
+            view, watches = self._view(), {watch.name: watch for watch in self.watches}
             if any(watch.explained_by for watch in self.watches):
-                self._explained.link(self._view(), {watch.name: watch for watch in self.watches})
+                self._explained.link(view, watches)
+            if not self.resumed:
+                lines = Lines(view, watches)
+                self._crossings.follow(
+                    lines.columns, [view.keys[row] for row in lines.columns.row], lines.joint
+                )
 
     def _view(self) -> View:
         keys, names, rows = list[bytes](), list[str](), dict[str, tuple[int, ...]]()

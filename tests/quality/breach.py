@@ -8,7 +8,9 @@ later or more, and dies after its hour. The threshold is the best one of the fir
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +18,9 @@ import numpy as np
 from sidecar.signals import backtest
 from sidecar.signals.engine import Engine
 from sidecar.signals.frame import Vector
+from sidecar.signals.limits import Lines
+from sidecar.signals.series import View
+from sidecar.signals.snapshot import Snapshot
 from sidecar.signals.watches import Limit, Watch
 from sidecar.types import F32, F64, HORIZONS, Bools, Instant
 from tests.quality.data import File
@@ -62,56 +67,68 @@ def limits(values: F64, clip: float = 0.5) -> list[Limit]:
     return out
 
 
+class _Fleet(Engine):
+    """One watch over all series, since columns are cheap and watches are not, each with limits of its own."""
+
+    def __init__(self, step: float, limits: Mapping[bytes, Sequence[Limit]]) -> None:
+        self._of = {
+            key.decode(): Watch(key.decode(), "", "config", step, limits=tuple(mine))
+            for key, mine in limits.items()
+        }
+        super().__init__(step)
+        self.watch({"all": Watch("all", "all", "config", step)})
+
+    def ask(self, at: Instant, keys: Sequence[bytes], x: F64, asked: Bools) -> Snapshot:
+        """One tick, at which only some series are asked."""
+        frame = self.frame(at, {"all": Vector(keys, x)}, len(keys))
+        rows = self.table.find("all", keys)
+        frame.asked[rows] &= asked
+        frame.values[rows[~asked]] = np.nan
+        return self.advance(frame)
+
+    def _lines(self, view: View) -> Lines:
+        names = tuple((key or b"").decode() for key in view.keys)
+        return Lines(view._replace(watch_of=names), self._of)
+
+
 def run(files: list[File], of: list[list[list[Limit]]] | None = None) -> list[Line]:
     """Every limit of every series of some files of one step; `of` are the limits by file and series."""
     step = files[0].step
     of = of or [[limits(file.values[:, j]) for j in range(file.values.shape[1])] for file in files]
-    engine, keys, watches = Engine(step), list[bytes](), dict[str, Watch]()
     recordings = [backtest.Recording(file.name, file.at, file.values) for file in files]
     base = math.floor(min(float(r.at[0]) for r in recordings) / backtest.WEEK) * backtest.WEEK
     ticks = [backtest._ticks(r, base, step, True) for r in recordings]
-    for i, file in enumerate(files):
-        for j in range(file.values.shape[1]):
-            name = f"{i}.{j}"
-            watches[name] = Watch(name, name, "config", step, limits=tuple(of[i][j]))
-            keys.append(b'{"n":"%s"}' % name.encode())
-    engine.watch(watches)
-    names = list(watches)
     first = np.concatenate([[0], np.cumsum([file.values.shape[1] for file in files])])
-    at_row, n = [0] * len(files), len(names)
+    keys = [b'{"n":"%d"}' % k for k in range(int(first[-1]))]
+    engine = _Fleet(step, dict(zip(keys, itertools.chain(*of), strict=True)))
+    at_row, x = [0] * len(files), np.full(len(keys), np.nan)
     odds = [np.full((3, len(file.at), file.values.shape[1], 4), np.nan, np.float32) for file in files]
     times = [np.full((3, len(file.at), file.values.shape[1], 4), np.nan, np.float32) for file in files]
     table: object = None
     place = np.empty((0, 3), np.int64)
     for tick in np.unique(np.concatenate(ticks)).tolist():
-        answers = dict[str, Vector]()
-        here = list[tuple[int, int]]()
+        here, asked = list[tuple[int, int]](), np.zeros(len(keys), bool)
         for i, file in enumerate(files):
             if at_row[i] < len(ticks[i]) and ticks[i][at_row[i]] == tick:
-                row = at_row[i]
+                row, mine = at_row[i], slice(first[i], first[i + 1])
                 while at_row[i] < len(ticks[i]) and ticks[i][at_row[i]] == tick:
                     at_row[i] += 1
                 here.append((i, row))
-                for j in range(file.values.shape[1]):
-                    k = int(first[i]) + j
-                    answers[names[k]] = Vector([keys[k]], file.values[row, j : j + 1])
-        said = engine.tick(Instant(base + tick * step), answers, n)
+                x[mine], asked[mine] = file.values[row], True
+        said = engine.ask(Instant(base + tick * step), keys, x, asked)
         if said.limits.limit is not table:  # which file, series and limit each line is of
             table = said.limits.limit
-            place = np.array(
-                [
-                    (*map(int, said.watch_of[row].split(".")), of_row.index(limit))
-                    for row, limit in zip(said.limits.row.tolist(), said.limits.limit, strict=True)
-                    for of_row in [
-                        of[int(said.watch_of[row].split(".")[0])][int(said.watch_of[row].split(".")[1])]
-                    ]
-                ]
-            ).reshape(-1, 3)
+            places = list[tuple[int, int, int]]()
+            for row, limit in zip(said.limits.row.tolist(), said.limits.limit, strict=True):
+                k = keys.index(said.keys[row] or b"")
+                i = int(np.searchsorted(first, k, side="right")) - 1
+                places.append((i, k - int(first[i]), of[i][k - int(first[i])].index(limit)))
+            place = np.array(places).reshape(-1, 3)
         for i, row in here:
-            mine = place[:, 0] == i
-            odds[i][:, row, place[mine, 1], place[mine, 2]] = said.limits.probability[:, mine]
-            for k, column in enumerate(said.limits[3:]):
-                times[i][k, row, place[mine, 1], place[mine, 2]] = column[mine]
+            some = place[:, 0] == i
+            odds[i][:, row, place[some, 1], place[some, 2]] = said.limits.probability[:, some]
+            for h, column in enumerate(said.limits[3:]):
+                times[i][h, row, place[some, 1], place[some, 2]] = column[some]
     return [
         _line(file, file.values[:, j], limit, odds[i][:, :, j, k], times[i][:, :, j, k])
         for i, file in enumerate(files)

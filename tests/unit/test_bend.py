@@ -43,6 +43,28 @@ def test_a_few_rows_move_little() -> None:
     assert bend.say(0, np.array([0.9]))[0] > 0.88
 
 
+def test_what_is_too_sure_of_two_horizons_is_doubted_of_the_third() -> None:
+    rng, bend = np.random.default_rng(0), Bend(3)
+    for _ in range(300):
+        for model in (0, 1):
+            p = rng.uniform(0.5, 0.99, 50)
+            bend.learn(model, p, rng.random(50) < p / 2)
+    doubted, third = (bend.say(model, np.array([0.8]))[0] for model in (0, 2))
+    assert doubted < 0.45
+    assert third < 0.6
+
+
+def test_what_two_learned_apart_is_known_by_both() -> None:
+    one, other = taught(lambda p: p / 2), taught(lambda p: p / 2, steps=200)
+    one_known, before = one.known.copy(), one.say(0, P)
+    one.absorb(other)
+    np.testing.assert_allclose(one.say(0, P), before, atol=0.02)
+    np.testing.assert_allclose(one.known, one_known + other.known)
+    fresh = Bend(1)
+    fresh.absorb(other)
+    np.testing.assert_allclose(fresh.say(0, P), other.say(0, P), atol=1e-9)
+
+
 def test_a_damaged_state_is_refused() -> None:
     bend = taught(lambda p: p / 2, steps=20)
     again = Bend(1)
@@ -50,4 +72,4 @@ def test_a_damaged_state_is_refused() -> None:
     np.testing.assert_array_equal(again.say(0, P), bend.say(0, P))
     again.restore({})  # saved before there was one
     with pytest.raises(ValueError, match="does not fit"):
-        again.restore({"bend.by": np.zeros((2, 5)), "bend.known": np.zeros((1, 5))})
+        again.restore({"bend.by": np.zeros((3, 5)), "bend.known": np.zeros((2, 5))})

@@ -54,6 +54,23 @@ def test_a_regression_finds_the_odds_that_things_come_with() -> None:
     np.testing.assert_allclose(model.theta[0], [2, -1], atol=0.15)
 
 
+def test_regressions_that_learned_apart_know_together_what_one_would() -> None:
+    rng = np.random.default_rng(1)
+    whole, parts = Logistic(np.zeros((1, 2))), [Logistic(np.zeros((1, 2))) for _ in range(2)]
+    for i in range(2000):
+        x = np.stack([rng.normal(i % 2, 1, 20), np.ones(20)], 1)
+        came = rng.random(20) < 1 / (1 + np.exp(-(2 * x[:, 0] - 1)))
+        for model in (whole, parts[i % 2]):
+            model.learn(0, x, came)
+    one, other = parts
+    one.absorb(other)
+    np.testing.assert_allclose(one.theta, whole.theta, atol=0.05)
+    np.testing.assert_allclose(one.information, whole.information, rtol=0.1)
+    kept = one.theta.copy()
+    one.absorb(Logistic(np.zeros((1, 2))))
+    np.testing.assert_allclose(one.theta, kept)
+
+
 def test_teeth_that_turn_below_the_limit_are_no_longer_announced() -> None:
     """A line says that they cross; what came true says that they turn."""
     below, above = teeth(2, 30, 76.0), teeth(2, 30, 90.0, 1)

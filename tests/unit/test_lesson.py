@@ -10,10 +10,11 @@ import pytest
 from sidecar.signals import lesson, rows
 from sidecar.signals.engine import Engine
 from sidecar.signals.frame import Matrix, Vector
-from sidecar.signals.history import Span
+from sidecar.signals.history import LearningConfig, Span
 from sidecar.signals.lesson import Lesson
 from sidecar.signals.snapshot import FORECASTS
 from sidecar.signals.trust import Trust
+from sidecar.signals.watches import Limit
 from sidecar.types import F64, Instant
 from tests.unit.made import START, engine, key, watch
 
@@ -134,3 +135,47 @@ def test_nothing_was_zero_while_prometheus_was_away(up: bool) -> None:
     pupil.replay(span, [Matrix(keys, at, values), Matrix(keys, at, elsewhere)])
     pupil.adopt(e, START, 2)
     assert e.blocks[0].life.seen[e.table.rows("a")[0]] == (240 if up else 210)
+
+
+@pytest.mark.parametrize("step", [60.0, 300.0])
+def test_what_history_shows_of_limits_is_known_at_the_first_tick(step: float) -> None:
+    """Teeth that always turn below their limit: a line says that they cross."""
+    one, n = watch(step=step, limits=(Limit(">", 82.0), Limit("<", 10.0))), 30
+    keys, at = [key(i=str(i)) for i in range(n)], START + np.arange(-4 * 288, 0) * 300.0
+    x = np.stack([20 + (np.arange(-4 * 288, 0) + 5 * i) % 56 for i in range(n)], axis=1).astype(float)
+    x += np.random.default_rng(0).normal(0, 0.1, x.shape)
+    known, cold = engine(one), engine(one)
+    for e in (known, cold):
+        pupil = Lesson(step, resumed=False)
+        pupil.add(one, keys, Instant(float(at[0])))
+        if e is known:
+            pupil.plan(START, LearningConfig())
+        pupil.replay(Span(Instant(float(at[0])), Instant(float(at[-1])), 300.0), [Matrix(keys, at, x)])
+        pupil.adopt(e, START, n)
+    tables = [e.tick(START, {"w": Vector(keys, x[-1] + step / 300)}, 0).limits for e in (known, cold)]
+    near = (x[-1] > 66) & (x[-1] < 74.5)
+    assert near.sum() > 2
+    of = np.array([limit.op == ">" for limit in tables[0].limit])
+    said, first = (table.probability[2, of][near] for table in tables)
+    assert said.max() < 0.2
+    assert first.mean() > 2 * said.mean()
+    assert (known.crossings.marks.origins[0, of] > 500).all()
+    assert (cold.crossings.marks.origins == 0).all()
+
+
+def test_what_an_engine_saw_of_a_limit_is_not_replaced_by_history() -> None:
+    """A second lesson of other series adds to what all limits have in common; the lines of the first stay."""
+    watches = [watch(name, name, step=300.0, limits=(Limit(">", 5.0),)) for name in ("a", "b")]
+    at, e = START + np.arange(-3 * 288, 0) * 300.0, engine(*watches)
+    for i, one in enumerate(watches):
+        pupil = Lesson(300.0, resumed=False)
+        pupil.add(one, [key(i="0")], Instant(float(at[0])))
+        pupil.plan(START, LearningConfig())
+        x = np.random.default_rng(i).normal(0, 1 + i, (len(at), 1))
+        pupil.replay(
+            Span(Instant(float(at[0])), Instant(float(at[-1])), 300.0), [Matrix([key(i="0")], at, x)]
+        )
+        before = e.crossings.rate[1].copy(), e.crossings.marks.origins.copy()
+        pupil.adopt(e, START, 2)
+        assert (e.crossings.rate[1] > before[0] + 100).all()
+        np.testing.assert_array_equal(e.crossings.marks.origins[:, : before[1].shape[1]], before[1])

@@ -2,7 +2,8 @@
 
 The log odds are moved by an amount that is linear between a few knots, about where something is announced. Each amount
 is learned online by Newton's steps and shrunk to none: a slow second opinion on what a regression says (the idea of
-Platt's and of beta calibration, with one parameter for each size of odds).
+Platt's and of beta calibration, with one parameter for each size of odds). What is too sure of one horizon is mostly so
+of all, and few likely ones are seen of the shorter ones: so there is an amount of all, and what each adds to it.
 """
 
 from __future__ import annotations
@@ -18,21 +19,22 @@ KNOTS = np.array([-1.0, 0.0, 1.0, 2.0])
 """Log odds; below the first what is moved fades within one, beyond the last it grows or shrinks with the odds."""
 KEEP, PART = 0.9995, 0.25  # of what is known, per step; of a row, since rows of one instant are alike
 PRIOR = 10.0
+MOST_LESS = 0.5  # by which an amount may fall for each log odds beyond the last knot
 LEAST, MOST = 1 / (1 + np.exp(1 - KNOTS[0])), 0.999
 """Probabilities below the first are as they are, and beyond the second nothing is told apart."""
 
 
 class Bend:
-    """Amounts f64[models, knots], and how much more for each log odds beyond the last."""
+    """Amounts f64[models + 1, knots], and how much more for each log odds beyond the last; the last row is of all."""
 
     def __init__(self, models: int) -> None:
-        self.by, self.known = np.zeros((2, models, len(KNOTS) + 1))
+        self.by, self.known = np.zeros((2, models + 1, len(KNOTS) + 1))
 
     def say(self, model: int, p: Array) -> Array:
         """Probabilities [rows], put right; of their type."""
         out, some = p.copy(), np.flatnonzero(p > LEAST)  # most are far below
         odds, parts = _seen(p[some].astype(np.float64))
-        out[some] = 1 / (1 + np.exp(-odds - parts @ self.by[model]))
+        out[some] = 1 / (1 + np.exp(-odds - parts @ (self.by[model] + self.by[-1])))
         return out
 
     def learn(self, model: int, p: F64, came: Bools) -> None:
@@ -40,10 +42,18 @@ class Bend:
         if not len(p):
             return
         parts, said = _seen(p)[1], self.say(model, p)
-        self.known[model] = KEEP * self.known[model] + PART * ((parts**2).T @ (said * (1 - said)))
-        step = PART * (parts.T @ (came - said)) - (1 - KEEP) * PRIOR * self.by[model]
-        self.by[model] += step / (PRIOR + self.known[model])
-        self.by[model, -1] = max(self.by[model, -1], -1.0)  # larger odds stay at least as large
+        known, off = PART * ((parts**2).T @ (said * (1 - said))), PART * (parts.T @ (came - said))
+        for row, keep in ((model, KEEP), (-1, KEEP ** (1 / (len(self.by) - 1)))):
+            self.known[row] = keep * self.known[row] + known
+            self.by[row] += (off - (1 - keep) * PRIOR * self.by[row]) / (PRIOR + self.known[row])
+            self.by[row, -1] = max(self.by[row, -1], -MOST_LESS)  # larger odds stay at least as large
+
+    def absorb(self, other: Bend) -> None:
+        """Take in what another one learned apart, each by what it knows."""
+        whole = PRIOR + self.known + other.known
+        self.by[:] = ((PRIOR + self.known) * self.by + (PRIOR + other.known) * other.by) / whole
+        self.by[:, -1] = np.maximum(self.by[:, -1], -MOST_LESS)
+        self.known += other.known
 
     def state(self) -> dict[str, Array]:
         """All that has to be saved."""

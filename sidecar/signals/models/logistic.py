@@ -21,7 +21,7 @@ class Logistic:
     """
 
     def __init__(self, first: F64, prior: float = 3.0) -> None:
-        self.theta, self.prior = first.copy(), prior
+        self.theta, self._first, self.prior = first.copy(), first, prior
         self.information = np.tile(self.prior * np.eye(first.shape[1]), (len(first), 1, 1))
 
     def say(self, model: int, x: Array, own: F32 | float = 0.0) -> Array:
@@ -49,6 +49,16 @@ class Logistic:
         off = PART * (came - p)
         self.theta[model] += np.linalg.solve(self.information[model], rows.T @ off)
         return off, weight
+
+    def absorb(self, other: Logistic) -> None:
+        """Take in what another one learned apart, which began as this one: as if one had seen all of it."""
+        first = self.prior * np.eye(self.theta.shape[1])
+        for mine, theirs, theta, other_theta, begun in zip(
+            self.information, other.information, self.theta, other.theta, self._first, strict=True
+        ):
+            known = mine @ theta + theirs @ other_theta - first @ begun
+            mine += theirs - first
+            theta[:] = np.linalg.solve(mine, known)
 
     def state(self) -> dict[str, Array]:
         """All that has to be saved."""
