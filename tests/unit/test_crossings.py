@@ -8,6 +8,7 @@ import pytest
 from sidecar.signals.crossings import FEATURES, ODDS, Crossings
 from sidecar.signals.engine import Engine
 from sidecar.signals.frame import Vector
+from sidecar.signals.models import half
 from sidecar.signals.models.logistic import Logistic
 from sidecar.signals.snapshot import LimitLines
 from sidecar.signals.watches import Limit
@@ -140,6 +141,17 @@ def test_what_was_learned_of_limits_outlives_a_restart() -> None:
     ):
         np.testing.assert_allclose(loaded.probability, kept.probability, atol=3e-3)
     assert again.crossings.rate[1].min() > 200
+
+
+def test_what_was_saved_in_four_bytes_is_read() -> None:
+    mine = watch(step=STEP, limits=(Limit(">", 82.0),))
+    e = engine(mine)
+    run(e, teeth(1, 4, 90.0)[:40])
+    state, keys = e.crossings.state(), list(e.table.keys)
+    assert state["marks.top"].dtype == np.int16
+    again = Crossings(STEP)
+    again.restore({**state, "marks.top": half.number(state["marks.top"])}, keys)
+    np.testing.assert_array_equal(again.marks.top, state["marks.top"])
 
 
 def test_a_damaged_model_is_refused() -> None:

@@ -156,3 +156,13 @@ def test_labels_of_awkward_keys() -> None:
     assert series.labels(key(__name__="x", path='a"b\\c\n', empty="")) == (("path", 'a"b\\c\n'),)
     assert series.nameless(b'{"__name__":"up"}') == b"{}"
     assert series.nameless(b"{}") == b"{}"
+
+
+def test_the_labels_of_a_series_are_kept_once() -> None:
+    table = Table()
+    table.place("w", [A], 1)
+    table.place("w", [bytes(bytearray(A)), B], 1)  # as of another answer
+    assert [mine is own for mine, own in zip(table._watched["w"].keys, table.keys, strict=True)] == [
+        True,
+        True,
+    ]
