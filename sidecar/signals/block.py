@@ -211,7 +211,7 @@ class Block:
             verdict[held] = np.fmax(verdict[held], f4(THRESHOLD))
             expected[held] = week[held] + self.lasting.kept[held]
             upper[held], lower[held] = expected[held] + half, expected[held] - half
-        unknown = (life.seen < WARM) | (self.tail.graded < 20) | ~(fresh | inside[ABSENT])
+        unknown = (life.seen < WARM) | (self.tail.graded < GRADED) | ~(fresh | inside[ABSENT])
         np.copyto(verdict, f4(np.nan), where=unknown)
         return Scored(
             x, fresh, asked, expected, lower, upper, verdict, kinds, day, week, res, size, z, t,

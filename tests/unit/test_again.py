@@ -24,3 +24,15 @@ def test_after_a_long_incident(sigmas: float) -> None:
     score = said[0]["score"]
     assert (score[first].max(0) >= 1).all()
     assert (score[second].max(0) >= 1).sum() >= COPIES - 1, score[second].max(0)
+
+
+def test_after_forty_samples() -> None:
+    """What is far out after forty samples is said to be, also of a series with an hour between them; not before."""
+    random, hours = np.random.default_rng(5), np.arange(60)
+    x = 100 + random.normal(0, NOISE, (len(hours), COPIES))
+    x[41] += 60 * NOISE
+    said = backtest.run([backtest.Recording("young", START + hours * 3600.0, x)], 3600.0, ("score",))
+    score = said[0]["score"]
+    assert np.isnan(score[:40]).all()
+    assert (score[41] >= 1).all(), score[41]
+    assert not (score[40] >= 1).any()

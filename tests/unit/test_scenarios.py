@@ -284,7 +284,7 @@ def test_nan_and_infinity(play: Play, value: float) -> None:
 
 
 def test_new_series(play: Play) -> None:
-    """A new series is scored after fifty samples, with a confidence near 0 that grows for days."""
+    """A new series is scored after forty samples, with a confidence near 0 that grows for days."""
     assert np.isnan(play.tick(young=10.0).columns["score"][-1])
     play.ticks(70, young=lambda t: 10 + np.sin(t))
     assert play.get("score", "young") < 1

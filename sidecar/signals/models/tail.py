@@ -29,7 +29,9 @@ START, START_PER_DAY = 3.0, 288.0  # exp(u) at first, with so many samples a day
 FEWER = 0.1  # its power of how many fewer there are
 CARRIED = 3.0  # days that coarse history counts for
 GRADED = 10  # ticks for the heavy scale before the tail counts
-ODD = 0.95  # E beyond which a residual widens the heavy scale no further: an incident must not hide the next one
+# E beyond which a residual widens the heavy scale no further: an incident must not hide the next one. At first it is by
+# so much more, for so many days: what is usual now and then is still to be learned
+ODD, MORE, YOUNG = 0.95, 4.0, 7.0
 QUIET = 255
 
 
@@ -138,7 +140,8 @@ class Tail(Columns):
         channel, row = np.nonzero(busy)
         if len(row):
             at = (channel, row)
-            far = np.maximum(t[at] - self.threshold[at] - f4(ODD) / self.slope[at], f4(0))
+            odd = f4(ODD + MORE) - f4(MORE) * np.minimum(self.graded[row] / f4(YOUNG * per_day), f4(1))
+            far = np.maximum(t[at] - self.threshold[at] - odd / self.slope[at], f4(0))
             z[at] *= np.exp(-far)
             self._learn_runs(channel, row, t[at], up[at], live[row], gain[row], gap)
         self.threshold -= drift
