@@ -34,7 +34,7 @@ LEAST, MOST = (
     CAP / THRESHOLD,
 )  # a member's score is clipped to this; one that is not known is as quiet as can be
 MANY_GONE = 1024  # groups that may be gone until their numbers are given up
-FREE = 5000.0  # members times ticks a day up to which a group's threshold is that of one series
+FREE = 4000.0  # members times ticks a day up to which a group's threshold is that of one series
 PER_DECADE = 0.6  # of score, for ten times as many
 MINUTE = 1440.0  # ticks a day
 FADES, FADES_FROM = 1800.0, 2.0  # seconds in which what a member was fades by a score of 1, from 2 at most
