@@ -21,11 +21,9 @@ from sidecar.signals.models.mixture import (
     AHEAD,
     DAY_AHEAD,
     DAY_NOW,
-    LAST,
     MD25,
     MD60,
     NOW,
-    TREND,
     WEEK,
     WEEK_NOW,
     YESTERDAY,
@@ -44,7 +42,6 @@ RESTS = np.array([R, MD25, MD60])
 """Features of now that say where a row rests, as `mixture.STAYS`."""
 DAYS = 6e4  # usual deviations: what fits
 TOLD = 0.3  # a trend believed less is not judged
-
 
 Join = Callable[[F32], None]
 
@@ -83,6 +80,7 @@ class Ahead:
         """The block that lasts, its slot of local time, and that of the block before."""
         self._last_step: float | None = None
         """Step of the last sample; None: not known."""
+        self.plain = True  # where the mixture has no skill, the best naive forecast is said
         self.told: F32 = np.zeros(rows, f4)
         """How much of a trend is in what was said last."""
         self._window: F32 | None = None
@@ -160,7 +158,7 @@ class Ahead:
         out[R + 1 : MD25] = self.ensemble.residuals
         middle = np.where(np.isnan(self.recent.middle), x, self.recent.middle)
         np.subtract(middle, season, out=out[MD25 : MD60 + 1])
-        out[TREND] = self.recent.slope
+        out[mixture.TREND] = self.recent.slope
         np.subtract(day, season, out=out[DAY_NOW])
         out[YESTERDAY_NOW] = _known(self._past.yesterday[0] - season)
         out[WEEK_NOW] = _known(self._past.week[0] - season)
@@ -176,6 +174,9 @@ class Ahead:
             row += c[WEEK] * _known(self._past.week[1 + h] - ahead)
             row += c[DAY_AHEAD] * (days[h] - ahead)
             row += ahead
+            if self.plain:
+                rows, naive = self.mixture.plain(h, season, ahead, now)
+                row[rows] = naive
             rows, which = self.mixture.resting(h)
             row[rows] = season[rows] + now[RESTS[which], rows]
             # little is known of the first day: no farther than half as fast again as now
@@ -207,7 +208,7 @@ class Ahead:
             own, shared = self.ridge.own[h], self.pool.theta[h]
             said = mixture.experts(h, f, shared, own)
             mixed = np.einsum("fr,fr->r", self.recent.coefficient[h], f)
-            self.ensemble.judge(h, target, said[LAST], then[SLOPE], mixed, good)
+            self.ensemble.judge(h, target, said[mixture.LAST], then[SLOPE], mixed, good)
             weights[h] = self.mixture.learn(h, said, mixed, target, unit, good)
             self.ridge.learn(h, f, target, unit, good, self.pool)
         self.ridge.sweep(self.pool)
@@ -228,6 +229,10 @@ class Ahead:
             self.intervals.said[slot] = np.where(on, value[h], np.nan), self.intervals.sigma[h]
             self.judged[slot] = block
 
+    def skilled(self) -> Bools:
+        """Which rows are foreseen better than naively, at any horizon, or have a trend that is believed."""
+        return np.asarray((self.mixture.behind <= 0).any(0) | (self.told > f4(TOLD)) | (not self.plain))
+
     # ------------------------------------------------------------------ the season
 
     def _turn(self, at: float, block: int, x: F32) -> None:
@@ -245,11 +250,10 @@ class Ahead:
             self._window[-1] = self.profile.usual(place + last - 1)
         else:
             self._window = np.stack([self.profile.usual(place + k) for k in range(-1, last)])
-        week = profile.DAYS * self._day
         ks = (0, *self.blocks)
         self._past = Past(
             np.stack([self.profile.get(place - self._day + k) for k in ks]),
-            np.stack([self.profile.get(place - week + k) for k in ks]),
+            np.stack([self.profile.get(place - profile.DAYS * self._day + k) for k in ks]),
         )
         x = np.where(np.isnan(x), self.ensemble.last, x)
         self.intervals.turn(x, [hour_of(self.tz, at + h) for _, h in HORIZONS])
@@ -277,8 +281,7 @@ class Ahead:
         """What is usual k blocks after an instant, between the middles of blocks."""
         assert self._window is not None
         if step >= self.width:
-            alone: F32 = self._window[1 + k].copy()
-            return alone
+            return np.array(self._window[1 + k])
         part = (at % self.width + step / 2) / self.width - 0.5
         i = 1 + k + (0 if part >= 0 else -1)
         w = f4(part if part >= 0 else part + 1)

@@ -133,6 +133,7 @@ class Engine(Rows):
             s = slice(lo, hi)
             out = {name: column[s] for name, column in columns.items()}
             block.level.missed += self.missed(frame.at)
+            block.ahead.plain = self.plain
             trust[s] = doubt.trusted(block, frame.at, s)
             join = partial(self.guests.join, lo, hi) if seated else None
             block.tick(frame.at, frame.values[s], frame.asked[s], trust[s], out, join)
@@ -232,8 +233,9 @@ class Engine(Rows):
     def _judge(self, at: Instant, odds: Odds) -> None:
         """Count what came true of what was said of limits."""
         crossings = self.crossings
+        odds.doubt(~np.concatenate([block.ahead.skilled() for block in self.blocks]))
         self._decided = self.ledger.tick(at, odds.raw(), crossings.known, crossings.marks.began)
-        crossings.silent = self.ledger.silent
+        crossings.silent = self.ledger.silent | odds.doubted
         odds.silence(crossings.silent)
         self.record.judge(self._decided)
         if crossings.judged.any():

@@ -45,6 +45,10 @@ class LearningConfig(Section, frozen=True, kw_only=True):
     least_true_breaches: float = LEAST_TRUE
     """A rule on a series is no longer announced where a smaller share of its announcements came true: its odds stay
     below .5, until as many of those that are not told would have come true. 0: all are announced."""
+    naive_without_skill: bool = True
+    """A series whose forecasts have lately erred more than the best naive one (the last value, the usual of this hour,
+    or that and how far off it is now) exports that one; its rules are not announced while this is so of all horizons,
+    unless a trend that is believed leads there."""
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """What types cannot say."""

@@ -95,7 +95,8 @@ class Odds:
 
     def __init__(self, lines: Lines, said: breach.Odds | None = None) -> None:
         self._lines, n = lines, len(lines.limit)
-        self._silent = np.empty(0, np.int64)
+        self._silent, self.doubted = np.empty(0, np.int64), np.zeros(n, bool)
+        """Lines of which nothing is announced, and why: bool[lines] of rows that are forecast without skill."""
         self._said = said or breach.told(np.full((len(HORIZONS), n), np.nan, f4), np.full(n, np.nan, f4))
 
     def hold(self, before: Odds, rows: I64, observed: F64, forecasts: F64) -> None:
@@ -115,10 +116,14 @@ class Odds:
         for mine, column in zip(self._said, said, strict=True):
             mine[..., held] = column
 
+    def doubt(self, rows: Bools) -> None:
+        """Nothing is to be announced of these rows bool[rows], nor taken for announced."""
+        self.doubted = rows[self._lines.columns.row] if len(rows) else self.doubted
+
     def raw(self) -> F32:
-        """Odds f32[lines] of the longest horizon, also of what is not announced."""
-        longest: F32 = self._said.probability[-1]
-        return longest
+        """Odds f32[lines] of the longest horizon, also of what its ledger silences."""
+        longest = self._said.probability[-1]
+        return np.asarray(np.where(self.doubted & (longest < 1), np.minimum(longest, UNTOLD), longest))
 
     def silence(self, lines: Bools) -> None:
         """Of these lines nothing is to be announced."""

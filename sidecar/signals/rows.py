@@ -40,6 +40,8 @@ class Rows:
         self.blocks: list[Block] = []
         self.pool, self.crossings = Pool(), Crossings(step)
         self.ledger, self.record = Ledger(step), Record()
+        self.plain = True
+        """Whether what has no skill is forecast naively, and not announced."""
         self.peers: list[Ledger] = []
         """Ledgers of what others say, which follow the same limit table."""
         self.explained = Explained(step, per_instance)

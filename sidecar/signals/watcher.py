@@ -382,7 +382,8 @@ class Watcher:
         return self._told(Engine(step, self._learning.per_instance_labels))
 
     def _told(self, engine: Engine) -> Engine:
-        engine.ledger.least = self._learning.least_true_breaches
+        learning = self._learning
+        engine.ledger.least, engine.plain = learning.least_true_breaches, learning.naive_without_skill
         return engine
 
     def _room(self) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
 from sidecar.signals.models import Columns, Field, f4
 from sidecar.types import F32, HORIZONS, I64, Bools
@@ -29,14 +30,15 @@ STAYS = [LAST, 10, 11]
 POOL, OWN = 18, 19
 EXPERTS = 20
 NAIVE = [LAST, SEASON, SEASON_R10, *STAYS[1:]]
-"""What the mixture is measured against."""
+"""What the mixture is measured against; the first three are those that skill is told by."""
 MEMORY = 0.9985  # of regrets per block: 2.3 days
 FLOOR = 1e-4  # weight of the worst expert
 EXACT, EXACT_RATE = 1e-4, 1 / 144  # usual deviations that are none, and the rate of their share per block
-LARGE, MOST = (
-    3.0,
-    1e3,
-)  # an error beyond so many usual ones is large, if that is less than the usual deviation
+# an error beyond so many usual ones is large, if that is less than the usual deviation
+LARGE, MOST = 3.0, 1e3
+# blocks, besides the day that errors are means of, until skill is believed to be lost or found
+PATIENCE = 126
+WORSE = 1.05  # times the error of the best naive forecast: what is closer is as good by chance
 WILD = 10.0  # times what the mixture errs, now and usually: an expert as far off has not helped
 REST_SLACK = 1.05  # by which standing still may have been worse than the mixture
 
@@ -121,6 +123,7 @@ class Mixture(Columns):
         "spread": Field((3, EXPERTS), 1e-2),
         "exact": Field((3, len(STAYS))),
         "loss": Field((3, 1 + len(NAIVE))),
+        "behind": Field((3,), -PATIENCE, np.int8),
     }
     regret: F32
     spread: F32
@@ -129,6 +132,9 @@ class Mixture(Columns):
     """Share of the truths of half a day that each of `STAYS` hit: above a half it is the median of what comes."""
     loss: F32
     """Mean absolute error, over a day, of the mixture and of each of `NAIVE`."""
+    behind: npt.NDArray[np.int8]
+    """Blocks in which the best naive forecast erred less, less those in which it did not, within `PATIENCE` either way:
+    above 0 there is no skill."""
 
     def learn(self, h: int, said: F32, mixed: F32, y: F32, unit: F32, good: Bools) -> F32:
         """Judge what was said f32[EXPERTS, rows] (overwritten), and together, by the truth y; the new weights.
@@ -146,6 +152,7 @@ class Mixture(Columns):
         # a gradient knows no overshoot: small errors on one side would speak for whatever lies far beyond the other
         wild = off > f4(WILD) * np.maximum(errors[0], self.loss[h, 0])
         self.loss[h] += f4(EXACT_RATE / 2) * np.where(good, errors - self.loss[h], f4(0))
+        self._count(h, good)
         regret = np.subtract(mixed, said, out=said)
         regret *= slant
         np.maximum(regret, f4(-4), out=regret)
@@ -164,6 +171,21 @@ class Mixture(Columns):
         square *= eta
         self.regret[h] -= square
         return weights(self.regret[h], eta)
+
+    def _count(self, h: int, good: Bools) -> None:
+        behind = self.behind[h]
+        behind += np.where(
+            self.loss[h, 0] > f4(WORSE) * self.loss[h, 1:4].min(0), good, -good.astype(np.int8)
+        )
+        np.clip(behind, -PATIENCE, PATIENCE, out=behind)
+
+    def plain(self, h: int, season: F32, ahead: F32, now: F32) -> tuple[I64, F32]:
+        """Rows whose mixture has no skill, and what the best of `NAIVE` says of them: the last value, the season ahead,
+        or that and how far off it is now."""
+        rows = np.flatnonzero(self.behind[h] > 0)
+        said = np.stack([season[rows] + now[R, rows], ahead[rows], ahead[rows] + now[M10, rows]])
+        best = self.loss[h, 1:4][:, rows].argmin(0)
+        return rows, np.take_along_axis(said, best[None], 0)[0]
 
     def resting(self, h: int) -> tuple[I64, I64]:
         """Rows that mostly stand still, and which of `STAYS` says where: exact as no mixture is, and no worse."""
