@@ -86,9 +86,9 @@ class Leading:
 
     async def begin(self) -> bool:
         """Read the journal, which is ours now; whether that was possible."""
-        self._began = True  # from here on what comes in waits for the runner to have read it
         try:
             await self._open()
+            self._began = True  # from here on what comes in waits for the runner to have read it
             await self._runner.start()
             await self._read()
         except PromantisError as error:

@@ -238,6 +238,7 @@ class Block:
         normal = self.lasting.learn(s.stand, s.back, odd, self.level.shift, off, on, step)
         self.level.learn(s.x, s.residuals, limit, s.fresh, on, step, pace)
         self.level.settle(normal, s.x[normal], s.week[normal])
+        self.tail.renew(normal, 86400 / step)
         self.spikes.learn(s.t[:HOURLY] + self.spikes.shade + self._start, warm & (self.tail.graded > GRADED))
         self.still.learn(s.same, s.fresh, step)
         ratio, z, t = s.wide

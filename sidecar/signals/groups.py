@@ -148,8 +148,8 @@ def _two(one: F32, other: F32) -> F32:
 def together(raw: Array, starts: I64, step: float) -> F32:
     """Scores f32[groups] from members' unclipped scores f[members], those of group g from starts[g] to starts[g + 1].
 
-    >>> together(np.array([1, 3, 2, np.nan, 5, np.nan]), np.array([0, 3, 5, 6]), 60.0)
-    array([2.5, 1. , nan], dtype=float32)
+    >>> together(np.array([1, 3, 2, np.nan, 5, np.nan]), np.array([0, 3, 5, 6]), 60.0).round(2)
+    array([2.48, 1.  ,  nan], dtype=float32)
     """
     return combined(oddest(raw, starts), np.diff(starts), step)
 
@@ -180,7 +180,7 @@ def excess(sizes: I64, step: float | F64) -> F32:
     """What so many looks at so many members add to the score by chance f32[groups].
 
     >>> excess(np.array([1, 3, 19, 38, 200]), 60.0).round(2)
-    array([0.  , 0.  , 0.44, 0.62, 1.06], dtype=float32)
+    array([0.  , 0.02, 0.5 , 0.68, 1.11], dtype=float32)
     """
     looks = sizes * np.minimum(86400.0 / step, MINUTE)
     return np.asarray(PER_DECADE * np.log10(np.maximum(looks / FREE, 1)), f4)

@@ -308,7 +308,7 @@ async def test_told_to_stop_it_saves_and_ends(world: World) -> None:
     assert log.endswith("msg=stopped\n")
     assert "Traceback" not in log
     assert [line.partition("msg=")[2] for line in log.splitlines() if "level=info" not in line] == [
-        '"config not reloaded: promantis.yml: unknown key `intervall`"'
+        '"config not reloaded: promantis.yml: unknown key `intervall`: did you mean `interval`?"'
     ]
 
 

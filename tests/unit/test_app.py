@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -97,6 +98,28 @@ async def test_alerts_go_on_though_the_journal_is_damaged_and_remedies_wait_for_
             assert answer.status == 200
         app.stop()
         await asyncio.wait_for(running, 10)
+
+
+async def test_nothing_is_taken_in_before_the_journal_is_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is stored before the past is known would begin an episode that the journal knows already."""
+    app, opened = made(tmp_path), threading.Event()
+    take = app.journal.take
+
+    def slow() -> None:
+        opened.wait(5)
+        take()
+
+    monkeypatch.setattr(app.journal, "take", slow)
+    beginning = asyncio.create_task(app.leading.begin())
+    await asyncio.sleep(0.1)
+    with pytest.raises(Unavailable):
+        await app.runner.webhook([])
+    opened.set()
+    assert await beginning
+    await app.runner.webhook([])
+    await app.journal.give()
 
 
 async def test_who_stands_by_asks_for_what_came_since_it_asked_last(tmp_path: Path) -> None:

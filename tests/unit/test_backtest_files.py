@@ -161,7 +161,8 @@ def test_a_group_has_a_confidence_that_rises_with_its_score(tmp_path: Path) -> N
     group = read(tmp_path / "out" / "x.group.csv")
     peak = max(group[100:], key=lambda row: float(row["score"]))
     assert group.index(peak) in range(500, 506)
-    assert peak == max(group[100:], key=lambda row: float(row["confidence"]))
+    most = max(float(row["confidence"]) for row in group[100:])  # a little more is known of later rows
+    assert float(peak["confidence"]) == pytest.approx(most, abs=1e-3)
     assert 0.5 < float(peak["confidence"]) < 1
     assert {row["confidence"] for row in group if row["score"][:1] == "-"} == {"0.0"}
     assert [row["confidence"] == "" for row in group] == [row["score"] == "" for row in group]

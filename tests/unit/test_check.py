@@ -41,7 +41,7 @@ def test_a_wrong_file_and_a_wrong_flag(tmp_path: Path, capsys: pytest.CaptureFix
     file = tmp_path / "p.yml"
     file.write_text("intervall: 15s")
     assert main(["check", f"--config.file={file}"]) == 2
-    assert capsys.readouterr().err == "promantis: p.yml: unknown key `intervall`\n"
+    assert capsys.readouterr().err == "promantis: p.yml: unknown key `intervall`: did you mean `interval`?\n"
     with pytest.raises(SystemExit) as caught:
         main(["check", "--nonsense"])
     assert caught.value.code == 2

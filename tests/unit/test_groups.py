@@ -88,9 +88,9 @@ def test_the_threshold_grows_with_members_and_ticks_a_day() -> None:
         alone = -np.log10(1 - rng.random((ticks, n // 2))) / 0.9 - 2
         rates.append((over_time(np.repeat(alone, 2, axis=1), STEP) >= 1).mean())
     assert rates[0] < rates[1] < 3 * rates[0]
-    few = np.arange(1, 18)
-    assert (excess(few, 300.0) == 0).all(), "at five minutes a group of 17 is as one series"
-    assert excess(few, 60.0)[-1] > 0.4
+    few = np.arange(1, 14)
+    assert (excess(few, 300.0) == 0).all(), "at five minutes a group of 13 is as one series"
+    assert excess(few, 60.0)[-1] > 0.3
     np.testing.assert_array_equal(excess(few, 15.0), excess(few, 60.0))
 
 

@@ -55,7 +55,7 @@ def test_members_keep_their_past_while_others_come_and_go() -> None:
     assert [name for _, name in kept.members] == [*B[1:], key(g="b", i="new")]
     assert np.isnan(kept.scores[:2, -1]).all()
     assert np.isfinite(kept.scores[2:]).all()
-    assert past.lately(ID_A, 2).tolist() == pytest.approx([2 + 3 / 16, 3 + 3 / 16], abs=1e-2)
+    assert past.lately(ID_A, 2).tolist() == pytest.approx([2 + 3 / 16, 3 + 3 / 16], abs=0.03)
 
 
 def test_a_row_a_minute_for_a_week_within_its_room() -> None:

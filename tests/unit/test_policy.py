@@ -90,7 +90,7 @@ GOOD = {
     ("place", "value", "words"),
     [
         ("action.type", "shell", f"action.type: unknown type 'shell' (known: {', '.join(TYPES)})"),
-        ("action.methd", "POST", "action: unknown key `methd`"),
+        ("action.methd", "POST", "action: unknown key `methd`: did you mean `method`?"),
         (
             "action.method",
             "post",

@@ -126,6 +126,10 @@ class Tail(Columns):
         np.minimum(self.graded * f4(ticks), f4(CARRIED * per_day), out=self.graded)
         self.below[:] = QUIET
 
+    def renew(self, rows: I64, per_day: float) -> None:
+        """A new normal begins: what is usual there is learned freely for a day."""
+        self.graded[rows] = np.minimum(self.graded[rows], f4((YOUNG - 1) * per_day))
+
     def _learn_tail(self, z: F32, t: F32, warm: Bools, per_day: float) -> None:
         live, gap = warm & (self.graded >= GRADED), _gap(per_day)
         up = t > self.threshold
