@@ -238,14 +238,13 @@ class Block:
         normal = self.lasting.learn(s.stand, s.back, odd, self.level.shift, off, on, step)
         self.level.learn(s.x, s.residuals, limit, s.fresh, on, step, pace)
         self.level.settle(normal, s.x[normal], s.week[normal])
-        self.tail.renew(normal, 86400 / step)
         self.spikes.learn(s.t[:HOURLY] + self.spikes.shade + self._start, warm & (self.tail.graded > GRADED))
         self.still.learn(s.same, s.fresh, step)
         ratio, z, t = s.wide
         settled = warm & (life.age > f4(KNOWN / 2))
         self.spread_tail.learn(np.abs(ratio), z, t, life.seen * settled, settled, settled, 86400.0 / step)
         self.spread.learn(s.z[DIFF], life.seen, warm, step)
-        self.tail.learn(s.size, s.z, s.t, life.seen, on, warm, 86400.0 / step, pace)
+        self.tail.learn(s.size, s.z, s.t, life.seen, on, warm, 86400.0 / step, pace, self.lasting.lasted < 0)
         self.rare.learn(s.states, s.asked, step)
         life.negative |= on & (x64 < 0)
         life.seen += on

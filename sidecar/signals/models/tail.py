@@ -97,12 +97,14 @@ class Tail(Columns):
         warm: Bools,
         per_day: float,
         pace: F32 | float = 1.0,
+        anew: Bools | None = None,
     ) -> None:
         """Teach scales (where `on`, at `pace` times their rate) and tails (where `warm`); z is used up.
 
-        `size` is f32[channels, rows], `per_day` ticks.
+        `size` is f32[channels, rows], `per_day` ticks; of rows bool[rows] that are `anew` the level is a new one, and
+        what is usual there is learned as a day before `YOUNG` ends.
         """
-        self._learn_tail(z, t, warm, per_day)
+        self._learn_tail(z, t, warm, per_day, anew)
         rate = np.maximum(f4(1) / (self.graded + f4(1)), f4(1 / (RMS_DAYS * per_day)))
         rate *= warm
         z *= z
@@ -126,11 +128,7 @@ class Tail(Columns):
         np.minimum(self.graded * f4(ticks), f4(CARRIED * per_day), out=self.graded)
         self.below[:] = QUIET
 
-    def renew(self, rows: I64, per_day: float) -> None:
-        """A new normal begins: what is usual there is learned freely for a day."""
-        self.graded[rows] = np.minimum(self.graded[rows], f4((YOUNG - 1) * per_day))
-
-    def _learn_tail(self, z: F32, t: F32, warm: Bools, per_day: float) -> None:
+    def _learn_tail(self, z: F32, t: F32, warm: Bools, per_day: float, anew: Bools | None) -> None:
         live, gap = warm & (self.graded >= GRADED), _gap(per_day)
         up = t > self.threshold
         up &= live
@@ -144,7 +142,10 @@ class Tail(Columns):
         channel, row = np.nonzero(busy)
         if len(row):
             at = (channel, row)
-            odd = f4(ODD + MORE) - f4(MORE) * np.minimum(self.graded[row] / f4(YOUNG * per_day), f4(1))
+            days = np.minimum(self.graded[row] / f4(per_day), f4(YOUNG))
+            if anew is not None:
+                days = np.minimum(days, f4(YOUNG) - anew[row])
+            odd = f4(ODD + MORE) - f4(MORE / YOUNG) * days
             far = np.maximum(t[at] - self.threshold[at] - odd / self.slope[at], f4(0))
             z[at] *= np.exp(-far)
             self._learn_runs(channel, row, t[at], up[at], live[row], gain[row], gap)
