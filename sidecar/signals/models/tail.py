@@ -101,8 +101,8 @@ class Tail(Columns):
     ) -> None:
         """Teach scales (where `on`, at `pace` times their rate) and tails (where `warm`); z is used up.
 
-        `size` is f32[channels, rows], `per_day` ticks; of rows bool[rows] that are `anew` the level is a new one, and
-        what is usual there is learned as a day before `YOUNG` ends.
+        `size` is f32[channels, rows], `per_day` ticks; of rows bool[rows] that are `anew` the level is a new one, whose
+        scale is learned as that of a young series.
         """
         self._learn_tail(z, t, warm, per_day, anew)
         rate = np.maximum(f4(1) / (self.graded + f4(1)), f4(1 / (RMS_DAYS * per_day)))
@@ -144,7 +144,7 @@ class Tail(Columns):
             at = (channel, row)
             days = np.minimum(self.graded[row] / f4(per_day), f4(YOUNG))
             if anew is not None:
-                days = np.minimum(days, f4(YOUNG) - anew[row])
+                days[anew[row]] = 0
             odd = f4(ODD + MORE) - f4(MORE / YOUNG) * days
             far = np.maximum(t[at] - self.threshold[at] - odd / self.slope[at], f4(0))
             z[at] *= np.exp(-far)
