@@ -20,7 +20,7 @@ from sidecar.commands.rules import ALERTS, RECORDING, THRESHOLDS
 from sidecar.config import Config, presets
 from sidecar.remedy.actions import CATALOGUE
 from sidecar.remedy.policy import Alternative
-from sidecar.signals import expose
+from sidecar.signals.known import expose
 from sidecar.telemetry import Telemetry
 
 FOLDER = Path(__file__).with_name("reference")

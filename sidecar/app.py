@@ -40,17 +40,17 @@ from sidecar.remedy.guard import GuardConfig
 from sidecar.remedy.policy import Policies
 from sidecar.remedy.rights import needed, words
 from sidecar.remedy.runner import Runner
-from sidecar.signals.accounts import Accounts, Report, report
-from sidecar.signals.calendar import Planned
-from sidecar.signals.changes import Change
-from sidecar.signals.expose import Exposition
-from sidecar.signals.feedback import Feedback
-from sidecar.signals.groups import Joint
-from sidecar.signals.inviting import Inviting
-from sidecar.signals.outside import Outside
-from sidecar.signals.snapshot import Known, Snapshot
-from sidecar.signals.trainer import Trainer
-from sidecar.signals.watcher import Watcher
+from sidecar.signals.detect.groups import Joint
+from sidecar.signals.ingest.changes import Change
+from sidecar.signals.known.expose import Exposition
+from sidecar.signals.known.snapshot import Known, Snapshot
+from sidecar.signals.learn.accounts import Accounts, Report, report
+from sidecar.signals.learn.feedback import Feedback
+from sidecar.signals.learn.outside import Outside
+from sidecar.signals.learn.trainer import Trainer
+from sidecar.signals.tick.inviting import Inviting
+from sidecar.signals.tick.watcher import Watcher
+from sidecar.signals.watch.calendar import Planned
 from sidecar.telemetry import Telemetry
 from sidecar.types import Alert, ConfigError, Instant, JsonObject, PromantisError
 from sidecar.web import alerts as web_alerts

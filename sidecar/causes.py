@@ -23,13 +23,13 @@ from sidecar.alerts.explainer import KEPT, LEAST, QUIET, Explainer, recalled
 from sidecar.alerts.knowledge import Pattern
 from sidecar.alerts.relay import Relay
 from sidecar.remedy.case import Case, Fact
-from sidecar.signals.attribute import Part, parts_of
-from sidecar.signals.changes import Change
-from sidecar.signals.happenings import Event
-from sidecar.signals.recent import Recent, then
-from sidecar.signals.snapshot import Known
-from sidecar.signals.topology import NODE, CausesConfig, Topology, whose
-from sidecar.signals.watches import Watch
+from sidecar.signals.ingest.changes import Change
+from sidecar.signals.ingest.happenings import Event
+from sidecar.signals.ingest.topology import NODE, CausesConfig, Topology, whose
+from sidecar.signals.known.snapshot import Known
+from sidecar.signals.scene.attribute import Part, parts_of
+from sidecar.signals.scene.recent import Recent, then
+from sidecar.signals.watch.watches import Watch
 from sidecar.telemetry import Telemetry
 from sidecar.types import Alert, Candidates, Finding, Instant, JsonObject, Labels, PromantisError
 

@@ -22,18 +22,18 @@ from sidecar.alerts.relay import AlertsConfig
 from sidecar.remedy.actions import TYPES as ACTION_TYPES
 from sidecar.remedy.guard import GuardConfig
 from sidecar.remedy.policy import RemedyConfig
-from sidecar.signals.calendar import UTC, EventConfig, Planned, When, planned, zone_problem
-from sidecar.signals.changes import ChangesConfig
-from sidecar.signals.expose import ExpositionConfig
-from sidecar.signals.history import LearningConfig
-from sidecar.signals.presets import Preset
-from sidecar.signals.topology import CausesConfig
-from sidecar.signals.wanted import RulesConfig, WatchConfig
+from sidecar.signals.ingest.changes import ChangesConfig
+from sidecar.signals.ingest.topology import CausesConfig
+from sidecar.signals.known.expose import ExpositionConfig
+from sidecar.signals.learn.history import LearningConfig
+from sidecar.signals.watch.calendar import UTC, EventConfig, Planned, When, planned, zone_problem
+from sidecar.signals.watch.presets import Preset
+from sidecar.signals.watch.wanted import RulesConfig, WatchConfig
 from sidecar.types import ConfigError, Duration, Instant, Labels, Section
 from sidecar.web.server import WebConfig
 
 T = TypeVar("T")
-PRESETS = Path(__file__).parent / "signals" / "presets"
+PRESETS = Path(__file__).parent / "signals" / "watch" / "presets"
 KNOWLEDGE = Path(__file__).parent / "alerts" / "knowledge.yml"
 
 

@@ -17,7 +17,7 @@ from sidecar.remedy.compare import Due, Firing, Row
 from sidecar.remedy.measure import read
 from sidecar.remedy.regress import NEEDED, study
 from sidecar.remedy.runner import Runner
-from sidecar.signals.trainer import worker
+from sidecar.signals.learn.trainer import worker
 from sidecar.types import F64, Instant, JsonObject, Labels, PromantisError, Rejected
 
 log = logging.getLogger(__name__)

@@ -9,9 +9,9 @@ from collections.abc import Callable
 
 from sidecar.adapters.prometheus import Prometheus
 from sidecar.config import Config, presets
-from sidecar.signals.presets import chosen
-from sidecar.signals.watcher import Watcher
-from sidecar.signals.watches import Plan, Skipped, from_config, from_rules, plan
+from sidecar.signals.tick.watcher import Watcher
+from sidecar.signals.watch.presets import chosen
+from sidecar.signals.watch.watches import Plan, Skipped, from_config, from_rules, plan
 from sidecar.telemetry import Telemetry
 from sidecar.types import PromantisError
 

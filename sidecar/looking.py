@@ -17,13 +17,13 @@ from sidecar.alerts.times import instant
 from sidecar.remedy.case import Case
 from sidecar.remedy.measure import compared, ours
 from sidecar.remedy.runner import Runner
-from sidecar.signals.calendar import Planned
-from sidecar.signals.changes import Change, concerned
-from sidecar.signals.feedback import About, Feedback, listed, of_alert
-from sidecar.signals.picture import PATIENCE, Picture, pictured
-from sidecar.signals.recent import Recent
-from sidecar.signals.series import labels as labels_in
-from sidecar.signals.snapshot import Known
+from sidecar.signals.ingest.changes import Change, concerned
+from sidecar.signals.ingest.series import labels as labels_in
+from sidecar.signals.known.picture import PATIENCE, Picture, pictured
+from sidecar.signals.known.snapshot import Known
+from sidecar.signals.learn.feedback import About, Feedback, listed, of_alert
+from sidecar.signals.scene.recent import Recent
+from sidecar.signals.watch.calendar import Planned
 from sidecar.types import F64, OURS, Alert, Finding, Instant, Labels, PromantisError, Rejected
 from sidecar.web.chart import Mark
 from sidecar.web.deciding import Line, Outcome

@@ -10,7 +10,7 @@ from sidecar.adapters.journal import Held, read
 from sidecar.adapters.peer import Peers
 from sidecar.causes import Causes
 from sidecar.remedy.case import Fact
-from sidecar.signals.feedback import Feedback
+from sidecar.signals.learn.feedback import Feedback
 from sidecar.types import Instant, JsonObject, PromantisError, Unavailable
 from sidecar.web.cases import SEQ
 from sidecar.web.forward import MARK

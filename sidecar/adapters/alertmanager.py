@@ -16,8 +16,8 @@ from sidecar.adapters.http import Client, reason
 from sidecar.adapters.http_config import HttpConfig, url_problem
 from sidecar.alerts import wire
 from sidecar.alerts.identity import fingerprint
-from sidecar.signals.selectors import Matcher
-from sidecar.signals.trust import Silence
+from sidecar.signals.learn.trust import Silence
+from sidecar.signals.watch.selectors import Matcher
 from sidecar.types import Alert, Labels, Rejected, Section, Unavailable
 
 T = TypeVar("T")

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import msgspec
 import numpy as np
 
-from sidecar.signals.frame import Matrix, Vector
+from sidecar.signals.ingest.frame import Matrix, Vector
 from sidecar.types import F64
 
 PIECE = 1 << 17

@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime, time
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from sidecar.signals.calendar import Between, EventConfig, Window
+from sidecar.signals.watch.calendar import Between, EventConfig, Window
 from sidecar.types import ConfigError, Instant
 
 

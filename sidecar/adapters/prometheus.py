@@ -16,8 +16,8 @@ from sidecar.adapters import decode
 from sidecar.adapters.budget import Budget
 from sidecar.adapters.http import Client, lowered, reason
 from sidecar.adapters.http_config import HttpConfig, url_problem
-from sidecar.signals.frame import Matrix, Vector
-from sidecar.signals.watches import Rule, RuleGroup
+from sidecar.signals.ingest.frame import Matrix, Vector
+from sidecar.signals.watch.watches import Rule, RuleGroup
 from sidecar.telemetry import Telemetry
 from sidecar.types import Instant, Labels, Rejected, Section, Unavailable, labels_of
 

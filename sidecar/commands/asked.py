@@ -11,11 +11,11 @@ import numpy as np
 from sidecar.adapters.prometheus import Prometheus
 from sidecar.commands.recorded import File
 from sidecar.config import Config
-from sidecar.signals import series
-from sidecar.signals.backtest import Recording
-from sidecar.signals.frame import Matrix
-from sidecar.signals.history import parts, room
-from sidecar.signals.watches import Watch
+from sidecar.signals.ingest import series
+from sidecar.signals.ingest.frame import Matrix
+from sidecar.signals.learn.history import parts, room
+from sidecar.signals.replay.backtest import Recording
+from sidecar.signals.watch.watches import Watch
 from sidecar.telemetry import Telemetry
 from sidecar.types import ConfigError, Duration, Instant
 

@@ -25,11 +25,13 @@ from sidecar.commands.progress import Progress
 from sidecar.commands.recorded import FORECASTS, ODDS, SAID, File
 from sidecar.commands.table import aligned, short
 from sidecar.config import Config
-from sidecar.signals import backtest, groups, why
-from sidecar.signals.backtest import Page
+from sidecar.signals.detect import groups
+from sidecar.signals.known import why
 from sidecar.signals.models import Array
-from sidecar.signals.wanted import DIRECTIONS, SCALES, LimitConfig, WatchConfig
-from sidecar.signals.watches import Watch, from_config
+from sidecar.signals.replay import backtest
+from sidecar.signals.replay.backtest import Page
+from sidecar.signals.watch.wanted import DIRECTIONS, SCALES, LimitConfig, WatchConfig
+from sidecar.signals.watch.watches import Watch, from_config
 from sidecar.types import ConfigError, Duration, PromantisError
 
 COLUMNS = (*SAID.values(), *FORECASTS.values(), "lately", "why", "age")

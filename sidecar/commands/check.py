@@ -21,8 +21,8 @@ from sidecar.commands.way import contradictions
 from sidecar.config import Config
 from sidecar.following import SOURCES, planned
 from sidecar.remedy.rights import manifests, needed
-from sidecar.signals.expose import DETAILS, PER_LINE, SCORES
-from sidecar.signals.watches import Plan, Watch
+from sidecar.signals.known.expose import DETAILS, PER_LINE, SCORES
+from sidecar.signals.watch.watches import Plan, Watch
 from sidecar.telemetry import Telemetry
 from sidecar.types import Instant, Labels, PromantisError, Rejected
 

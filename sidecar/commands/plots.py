@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from sidecar.signals.backtest import Page
 from sidecar.signals.models import Array
+from sidecar.signals.replay.backtest import Page
 from sidecar.types import F64, HORIZONS, ConfigError
 
 AHEAD = HORIZONS[-1][1]

@@ -15,9 +15,9 @@ from typing import NamedTuple, TextIO
 import numpy as np
 import orjson
 
-from sidecar.signals.backtest import PROBABILITY_OF, Recording
+from sidecar.signals.known.snapshot import FORECAST_OF
 from sidecar.signals.models import Array
-from sidecar.signals.snapshot import FORECAST_OF
+from sidecar.signals.replay.backtest import PROBABILITY_OF, Recording
 from sidecar.types import F64, HORIZONS, I64, ConfigError
 
 RESERVED = ("timestamp", "label", "point_label", "split", "series", "issue")

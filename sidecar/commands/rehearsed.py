@@ -19,11 +19,11 @@ from sidecar.commands.asked import step_of
 from sidecar.commands.progress import Progress
 from sidecar.commands.table import aligned, short
 from sidecar.config import Config
-from sidecar.signals.frame import Matrix
-from sidecar.signals.history import room
-from sidecar.signals.ledger import Rule, Verdict
-from sidecar.signals.rehearsal import WAITS, WINDOWS, Rehearsal, Tally, tally
-from sidecar.signals.watches import Skipped, Watch, announced, from_config, from_rules, plan
+from sidecar.signals.ingest.frame import Matrix
+from sidecar.signals.known.ledger import Rule, Verdict
+from sidecar.signals.learn.history import room
+from sidecar.signals.replay.rehearsal import WAITS, WINDOWS, Rehearsal, Tally, tally
+from sidecar.signals.watch.watches import Skipped, Watch, announced, from_config, from_rules, plan
 from sidecar.telemetry import Telemetry
 from sidecar.types import Instant, PromantisError
 

@@ -9,8 +9,8 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from sidecar.signals.accounts import Odds
-from sidecar.signals.picture import Picture
+from sidecar.signals.known.picture import Picture
+from sidecar.signals.learn.accounts import Odds
 from sidecar.types import F64, HORIZONS, Bools, Finding
 from sidecar.web.shown import amount, number, percent
 

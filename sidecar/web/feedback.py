@@ -9,8 +9,8 @@ from typing import Any, Literal
 import msgspec
 from aiohttp import web
 
-from sidecar.signals.feedback import About, Feedback, Misplaced, listed
-from sidecar.signals.runs import Run
+from sidecar.signals.learn.feedback import About, Feedback, Misplaced, listed
+from sidecar.signals.learn.runs import Run
 from sidecar.types import Instant
 from sidecar.web.answers import Problem, json, read
 from sidecar.web.auth import PERSON, Role, needs

@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 from sidecar.alerts import narrate
 from sidecar.alerts.scene import Moved
-from sidecar.signals import picture
-from sidecar.signals.kinds import guess_unit
-from sidecar.signals.series import labels
+from sidecar.signals.ingest.series import labels
+from sidecar.signals.known import picture
+from sidecar.signals.watch.kinds import guess_unit
 from sidecar.types import Breach, Duration, Finding, Forecast, JsonObject, Labels
 
 

@@ -13,9 +13,9 @@ from aiohttp import HttpVersion11, web
 from isal import isal_zlib
 from prometheus_client.openmetrics import exposition as openmetrics
 
-from sidecar.signals.expose import Exposition, render
-from sidecar.signals.snapshot import Group, Known
-from sidecar.signals.watches import Skipped, Watch
+from sidecar.signals.known.expose import Exposition, render
+from sidecar.signals.known.snapshot import Group, Known
+from sidecar.signals.watch.watches import Skipped, Watch
 from sidecar.telemetry import Telemetry
 from sidecar.types import Finding, Instant
 from sidecar.web.answers import Problem, json

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import msgspec
 from aiohttp import web
 
-from sidecar.signals.accounts import Report
+from sidecar.signals.learn.accounts import Report
 from sidecar.types import Instant
 from sidecar.web.answers import json
 from sidecar.web.auth import Role, needs

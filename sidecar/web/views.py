@@ -11,11 +11,11 @@ import msgspec
 from aiohttp import web
 from yarl import URL
 
-from sidecar.signals.accounts import Report
-from sidecar.signals.feedback import About, Misplaced
-from sidecar.signals.opinions import PLANNED, VERDICTS, Opinion
-from sidecar.signals.picture import Picture
-from sidecar.signals.picture import selector as exactly
+from sidecar.signals.known.picture import Picture
+from sidecar.signals.known.picture import selector as exactly
+from sidecar.signals.learn.accounts import Report
+from sidecar.signals.learn.feedback import About, Misplaced
+from sidecar.signals.learn.opinions import PLANNED, VERDICTS, Opinion
 from sidecar.types import HORIZONS, Finding, Instant, JsonObject
 from sidecar.web.answers import Problem
 from sidecar.web.auth import Person, Role, needs

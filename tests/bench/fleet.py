@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from sidecar.signals.engine import Engine
-from sidecar.signals.frame import Vector
-from sidecar.signals.watches import Limit, Watch
+from sidecar.signals.ingest.frame import Vector
+from sidecar.signals.tick.engine import Engine
+from sidecar.signals.watch.watches import Limit, Watch
 from sidecar.types import F64, Instant
 
 STEP = 15.0

@@ -215,12 +215,12 @@ async def _child(series: int, port: int, folder: Path) -> None:
     from sidecar.adapters.prometheus import Prometheus, PrometheusConfig
     from sidecar.adapters.state import StateFiles
     from sidecar.commands.run import let_the_loop_run
-    from sidecar.signals import watcher as watching
-    from sidecar.signals.block import Block
-    from sidecar.signals.engine import Engine
-    from sidecar.signals.expose import Exposition, ExpositionConfig
-    from sidecar.signals.history import LearningConfig
-    from sidecar.signals.snapshot import Known
+    from sidecar.signals.detect.block import Block
+    from sidecar.signals.known.expose import Exposition, ExpositionConfig
+    from sidecar.signals.known.snapshot import Known
+    from sidecar.signals.learn.history import LearningConfig
+    from sidecar.signals.tick import watcher as watching
+    from sidecar.signals.tick.engine import Engine
     from sidecar.telemetry import Telemetry
     from sidecar.types import Instant
     from tests.bench import fleet

@@ -60,11 +60,11 @@ def child(series: int, days: int) -> None:
     import sidecar.commands.run  # noqa: F401  the whole main process
     from sidecar.adapters import decode
     from sidecar.adapters.state import StateFiles
-    from sidecar.signals.block import Block
-    from sidecar.signals.engine import Engine, replay
-    from sidecar.signals.expose import Exposition, ExpositionConfig, render
-    from sidecar.signals.snapshot import Known
-    from sidecar.signals.watcher import CLASS
+    from sidecar.signals.detect.block import Block
+    from sidecar.signals.known.expose import Exposition, ExpositionConfig, render
+    from sidecar.signals.known.snapshot import Known
+    from sidecar.signals.tick.engine import Engine, replay
+    from sidecar.signals.tick.watcher import CLASS
     from sidecar.types import Instant
     from tests.bench import fleet
 

@@ -16,10 +16,10 @@ from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 
 from sidecar.adapters import decode
-from sidecar.signals.expose import Exposition, ExpositionConfig, limit_labels, render
-from sidecar.signals.frame import Vector
-from sidecar.signals.series import labels
-from sidecar.signals.snapshot import Snapshot
+from sidecar.signals.ingest.frame import Vector
+from sidecar.signals.ingest.series import labels
+from sidecar.signals.known.expose import Exposition, ExpositionConfig, limit_labels, render
+from sidecar.signals.known.snapshot import Snapshot
 from sidecar.types import HORIZONS, Instant
 from tests.bench import fleet
 from tests.bench.table import Row, interleaved

@@ -20,7 +20,7 @@ from pyod.models.iforest import IForest
 from river import anomaly, time_series
 from statsmodels.tsa.statespace.exponential_smoothing import ExponentialSmoothing
 
-from sidecar.signals.frame import Vector
+from sidecar.signals.ingest.frame import Vector
 from sidecar.types import F64, Instant
 from tests.bench import fleet
 from tests.bench.table import Row

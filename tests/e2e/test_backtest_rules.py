@@ -11,7 +11,7 @@ import pytest
 from sidecar.adapters.prometheus import Prometheus, PrometheusConfig
 from sidecar.demo.binaries import Binaries
 from sidecar.demo.peers import Stack
-from sidecar.signals.rehearsal import predict_linear
+from sidecar.signals.replay.rehearsal import predict_linear
 from sidecar.telemetry import Telemetry
 from sidecar.types import F64, Instant
 from tests.e2e import rules_past

@@ -8,8 +8,8 @@ import prometheus_client
 import pytest
 
 from sidecar.demo.binaries import Binaries
-from sidecar.signals.expose import Exposition, ExpositionConfig, render
-from sidecar.signals.watches import Limit
+from sidecar.signals.known.expose import Exposition, ExpositionConfig, render
+from sidecar.signals.watch.watches import Limit
 from sidecar.telemetry import Telemetry
 from sidecar.types import Instant
 from tests.unit.made import START, engine, key, noisy, ticked, watch

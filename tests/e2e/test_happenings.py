@@ -10,10 +10,10 @@ from aiohttp import web
 
 from sidecar.adapters.prometheus import Prometheus, PrometheusConfig
 from sidecar.demo.peers import Stack
-from sidecar.signals import outside
-from sidecar.signals.happenings import LOOKS, Event
-from sidecar.signals.outside import Outside
-from sidecar.signals.trust import Trust
+from sidecar.signals.ingest.happenings import LOOKS, Event
+from sidecar.signals.learn import outside
+from sidecar.signals.learn.outside import Outside
+from sidecar.signals.learn.trust import Trust
 from sidecar.telemetry import Telemetry
 from sidecar.types import Instant
 from tests.e2e.alerting import serving, until

@@ -12,11 +12,11 @@ import pytest
 from sidecar.adapters.alertmanager import Alertmanager, AlertmanagerConfig
 from sidecar.adapters.prometheus import Prometheus, PrometheusConfig
 from sidecar.demo.peers import Peer, Stack
-from sidecar.signals.engine import Engine
-from sidecar.signals.outside import Outside
-from sidecar.signals.trust import Trust
-from sidecar.signals.wanted import RulesConfig
-from sidecar.signals.watches import from_rules
+from sidecar.signals.learn.outside import Outside
+from sidecar.signals.learn.trust import Trust
+from sidecar.signals.tick.engine import Engine
+from sidecar.signals.watch.wanted import RulesConfig
+from sidecar.signals.watch.watches import from_rules
 from sidecar.telemetry import Telemetry
 from sidecar.types import Instant
 from tests.e2e.alerting import get, stamp, until

@@ -14,9 +14,9 @@ import pytest
 from sidecar.adapters.prometheus import Prometheus, PrometheusConfig
 from sidecar.config import presets
 from sidecar.demo.peers import Stack
-from sidecar.signals.presets import chosen
-from sidecar.signals.wanted import RulesConfig
-from sidecar.signals.watches import from_rules
+from sidecar.signals.watch.presets import chosen
+from sidecar.signals.watch.wanted import RulesConfig
+from sidecar.signals.watch.watches import from_rules
 from sidecar.telemetry import Telemetry
 from sidecar.types import Instant, Rejected, Unavailable
 

@@ -12,7 +12,7 @@ from types import ModuleType
 
 import numpy as np
 
-from sidecar.signals.calibrate import GROUP, SERIES
+from sidecar.signals.forecast.calibrate import GROUP, SERIES
 from tests.quality import breach, causes, detection, forecast, reliability, told
 from tests.quality.data import GROUPS, SETS, File, load, scorer
 from tests.quality.measure import Job, Result, join, measure

@@ -15,13 +15,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sidecar.signals import backtest
-from sidecar.signals.engine import Engine
-from sidecar.signals.frame import Vector
-from sidecar.signals.limits import Lines
-from sidecar.signals.series import View
-from sidecar.signals.snapshot import Snapshot
-from sidecar.signals.watches import Limit, Watch
+from sidecar.signals.breach.limits import Lines
+from sidecar.signals.ingest.frame import Vector
+from sidecar.signals.ingest.series import View
+from sidecar.signals.known.snapshot import Snapshot
+from sidecar.signals.replay import backtest
+from sidecar.signals.tick.engine import Engine
+from sidecar.signals.watch.watches import Limit, Watch
 from sidecar.types import F32, F64, HORIZONS, Bools, Instant
 from tests.quality.data import File
 

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from sidecar.alerts.diagnose import diagnose
-from sidecar.signals.attribute import attribute
-from sidecar.signals.usual import quantiles
+from sidecar.signals.scene.attribute import attribute
+from sidecar.signals.scene.usual import quantiles
 from sidecar.types import F64, Candidates
 from tests.quality.data import File, load
 from tests.quality.faults import Fault, Target, nezha, normal, petshop

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from sidecar.signals.recent import WINDOW
-from sidecar.signals.usual import usual, window
+from sidecar.signals.scene.recent import WINDOW
+from sidecar.signals.scene.usual import usual, window
 from sidecar.types import F64, Bools, Candidates
 
 LOOK = 240.0  # seconds before the alert that may already be bad

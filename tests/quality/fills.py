@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sidecar.signals.watches import Limit
+from sidecar.signals.watch.watches import Limit
 from sidecar.types import F64
 from tests.quality import breach
 from tests.quality.__main__ import show

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from sidecar.signals.engine import Engine
-from sidecar.signals.frame import Matrix, Vector
-from sidecar.signals.history import LearningConfig
-from sidecar.signals.lesson import Lesson
-from sidecar.signals.watches import Watch
+from sidecar.signals.ingest.frame import Matrix, Vector
+from sidecar.signals.learn.history import LearningConfig
+from sidecar.signals.tick.engine import Engine
+from sidecar.signals.tick.lesson import Lesson
+from sidecar.signals.watch.watches import Watch
 from sidecar.types import F64, HORIZONS, Instant
 from tests.quality import breach
 from tests.quality.__main__ import show

@@ -20,9 +20,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sidecar.signals.guestbook import Party
-from sidecar.signals.guests import Guests, Outlook
-from sidecar.signals.modelling import Past, Tried, fit
+from sidecar.signals.forecast.guestbook import Party
+from sidecar.signals.forecast.guests import Guests, Outlook
+from sidecar.signals.forecast.modelling import Past, Tried, fit
 from sidecar.signals.models.fitted import GRID, WEEK
 from sidecar.types import F64, HORIZONS
 from tests.quality import forecast, ours

@@ -29,7 +29,7 @@ from sidecar.adapters.prometheus import Prometheus, PrometheusConfig
 from sidecar.config import PRESETS, presets
 from sidecar.demo.binaries import find
 from sidecar.demo.peers import REPOSITORY, Stack, free_port
-from sidecar.signals.presets import chosen
+from sidecar.signals.watch.presets import chosen
 from sidecar.telemetry import Telemetry
 from sidecar.types import F64, Instant
 from tests.unit.live import STEP, replayed

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from sidecar.signals import backtest, groups
+from sidecar.signals.detect import groups
+from sidecar.signals.replay import backtest
 from sidecar.types import F64, HORIZONS
 from tests.quality.data import GROUPS, File
 

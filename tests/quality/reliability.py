@@ -9,9 +9,9 @@ from typing import NamedTuple
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 
-from sidecar.signals import groups
-from sidecar.signals.block import CAP, THRESHOLD
-from sidecar.signals.calibrate import Curve
+from sidecar.signals.detect import groups
+from sidecar.signals.detect.block import CAP, THRESHOLD
+from sidecar.signals.forecast.calibrate import Curve
 from sidecar.types import F64
 from tests.quality.data import GROUPS, File
 from tests.quality.ours import Said

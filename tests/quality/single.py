@@ -1,6 +1,6 @@
 """`python -m tests.quality.single --data FOLDER`: would fitted models help single series, as they may help groups?
 
-Models of pyod see the last ten deviations of a series, in half widths of its band. As for groups (signals/fits.py) each
+Models of pyod see the last ten deviations of a series, in half widths of its band. As for groups (fits.py) each
 is fitted to the first part of the past, put into the score's units on the second, and on the third it is judged by what
 it finds of made shifts, three to ten ticks long; the past is the first 70 % of a file. What is judged here is the rest,
 by its labels: each model joined everywhere, and the one that each series would have chosen for itself, or none.
@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sidecar.signals import backtest, fits
+from sidecar.signals.learn import fits
+from sidecar.signals.replay import backtest
 from sidecar.types import F32, F64, Bools
 from tests.quality.__main__ import show
 from tests.quality.data import SETS, File, load, scorer

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sidecar.signals.belief import LEAST, NONE, Verdict, learned, moved
+from sidecar.signals.detect.belief import LEAST, NONE, Verdict, learned, moved
 from sidecar.signals.models import f4
 from sidecar.types import F64, Bools
 from tests.quality.reliability import Run

@@ -15,9 +15,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sidecar.signals import backtest, fits, trainer
-from sidecar.signals.groups import over_time
-from sidecar.signals.past import MINUTE, WEEK
+from sidecar.signals.detect.groups import over_time
+from sidecar.signals.learn import fits, trainer
+from sidecar.signals.learn.past import MINUTE, WEEK
+from sidecar.signals.replay import backtest
 from sidecar.types import F32, Bools
 from tests.quality.__main__ import show
 from tests.quality.data import GROUPS, File, load, scorer

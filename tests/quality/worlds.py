@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sidecar.signals import backtest
+from sidecar.signals.replay import backtest
 from sidecar.types import F64
 from tests.quality.data import scorer
 

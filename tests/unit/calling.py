@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sidecar.signals.usual import usual
+from sidecar.signals.scene.usual import usual
 from sidecar.types import Candidates
 
 CALLS = (("front", "cart"), ("front", "pay"), ("pay", "bank"))

@@ -9,10 +9,10 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from sidecar.signals.engine import Engine
-from sidecar.signals.frame import Vector
-from sidecar.signals.wanted import WatchConfig
-from sidecar.signals.watches import from_config
+from sidecar.signals.ingest.frame import Vector
+from sidecar.signals.tick.engine import Engine
+from sidecar.signals.watch.wanted import WatchConfig
+from sidecar.signals.watch.watches import from_config
 from sidecar.types import F64, Instant
 
 STEP = 15.0

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from sidecar.signals.block import Block
-from sidecar.signals.engine import Engine, replay
-from sidecar.signals.frame import Vector
+from sidecar.signals.detect.block import Block
+from sidecar.signals.ingest.frame import Vector
+from sidecar.signals.known.snapshot import Snapshot
 from sidecar.signals.models import Array
-from sidecar.signals.snapshot import Snapshot
-from sidecar.signals.watches import Watch
+from sidecar.signals.tick.engine import Engine, replay
+from sidecar.signals.watch.watches import Watch
 from sidecar.types import F64, Instant
 
 State = tuple[Mapping[str, Any], Mapping[str, Array]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sidecar.signals import expose
+from sidecar.signals.known import expose
 from sidecar.telemetry import Telemetry
 
 

@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sidecar.signals.block import Block
-from sidecar.signals.engine import Engine, replay
-from sidecar.signals.frame import Vector
+from sidecar.signals.detect.block import Block
+from sidecar.signals.ingest.frame import Vector
+from sidecar.signals.tick.engine import Engine, replay
 from sidecar.types import F64, Instant
 from tests.unit.made import START, key, watch
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sidecar.signals.belief import Beliefs, moved
-from sidecar.signals.engine import Engine
-from sidecar.signals.frame import Vector
+from sidecar.signals.detect.belief import Beliefs, moved
+from sidecar.signals.ingest.frame import Vector
+from sidecar.signals.known.snapshot import Snapshot
 from sidecar.signals.models import f4
-from sidecar.signals.snapshot import Snapshot
+from sidecar.signals.tick.engine import Engine
 from sidecar.types import Instant
 from tests.unit.made import START, engine, key, learned, watch
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sidecar.signals import backtest
+from sidecar.signals.replay import backtest
 from tests.unit.made import START
 from tests.unit.scenes import NOISE, season
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sidecar.signals.ahead import Ahead, Said
+from sidecar.signals.forecast.ahead import Ahead, Said
 from sidecar.signals.models import Array, f4, profile
 from sidecar.signals.models.mixture import EXPERTS, FEATURES, OWN, REGRESSORS, SEASON, Mixture, experts, fold
 from sidecar.signals.models.ridge import Pool

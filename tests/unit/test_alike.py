@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.signals import alike as module
-from sidecar.signals.alike import Alike, alike
+from sidecar.signals.ingest import alike as module
+from sidecar.signals.ingest.alike import Alike, alike
 from sidecar.types import labels_of
 
 LABELS = st.dictionaries(st.sampled_from("abcd"), st.sampled_from("123"), max_size=4)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sidecar.signals.arrivals import Arrivals
+from sidecar.signals.breach.arrivals import Arrivals
 from sidecar.types import F32, F64
 
 STEP, WIDTH, RING = 60.0, 300.0, 12

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sidecar.signals import why
-from sidecar.signals.backtest import Page, Recording, count, pages, run
-from sidecar.signals.watches import Watch
+from sidecar.signals.known import why
+from sidecar.signals.replay.backtest import Page, Recording, count, pages, run
+from sidecar.signals.watch.watches import Watch
 from tests.unit.waves import DAY, START, STEP, wave
 
 

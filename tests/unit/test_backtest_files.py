@@ -17,8 +17,8 @@ import pytest
 
 from sidecar.__main__ import main
 from sidecar.commands import backtest as command
-from sidecar.signals.backtest import Recording, run
 from sidecar.signals.models import Array
+from sidecar.signals.replay.backtest import Recording, run
 from tests.unit.waves import DAY, START, wave
 
 HEADER = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sidecar.signals.belief import NONE, Verdict, learned, moved
+from sidecar.signals.detect.belief import NONE, Verdict, learned, moved
 from sidecar.signals.models import f4
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sidecar.signals import breach
-from sidecar.signals.breach import Limits, Odds
+from sidecar.signals.breach import breach
+from sidecar.signals.breach.breach import Limits, Odds
 from sidecar.types import F64
 
 RAMP = (20.0, 30.0, 50.0)

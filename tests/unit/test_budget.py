@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sidecar.signals.budget import STAYS, Budget, Shown
-from sidecar.signals.snapshot import LimitLines, Snapshot
-from sidecar.signals.watches import Limit
+from sidecar.signals.known.budget import STAYS, Budget, Shown
+from sidecar.signals.known.snapshot import LimitLines, Snapshot
+from sidecar.signals.watch.watches import Limit
 from sidecar.types import Instant
 from tests.unit.made import key, watch
 

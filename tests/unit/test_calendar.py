@@ -8,10 +8,10 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pytest
 
-from sidecar.signals.block import Block
-from sidecar.signals.calendar import local, offset
-from sidecar.signals.engine import Engine
-from sidecar.signals.snapshot import blank
+from sidecar.signals.detect.block import Block
+from sidecar.signals.known.snapshot import blank
+from sidecar.signals.tick.engine import Engine
+from sidecar.signals.watch.calendar import local, offset
 from sidecar.types import F64, Instant
 from tests.unit.made import START, dumped, engine, key, learned, noisy, ticked, vector, watch
 

@@ -16,11 +16,11 @@ from sidecar.alerts.relay import AlertsConfig, Relay
 from sidecar.causes import CHANCE, EXPLAINED, INCIDENT, Causes
 from sidecar.config import Config, knowledge
 from sidecar.remedy.case import Fact
-from sidecar.signals.changes import Change, Workload
-from sidecar.signals.happenings import Event
-from sidecar.signals.snapshot import Known
-from sidecar.signals.topology import CausesConfig
-from sidecar.signals.watches import Watch
+from sidecar.signals.ingest.changes import Change, Workload
+from sidecar.signals.ingest.happenings import Event
+from sidecar.signals.ingest.topology import CausesConfig
+from sidecar.signals.known.snapshot import Known
+from sidecar.signals.watch.watches import Watch
 from sidecar.telemetry import Telemetry
 from sidecar.types import Alert, Instant, JsonObject, labels_of
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from sidecar.signals.changes import (
+from sidecar.signals.ingest.changes import (
     AFTER,
     KUBERNETES,
     Change,
@@ -21,12 +21,12 @@ from sidecar.signals.changes import (
     share,
     state,
 )
-from sidecar.signals.engine import Engine
-from sidecar.signals.happenings import LOOKS, Event
-from sidecar.signals.opinions import Statement
-from sidecar.signals.outside import Outside
-from sidecar.signals.selectors import Matcher, parse
-from sidecar.signals.trust import Silence, Trust
+from sidecar.signals.ingest.happenings import LOOKS, Event
+from sidecar.signals.learn.opinions import Statement
+from sidecar.signals.learn.outside import Outside
+from sidecar.signals.learn.trust import Silence, Trust
+from sidecar.signals.tick.engine import Engine
+from sidecar.signals.watch.selectors import Matcher, parse
 from sidecar.types import Instant, Labels, Unavailable, labels_of
 from tests.unit.made import START, engine, key, learned, vector, watch
 

@@ -9,8 +9,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from sidecar.signals.frame import Matrix
-from sidecar.signals.picture import Picture, pictured
+from sidecar.signals.ingest.frame import Matrix
+from sidecar.signals.known.picture import Picture, pictured
 from sidecar.types import Instant, Unavailable
 from sidecar.web.chart import Mark, drawn
 from tests.unit.paging import UNKNOWN, finding

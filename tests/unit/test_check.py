@@ -10,8 +10,8 @@ import pytest
 from sidecar.__main__ import main
 from sidecar.commands.check import Cost, bill
 from sidecar.config import parse
-from sidecar.signals.promql import ITS_OWN
-from sidecar.signals.watches import Limit, Plan, Skipped, Watch
+from sidecar.signals.watch.promql import ITS_OWN
+from sidecar.signals.watch.watches import Limit, Plan, Skipped, Watch
 
 EXAMPLES = Path(__file__).parents[2] / "deploy" / "examples"
 

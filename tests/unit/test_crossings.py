@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sidecar.signals.crossings import FEATURES, ODDS, Crossings
-from sidecar.signals.engine import Engine
-from sidecar.signals.frame import Vector
+from sidecar.signals.breach.crossings import FEATURES, ODDS, Crossings
+from sidecar.signals.ingest.frame import Vector
+from sidecar.signals.known.snapshot import LimitLines
 from sidecar.signals.models import half
 from sidecar.signals.models.logistic import Logistic
-from sidecar.signals.snapshot import LimitLines
-from sidecar.signals.watches import Limit
+from sidecar.signals.tick.engine import Engine
+from sidecar.signals.watch.watches import Limit
 from sidecar.types import F64, Instant
 from tests.unit.made import START, dumped, engine, key, watch
 

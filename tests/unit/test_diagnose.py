@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sidecar.alerts.diagnose import LOAD, diagnose
-from sidecar.signals.usual import usual
+from sidecar.signals.scene.usual import usual
 from sidecar.types import F64, Candidates
 from tests.unit.calling import CALLS, LEVEL, SLOW_BANK, Change, candidates
 

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 
-from sidecar.signals.block import Block
-from sidecar.signals.engine import HOLD, Engine, replay
-from sidecar.signals.frame import Vector
-from sidecar.signals.snapshot import Snapshot
-from sidecar.signals.watches import Limit
+from sidecar.signals.detect.block import Block
+from sidecar.signals.ingest.frame import Vector
+from sidecar.signals.known.snapshot import Snapshot
+from sidecar.signals.tick.engine import HOLD, Engine, replay
+from sidecar.signals.watch.watches import Limit
 from sidecar.types import F64, Instant
 from tests.unit.made import START, State, dumped, engine, key, learned, noisy, ticked, vector, watch
 

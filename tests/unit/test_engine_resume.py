@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from sidecar.signals.block import Block
-from sidecar.signals.engine import Engine, replay
-from sidecar.signals.frame import Vector
-from sidecar.signals.watches import Watch
+from sidecar.signals.detect.block import Block
+from sidecar.signals.ingest.frame import Vector
+from sidecar.signals.tick.engine import Engine, replay
+from sidecar.signals.watch.watches import Watch
 from sidecar.types import Instant
 
 STEP, NOW = 15.0, 1_700_000_100.0

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from sidecar.signals.engine import Engine
-from sidecar.signals.frame import Vector
-from sidecar.signals.snapshot import Snapshot
-from sidecar.signals.watches import Limit, Watch
+from sidecar.signals.ingest.frame import Vector
+from sidecar.signals.known.snapshot import Snapshot
+from sidecar.signals.tick.engine import Engine
+from sidecar.signals.watch.watches import Limit, Watch
 from sidecar.types import Instant
 
 START = 1_700_006_400.0

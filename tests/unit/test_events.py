@@ -11,8 +11,8 @@ import pytest
 
 from sidecar.adapters import events
 from sidecar.config import calendar, parse
-from sidecar.signals.calendar import Window
-from sidecar.signals.trust import Trust
+from sidecar.signals.learn.trust import Trust
+from sidecar.signals.watch.calendar import Window
 from sidecar.types import ConfigError, Instant
 from tests.unit.made import engine, key, vector, watch
 

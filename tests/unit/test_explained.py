@@ -7,16 +7,16 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import pytest
 
-from sidecar.signals.engine import Engine
-from sidecar.signals.expose import Exposition, ExpositionConfig, render
-from sidecar.signals.frame import Matrix, Vector
-from sidecar.signals.history import Span
-from sidecar.signals.lesson import Lesson, together
-from sidecar.signals.matching import partners
+from sidecar.signals.ingest.frame import Matrix, Vector
+from sidecar.signals.ingest.matching import partners
+from sidecar.signals.known.expose import Exposition, ExpositionConfig, render
+from sidecar.signals.known.snapshot import Known, Snapshot
+from sidecar.signals.learn.history import Span
+from sidecar.signals.learn.trust import Trust
 from sidecar.signals.models.conditional import GROWN, Conditional, prequential
-from sidecar.signals.snapshot import Known, Snapshot
-from sidecar.signals.trust import Trust
-from sidecar.signals.watches import Watch
+from sidecar.signals.tick.engine import Engine
+from sidecar.signals.tick.lesson import Lesson, together
+from sidecar.signals.watch.watches import Watch
 from sidecar.types import F64, Instant
 from tests.unit.made import START, State, dumped, key, vector, watch
 

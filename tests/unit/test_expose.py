@@ -11,7 +11,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as classic
 from prometheus_client.samples import Sample
 
-from sidecar.signals.expose import (
+from sidecar.signals.known.expose import (
     FAMILIES,
     PER_LINE,
     PER_ROW,
@@ -20,8 +20,8 @@ from sidecar.signals.expose import (
     limit_labels,
     render,
 )
-from sidecar.signals.snapshot import Snapshot
-from sidecar.signals.watches import Limit, Watch
+from sidecar.signals.known.snapshot import Snapshot
+from sidecar.signals.watch.watches import Limit, Watch
 from sidecar.types import HORIZONS, Instant
 from tests.unit.made import START, engine, key, noisy, ticked, watch
 

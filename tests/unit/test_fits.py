@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sidecar.signals import fits, trainer
-from sidecar.signals.groups import MOST, over_time
+from sidecar.signals.detect.groups import MOST, over_time
+from sidecar.signals.learn import fits, trainer
 from sidecar.types import F32
 
 STEP = 300.0

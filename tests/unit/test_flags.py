@@ -65,7 +65,7 @@ def logged(capsys: pytest.CaptureFixture[str], *argv: str) -> list[str]:
     parser = argparse.ArgumentParser()
     add_config_flags(parser)
     start_logging(parser.parse_args(argv))
-    log = logging.getLogger("sidecar.signals.watcher")
+    log = logging.getLogger("sidecar.signals.tick.watcher")
     log.info("plain")
     log.warning('two "words"\n%s', "é")
     log.critical("end")
@@ -75,9 +75,9 @@ def logged(capsys: pytest.CaptureFixture[str], *argv: str) -> list[str]:
 def test_logfmt(root: logging.Logger, capsys: pytest.CaptureFixture[str]) -> None:
     lines = [line.partition(" ")[2] for line in logged(capsys)]
     assert lines == [
-        "level=info logger=signals.watcher msg=plain",
-        r'level=warn logger=signals.watcher msg="two \"words\"\né"',
-        "level=error logger=signals.watcher msg=end",
+        "level=info logger=signals.tick.watcher msg=plain",
+        r'level=warn logger=signals.tick.watcher msg="two \"words\"\né"',
+        "level=error logger=signals.tick.watcher msg=end",
     ]
 
 

@@ -15,10 +15,10 @@ from sidecar.adapters.prometheus import Prometheus, PrometheusConfig
 from sidecar.adapters.state import StateFiles
 from sidecar.config import Config, parse
 from sidecar.following import Following
-from sidecar.signals.groups import Joint
-from sidecar.signals.history import LearningConfig
-from sidecar.signals.snapshot import Known
-from sidecar.signals.watcher import Watcher
+from sidecar.signals.detect.groups import Joint
+from sidecar.signals.known.snapshot import Known
+from sidecar.signals.learn.history import LearningConfig
+from sidecar.signals.tick.watcher import Watcher
 from sidecar.telemetry import Telemetry
 from sidecar.types import Instant
 from tests.unit.relaying import sample, until

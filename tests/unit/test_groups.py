@@ -10,13 +10,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sidecar.config import presets
-from sidecar.signals import calibrate
-from sidecar.signals.expose import Exposition, ExpositionConfig, render
-from sidecar.signals.frame import Vector
-from sidecar.signals.groups import LEAST, MOST, Grouping, Joint, believed, excess, lately, over_time, together
-from sidecar.signals.series import View
-from sidecar.signals.snapshot import Known, Snapshot
-from sidecar.signals.watches import Watch
+from sidecar.signals.detect.groups import (
+    LEAST,
+    MOST,
+    Grouping,
+    Joint,
+    believed,
+    excess,
+    lately,
+    over_time,
+    together,
+)
+from sidecar.signals.forecast import calibrate
+from sidecar.signals.ingest.frame import Vector
+from sidecar.signals.ingest.series import View
+from sidecar.signals.known.expose import Exposition, ExpositionConfig, render
+from sidecar.signals.known.snapshot import Known, Snapshot
+from sidecar.signals.watch.watches import Watch
 from sidecar.types import F32, F64, I64, Instant
 from tests.unit.made import START, engine, key, learned, ticked, vector, watch
 

@@ -9,15 +9,15 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from sidecar.signals import guests as module
-from sidecar.signals.calendar import Planned, Window
-from sidecar.signals.changes import Change
-from sidecar.signals.engine import Engine
-from sidecar.signals.guestbook import Party
-from sidecar.signals.guests import Guests
+from sidecar.signals.forecast import guests as module
+from sidecar.signals.forecast.guestbook import Party
+from sidecar.signals.forecast.guests import Guests
+from sidecar.signals.ingest.changes import Change
+from sidecar.signals.known.snapshot import FORECAST_OF
+from sidecar.signals.learn.trust import Trust
 from sidecar.signals.models.fitted import AHEAD, WEEK, Fitted, Linear
-from sidecar.signals.snapshot import FORECAST_OF
-from sidecar.signals.trust import Trust
+from sidecar.signals.tick.engine import Engine
+from sidecar.signals.watch.calendar import Planned, Window
 from sidecar.types import F64, Instant
 from tests.unit.made import START, dumped, engine, key, vector, watch
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from sidecar.signals import stays
-from sidecar.signals.block import Block
-from sidecar.signals.heirs import AWAY, begin_again, donors
+from sidecar.signals.detect.block import Block
+from sidecar.signals.detect.heirs import AWAY, begin_again, donors
+from sidecar.signals.ingest import stays
 from sidecar.signals.models.tail import QUIET
 from sidecar.types import I64
 from tests.unit.test_stays import NEW, OLD, Pods, play, scores, shop

@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.signals.history import LIVE_TICKS, POINTS, SAMPLES, LearningConfig, Span, spans
+from sidecar.signals.learn.history import LIVE_TICKS, POINTS, SAMPLES, LearningConfig, Span, spans
 from sidecar.types import Duration, Instant
 
 DAY = 86400.0

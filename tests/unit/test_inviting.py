@@ -12,22 +12,23 @@ import msgspec
 import numpy as np
 import pytest
 
-from sidecar.signals import inviting, modelling
-from sidecar.signals.calendar import Planned, Window
-from sidecar.signals.changes import Change
-from sidecar.signals.engine import Engine
-from sidecar.signals.frame import Matrix
-from sidecar.signals.guestbook import Stay
-from sidecar.signals.guests import Seated
-from sidecar.signals.hired import process
-from sidecar.signals.history import LearningConfig
-from sidecar.signals.inviting import Inviting, wanted
-from sidecar.signals.modelling import Past, Tried
+from sidecar.signals.forecast import modelling
+from sidecar.signals.forecast.guestbook import Stay
+from sidecar.signals.forecast.guests import Seated
+from sidecar.signals.forecast.hired import process
+from sidecar.signals.forecast.modelling import Past, Tried
+from sidecar.signals.ingest.changes import Change
+from sidecar.signals.ingest.frame import Matrix
+from sidecar.signals.known.snapshot import Snapshot
+from sidecar.signals.learn.history import LearningConfig
+from sidecar.signals.learn.trust import Trust
 from sidecar.signals.models.fitted import GRID, WEEK, Fitted, Linear
-from sidecar.signals.selectors import ways
-from sidecar.signals.snapshot import Snapshot
-from sidecar.signals.trust import Trust
-from sidecar.signals.watches import Limit, Watch
+from sidecar.signals.tick import inviting
+from sidecar.signals.tick.engine import Engine
+from sidecar.signals.tick.inviting import Inviting, wanted
+from sidecar.signals.watch.calendar import Planned, Window
+from sidecar.signals.watch.selectors import ways
+from sidecar.signals.watch.watches import Limit, Watch
 from sidecar.telemetry import Telemetry
 from sidecar.types import F64, Duration, Instant, JsonObject, Unavailable
 from tests.unit.made import START, key, vector, watch

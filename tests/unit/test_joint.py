@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sidecar.signals.engine import Engine
-from sidecar.signals.frame import Vector
-from sidecar.signals.snapshot import LimitLines
-from sidecar.signals.wanted import RulesConfig
-from sidecar.signals.watches import Rule, RuleGroup, Watch, from_rules
+from sidecar.signals.ingest.frame import Vector
+from sidecar.signals.known.snapshot import LimitLines
+from sidecar.signals.tick.engine import Engine
+from sidecar.signals.watch.wanted import RulesConfig
+from sidecar.signals.watch.watches import Rule, RuleGroup, Watch, from_rules
 from sidecar.types import F64, Instant
 from tests.unit.made import START, dumped, key
 

@@ -8,10 +8,10 @@ from functools import cache
 import numpy as np
 import pytest
 
-from sidecar.signals.block import FORMER, THRESHOLD, Block
-from sidecar.signals.engine import replay
+from sidecar.signals.detect.block import FORMER, THRESHOLD, Block
 from sidecar.signals.models.lasting import HOLDS, MOST, REMEMBERS, TICKS, Lasting
-from sidecar.signals.watches import Watch
+from sidecar.signals.tick.engine import replay
+from sidecar.signals.watch.watches import Watch
 from sidecar.types import F64
 from tests.unit.made import watch
 from tests.unit.test_models import copy_of, run

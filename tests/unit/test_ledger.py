@@ -11,15 +11,15 @@ import pytest
 import yaml
 
 from sidecar.demo.binaries import Binaries
-from sidecar.signals import record
-from sidecar.signals.accounts import Accounts, report
-from sidecar.signals.engine import Engine
-from sidecar.signals.frame import Vector
-from sidecar.signals.ledger import LASTING, ODDS, Decided, Ledger, Verdict
-from sidecar.signals.opinions import Opinions
-from sidecar.signals.record import Record
-from sidecar.signals.snapshot import Known
-from sidecar.signals.watches import Limit
+from sidecar.signals.ingest.frame import Vector
+from sidecar.signals.known import record
+from sidecar.signals.known.ledger import LASTING, ODDS, Decided, Ledger, Verdict
+from sidecar.signals.known.record import Record
+from sidecar.signals.known.snapshot import Known
+from sidecar.signals.learn.accounts import Accounts, report
+from sidecar.signals.learn.opinions import Opinions
+from sidecar.signals.tick.engine import Engine
+from sidecar.signals.watch.watches import Limit
 from sidecar.telemetry import Telemetry
 from sidecar.types import Duration, Instant
 from tests.unit.made import START, State, dumped, engine, key, watch

@@ -7,14 +7,14 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from sidecar.signals import lesson, rows
-from sidecar.signals.engine import Engine
-from sidecar.signals.frame import Matrix, Vector
-from sidecar.signals.history import LearningConfig, Span
-from sidecar.signals.lesson import Lesson
-from sidecar.signals.snapshot import FORECASTS
-from sidecar.signals.trust import Trust
-from sidecar.signals.watches import Limit
+from sidecar.signals.ingest.frame import Matrix, Vector
+from sidecar.signals.known.snapshot import FORECASTS
+from sidecar.signals.learn.history import LearningConfig, Span
+from sidecar.signals.learn.trust import Trust
+from sidecar.signals.tick import lesson, rows
+from sidecar.signals.tick.engine import Engine
+from sidecar.signals.tick.lesson import Lesson
+from sidecar.signals.watch.watches import Limit
 from sidecar.types import F64, Instant
 from tests.unit.made import START, engine, key, watch
 

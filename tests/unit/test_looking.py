@@ -16,13 +16,13 @@ from sidecar.alerts.relay import Relay
 from sidecar.looking import OTHERS, Looking
 from sidecar.remedy.case import Case, Fact
 from sidecar.remedy.policy import RemedyConfig, VerifyConfig
-from sidecar.signals.calendar import EventConfig, Planned, When, planned
-from sidecar.signals.changes import Change, Workload
-from sidecar.signals.frame import Matrix
-from sidecar.signals.opinions import Opinions
-from sidecar.signals.recent import Recent
-from sidecar.signals.snapshot import Known
-from sidecar.signals.topology import Map
+from sidecar.signals.ingest.changes import Change, Workload
+from sidecar.signals.ingest.frame import Matrix
+from sidecar.signals.ingest.topology import Map
+from sidecar.signals.known.snapshot import Known
+from sidecar.signals.learn.opinions import Opinions
+from sidecar.signals.scene.recent import Recent
+from sidecar.signals.watch.calendar import EventConfig, Planned, When, planned
 from sidecar.types import Alert, Duration, Instant, Rejected, Unavailable, labels_of
 from tests.unit.calling import candidates
 from tests.unit.desk import POLICY

@@ -7,8 +7,8 @@ import warnings
 import numpy as np
 import pytest
 
-from sidecar.signals import modelling
-from sidecar.signals.modelling import Past, Tried, fit
+from sidecar.signals.forecast import modelling
+from sidecar.signals.forecast.modelling import Past, Tried, fit
 from sidecar.signals.models.fitted import AHEAD, GRID, WEEK, Linear, past
 from sidecar.signals.models.week import DAY, week
 from sidecar.types import F64

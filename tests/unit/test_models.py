@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sidecar.signals.block import THRESHOLD, Block
-from sidecar.signals.calibrate import Intervals
-from sidecar.signals.ensemble import Ensemble
+from sidecar.signals.detect.block import THRESHOLD, Block
+from sidecar.signals.forecast.calibrate import Intervals
+from sidecar.signals.forecast.ensemble import Ensemble
+from sidecar.signals.known.snapshot import COLUMNS, FORECASTS
 from sidecar.signals.models import Columns, conditional, profile
 from sidecar.signals.models.lasting import Lasting
 from sidecar.signals.models.level import Level
@@ -20,7 +21,6 @@ from sidecar.signals.models.spikes import Spikes
 from sidecar.signals.models.spread import Spread, SpreadTail
 from sidecar.signals.models.still import Still
 from sidecar.signals.models.tail import Tail
-from sidecar.signals.snapshot import COLUMNS, FORECASTS
 from sidecar.types import F64
 
 MODELS = (

@@ -7,10 +7,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from sidecar.signals.block import Block
-from sidecar.signals.engine import Engine, replay
-from sidecar.signals.origin import FELL, RISES, shift
-from sidecar.signals.snapshot import blank
+from sidecar.signals.detect.block import Block
+from sidecar.signals.detect.origin import FELL, RISES, shift
+from sidecar.signals.known.snapshot import blank
+from sidecar.signals.tick.engine import Engine, replay
 from sidecar.types import F64, Instant
 from tests.unit.made import START, engine, key, learned, vector, watch
 

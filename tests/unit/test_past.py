@@ -7,10 +7,10 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 
-from sidecar.signals.groups import Grouping
-from sidecar.signals.past import Past
-from sidecar.signals.series import View
-from sidecar.signals.snapshot import LimitLines, Snapshot
+from sidecar.signals.detect.groups import Grouping
+from sidecar.signals.ingest.series import View
+from sidecar.signals.known.snapshot import LimitLines, Snapshot
+from sidecar.signals.learn.past import Past
 from sidecar.types import Instant
 from tests.unit.made import START, key, watch
 

@@ -7,11 +7,11 @@ import copy
 import numpy as np
 import pytest
 
-from sidecar.signals.engine import Engine
-from sidecar.signals.frame import Vector
+from sidecar.signals.ingest.frame import Vector
+from sidecar.signals.known.snapshot import Snapshot
 from sidecar.signals.models.mixture import EXPERTS, LAST, PATIENCE, Mixture
-from sidecar.signals.snapshot import Snapshot
-from sidecar.signals.watches import Limit
+from sidecar.signals.tick.engine import Engine
+from sidecar.signals.watch.watches import Limit
 from sidecar.types import F64, Instant
 from tests.unit.made import START, engine, key, watch
 

@@ -18,10 +18,10 @@ import yaml
 
 from sidecar.config import Config, presets
 from sidecar.demo.peers import Binaries
-from sidecar.signals import promql
-from sidecar.signals.presets import Preset, chosen
-from sidecar.signals.wanted import WatchConfig
-from sidecar.signals.watches import plan
+from sidecar.signals.watch import promql
+from sidecar.signals.watch.presets import Preset, chosen
+from sidecar.signals.watch.wanted import WatchConfig
+from sidecar.signals.watch.watches import plan
 
 SERIES = Path(__file__).parent / "fixtures" / "presets"
 GOLDEN = Path(__file__).parents[1] / "golden" / "presets.txt"

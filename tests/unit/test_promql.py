@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.signals.conditions import comparisons
-from sidecar.signals.kinds import KINDS, guess_kind
-from sidecar.signals.promql import DEEPEST, LONGEST, NoWatch, check, normalise
+from sidecar.signals.watch.conditions import comparisons
+from sidecar.signals.watch.kinds import KINDS, guess_kind
+from sidecar.signals.watch.promql import DEEPEST, LONGEST, NoWatch, check, normalise
 
 
 @pytest.mark.parametrize(

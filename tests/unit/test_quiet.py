@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from sidecar.config import calendar, parse
-from sidecar.signals.frame import Vector
-from sidecar.signals.trust import Trust
+from sidecar.signals.ingest.frame import Vector
+from sidecar.signals.learn.trust import Trust
 from sidecar.types import Instant
 from tests.unit import made
 from tests.unit.made import key, watch

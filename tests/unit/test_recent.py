@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from sidecar.alerts.diagnose import diagnose
-from sidecar.signals.attribute import parts_of
-from sidecar.signals.frame import Matrix
-from sidecar.signals.recent import MINUTE, SLOTS, WINDOW, Recent, Ring, then
-from sidecar.signals.snapshot import Snapshot
-from sidecar.signals.topology import CausesConfig, Map, Places, Topology, place
-from sidecar.signals.usual import usual
-from sidecar.signals.watches import Watch
+from sidecar.signals.ingest.frame import Matrix
+from sidecar.signals.ingest.topology import CausesConfig, Map, Places, Topology, place
+from sidecar.signals.known.snapshot import Snapshot
+from sidecar.signals.scene.attribute import parts_of
+from sidecar.signals.scene.recent import MINUTE, SLOTS, WINDOW, Recent, Ring, then
+from sidecar.signals.scene.usual import usual
+from sidecar.signals.watch.watches import Watch
 from sidecar.types import Candidates, Instant, Labels, Unavailable
 from tests.unit.made import START, engine, key, vector, watch
 

@@ -9,16 +9,16 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from sidecar.signals.block import Block
-from sidecar.signals.calendar import Planned, Window
-from sidecar.signals.calibrate import Intervals
-from sidecar.signals.engine import Engine, replay
-from sidecar.signals.guestbook import Party
-from sidecar.signals.modelling import Past, fit
+from sidecar.signals.detect.block import Block
+from sidecar.signals.forecast.calibrate import Intervals
+from sidecar.signals.forecast.guestbook import Party
+from sidecar.signals.forecast.modelling import Past, fit
+from sidecar.signals.known.snapshot import FORECAST_OF
+from sidecar.signals.learn.trust import Trust
 from sidecar.signals.models.fitted import AHEAD, GRID, WEEK
 from sidecar.signals.models.week import DAY
-from sidecar.signals.snapshot import FORECAST_OF
-from sidecar.signals.trust import Trust
+from sidecar.signals.tick.engine import Engine, replay
+from sidecar.signals.watch.calendar import Planned, Window
 from sidecar.types import F64, Instant
 from tests.unit.made import START, key, vector, watch
 

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 
-from sidecar.signals.frame import Matrix
-from sidecar.signals.ledger import Verdict
-from sidecar.signals.rehearsal import Rehearsal, Tally, predict_linear, tally
-from sidecar.signals.watches import Limit
+from sidecar.signals.ingest.frame import Matrix
+from sidecar.signals.known.ledger import Verdict
+from sidecar.signals.replay.rehearsal import Rehearsal, Tally, predict_linear, tally
+from sidecar.signals.watch.watches import Limit
 from sidecar.types import F64, Instant
 from tests.unit.made import START, key, watch
 

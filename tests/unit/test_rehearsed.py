@@ -8,8 +8,8 @@ import pytest
 
 from sidecar.__main__ import main
 from sidecar.commands.rehearsed import Asked, Told, lines
-from sidecar.signals.rehearsal import Tally
-from sidecar.signals.watches import Limit, Skipped, Watch
+from sidecar.signals.replay.rehearsal import Tally
+from sidecar.signals.watch.watches import Limit, Skipped, Watch
 from tests.unit.made import watch
 
 NOTHING = "is nothing for --rules, which reads your rules and writes no files"

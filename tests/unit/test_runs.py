@@ -9,10 +9,10 @@ import msgspec
 import numpy as np
 import pytest
 
-from sidecar.signals.belief import Beliefs, moved
+from sidecar.signals.detect.belief import Beliefs, moved
+from sidecar.signals.known.snapshot import COLUMNS, LimitLines, Snapshot
+from sidecar.signals.learn.runs import LATELY, MOST, QUIET, Run, Runs
 from sidecar.signals.models import f4
-from sidecar.signals.runs import LATELY, MOST, QUIET, Run, Runs
-from sidecar.signals.snapshot import COLUMNS, LimitLines, Snapshot
 from sidecar.types import Instant
 from tests.unit.made import START, key, watch
 

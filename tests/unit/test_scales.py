@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sidecar.signals import scales
-from sidecar.signals.block import Block
-from sidecar.signals.engine import Engine
-from sidecar.signals.frame import Matrix, Vector
-from sidecar.signals.history import Span
-from sidecar.signals.lesson import Lesson
+from sidecar.signals.detect import scales
+from sidecar.signals.detect.block import Block
+from sidecar.signals.ingest.frame import Matrix, Vector
+from sidecar.signals.known.snapshot import COLUMNS, FORECASTS, Snapshot
+from sidecar.signals.learn.history import Span
 from sidecar.signals.models import f4
-from sidecar.signals.snapshot import COLUMNS, FORECASTS, Snapshot
-from sidecar.signals.watches import Watch
+from sidecar.signals.tick.engine import Engine
+from sidecar.signals.tick.lesson import Lesson
+from sidecar.signals.watch.watches import Watch
 from sidecar.types import F64, Instant
 from tests.unit.made import START, dumped, key, watch
 

@@ -12,11 +12,11 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from sidecar.signals.block import Block
-from sidecar.signals.engine import Engine
+from sidecar.signals.detect.block import Block
+from sidecar.signals.known.snapshot import Snapshot
 from sidecar.signals.models.lasting import HOLDS
-from sidecar.signals.snapshot import Snapshot
-from sidecar.signals.watches import Limit
+from sidecar.signals.tick.engine import Engine
+from sidecar.signals.watch.watches import Limit
 from sidecar.types import F64, Instant
 from tests.unit.made import START, key, learned, vector, watch
 from tests.unit.test_models import run

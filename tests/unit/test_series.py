@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from sidecar.signals import series
-from sidecar.signals.series import Table
+from sidecar.signals.ingest import series
+from sidecar.signals.ingest.series import Table
 from tests.unit.made import key
 
 A, B, C = key(i="a"), key(i="b"), key(i="c")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sidecar.signals.snapshot import Known
-from sidecar.signals.watches import Limit, Watch
+from sidecar.signals.known.snapshot import Known
+from sidecar.signals.watch.watches import Limit, Watch
 from sidecar.types import labels_of
 from tests.unit.made import engine, key, noisy, ticked, vector, watch
 

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from sidecar.adapters.state import MAGIC, StateFiles, first_free
-from sidecar.signals.engine import Engine
-from sidecar.signals.watches import Limit
+from sidecar.signals.tick.engine import Engine
+from sidecar.signals.watch.watches import Limit
 from sidecar.types import ConfigError
 from tests.unit.made import engine, key, noisy, ticked, vector, watch
 

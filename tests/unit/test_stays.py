@@ -8,11 +8,11 @@ from functools import cache
 import numpy as np
 import pytest
 
-from sidecar.signals import stays
-from sidecar.signals.block import Block
-from sidecar.signals.engine import Engine
-from sidecar.signals.frame import Vector
-from sidecar.signals.snapshot import Snapshot
+from sidecar.signals.detect.block import Block
+from sidecar.signals.ingest import stays
+from sidecar.signals.ingest.frame import Vector
+from sidecar.signals.known.snapshot import Snapshot
+from sidecar.signals.tick.engine import Engine
 from sidecar.types import F64, Instant
 from tests.unit.made import START, dumped, engine, key, learned, vector, watch
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sidecar.signals.block import MEANT, SLOWER, Block
-from sidecar.signals.engine import replay
+from sidecar.signals.detect.block import MEANT, SLOWER, Block
+from sidecar.signals.known.why import words
 from sidecar.signals.models.level import DIFF, MEAN, SLOW, Level
 from sidecar.signals.models.spread import CAP, FLOOR, Spread, SpreadTail, evidence
 from sidecar.signals.models.still import Still
-from sidecar.signals.why import words
+from sidecar.signals.tick.engine import replay
 from tests.unit.test_models import run, signal
 
 DAY = 86400.0

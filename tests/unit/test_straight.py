@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sidecar.signals import straight
+from sidecar.signals.breach import straight
 from sidecar.signals.models import half
 from sidecar.types import F32, HORIZONS
 

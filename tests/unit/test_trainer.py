@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 
 from sidecar.adapters.state import StateFiles
-from sidecar.signals import fits, trainer
-from sidecar.signals.groups import Grouping
-from sidecar.signals.past import Past
-from sidecar.signals.ports import telling
-from sidecar.signals.series import View
-from sidecar.signals.snapshot import Known, LimitLines, Snapshot
-from sidecar.signals.trainer import Trainer, worker
+from sidecar.signals.detect.groups import Grouping
+from sidecar.signals.ingest.ports import telling
+from sidecar.signals.ingest.series import View
+from sidecar.signals.known.snapshot import Known, LimitLines, Snapshot
+from sidecar.signals.learn import fits, trainer
+from sidecar.signals.learn.past import Past
+from sidecar.signals.learn.trainer import Trainer, worker
 from sidecar.telemetry import Telemetry
 from sidecar.types import F32, Instant, JsonObject, Unavailable
 from tests.unit.made import START, key, watch

@@ -5,10 +5,10 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
-from sidecar.signals.block import Block
-from sidecar.signals.engine import Engine, replay
-from sidecar.signals.frame import Vector
-from sidecar.signals.watches import Limit, Watch
+from sidecar.signals.detect.block import Block
+from sidecar.signals.ingest.frame import Vector
+from sidecar.signals.tick.engine import Engine, replay
+from sidecar.signals.watch.watches import Limit, Watch
 from sidecar.types import F64, Instant
 
 STEP, NOW, POOLS = 5.0, 1_700_000_100.0, 16

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 
-from sidecar.signals.calendar import EventConfig, When, planned
-from sidecar.signals.engine import Engine
-from sidecar.signals.selectors import Matcher, parse, ways
-from sidecar.signals.series import Table
-from sidecar.signals.snapshot import Snapshot
-from sidecar.signals.trust import REASONS, Doubt, Incident, Silence, Trust, none
-from sidecar.signals.watches import Limit, Watch
+from sidecar.signals.ingest.series import Table
+from sidecar.signals.known.snapshot import Snapshot
+from sidecar.signals.learn.trust import REASONS, Doubt, Incident, Silence, Trust, none
+from sidecar.signals.tick.engine import Engine
+from sidecar.signals.watch.calendar import EventConfig, When, planned
+from sidecar.signals.watch.selectors import Matcher, parse, ways
+from sidecar.signals.watch.watches import Limit, Watch
 from sidecar.types import Bools, Instant, labels_of
 from tests.unit.made import START, dumped, engine, key, learned, vector, watch
 

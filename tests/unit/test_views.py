@@ -15,10 +15,10 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from sidecar.remedy.case import Fact
-from sidecar.signals.accounts import Account, Bin, Forecasts, Odds, Report, report
-from sidecar.signals.opinions import Opinions
-from sidecar.signals.picture import Picture
-from sidecar.signals.snapshot import Known
+from sidecar.signals.known.picture import Picture
+from sidecar.signals.known.snapshot import Known
+from sidecar.signals.learn.accounts import Account, Bin, Forecasts, Odds, Report, report
+from sidecar.signals.learn.opinions import Opinions
 from sidecar.telemetry import Telemetry
 from sidecar.types import Breach, Finding, Instant
 from sidecar.web import pages, paint, server, validation, views

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from sidecar.adapters.state import StateFiles
-from sidecar.signals import watcher as module
-from sidecar.signals.belief import Beliefs
-from sidecar.signals.frame import Vector
-from sidecar.signals.guestbook import Party
+from sidecar.signals.detect.belief import Beliefs
+from sidecar.signals.forecast.guestbook import Party
+from sidecar.signals.ingest.frame import Vector
 from sidecar.signals.models.fitted import WEEK, Fitted, Linear
+from sidecar.signals.tick import watcher as module
 from sidecar.types import Instant, Rejected, Unavailable
 from tests.unit.made import key
 from tests.unit.watching import KEYS, OTHER, STEP, Bench, band, w

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sidecar.signals.promql import normalise
-from sidecar.signals.wanted import LimitConfig, RulesConfig, WatchConfig
-from sidecar.signals.watches import (
+from sidecar.signals.watch.promql import normalise
+from sidecar.signals.watch.wanted import LimitConfig, RulesConfig, WatchConfig
+from sidecar.signals.watch.watches import (
     Limit,
     Rule,
     RuleGroup,

@@ -15,13 +15,13 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from sidecar.adapters.journal import SqliteJournal
 from sidecar.remedy.case import Draft
-from sidecar.signals.belief import NONE
-from sidecar.signals.block import Block
-from sidecar.signals.feedback import About, Feedback, of_alert
-from sidecar.signals.frame import Vector
-from sidecar.signals.runs import Runs
-from sidecar.signals.snapshot import Known
-from sidecar.signals.trust import none
+from sidecar.signals.detect.belief import NONE
+from sidecar.signals.detect.block import Block
+from sidecar.signals.ingest.frame import Vector
+from sidecar.signals.known.snapshot import Known
+from sidecar.signals.learn.feedback import About, Feedback, of_alert
+from sidecar.signals.learn.runs import Runs
+from sidecar.signals.learn.trust import none
 from sidecar.telemetry import Telemetry
 from sidecar.types import Instant, JsonObject
 from sidecar.web import auth, feedback, server

@@ -17,10 +17,10 @@ from aiohttp.test_utils import TestClient, TestServer
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as modern
 from prometheus_client.parser import text_string_to_metric_families as classic
 
-from sidecar.signals.expose import Exposition, ExpositionConfig
-from sidecar.signals.frame import Vector
-from sidecar.signals.snapshot import Known
-from sidecar.signals.watches import Limit, Skipped, Watch
+from sidecar.signals.ingest.frame import Vector
+from sidecar.signals.known.expose import Exposition, ExpositionConfig
+from sidecar.signals.known.snapshot import Known
+from sidecar.signals.watch.watches import Limit, Skipped, Watch
 from sidecar.telemetry import Telemetry
 from sidecar.types import Instant
 from sidecar.web import auth, server

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from sidecar.adapters.state import StateFiles
-from sidecar.signals.frame import Matrix, Vector
-from sidecar.signals.history import LearningConfig
-from sidecar.signals.snapshot import Known, Snapshot
-from sidecar.signals.watcher import Watcher
-from sidecar.signals.watches import Watch
+from sidecar.signals.ingest.frame import Matrix, Vector
+from sidecar.signals.known.snapshot import Known, Snapshot
+from sidecar.signals.learn.history import LearningConfig
+from sidecar.signals.tick.watcher import Watcher
+from sidecar.signals.watch.watches import Watch
 from sidecar.telemetry import Telemetry
 from sidecar.types import F64, Instant
 from tests.unit.made import START, key, watch

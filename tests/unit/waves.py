@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sidecar.signals.backtest import Recording
+from sidecar.signals.replay.backtest import Recording
 
 STEP, DAY = 900.0, 96
 START = 1_700_000_100.0

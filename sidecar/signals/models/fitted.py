@@ -8,13 +8,21 @@ s' = A s + g (r - z s), a forecast is z A^(h-1) s (Durbin, Koopman, "Time series
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from sidecar.types import F32, F64, HORIZONS
 
+MODELS: Mapping[str, str] = {
+    "arima": "models",
+    "ets": "models",
+    "uc": "models",
+    "prophet": "prophet",
+    "lstm": "deep",
+}
+"""Every model, and the extra that brings its library."""
 GRID = 300.0
 """Seconds between two samples that a model learns from and goes on with."""
 WEEK = round(7 * 86400 / GRID)
