@@ -233,7 +233,8 @@ class Engine(Rows):
     def _judge(self, at: Instant, odds: Odds) -> None:
         """Count what came true of what was said of limits."""
         crossings = self.crossings
-        odds.doubt(~np.concatenate([block.ahead.skilled() for block in self.blocks]))
+        for lo, hi, block in self.spans():
+            odds.doubt(lo, hi, ~block.ahead.skilled())
         self._decided = self.ledger.tick(at, odds.raw(), crossings.known, crossings.marks.began)
         crossings.silent = self.ledger.silent | odds.doubted
         odds.silence(crossings.silent)
