@@ -68,7 +68,7 @@ class Lesson:
     def plan(self, now: Instant, learning: LearningConfig) -> None:
         """Which ranges will be asked."""
         self.spans = spans(now, Instant(float(self._begin)), learning, self.step, self.series)
-        if not self.resumed:  # else the engine knows them
+        if not self.resumed and any(watch.limits for watch in self.watches):  # else the engine knows them
             self._odds_since = now - ODDS
 
     def resume(self, engine: Engine) -> None:
