@@ -8,7 +8,6 @@ import pytest
 from sidecar.signals.breach.crossings import FEATURES, ODDS, Crossings
 from sidecar.signals.ingest.frame import Vector
 from sidecar.signals.known.snapshot import LimitLines
-from sidecar.signals.models import half
 from sidecar.signals.models.logistic import Logistic
 from sidecar.signals.tick.engine import Engine
 from sidecar.signals.watch.watches import Limit
@@ -141,17 +140,6 @@ def test_what_was_learned_of_limits_outlives_a_restart() -> None:
     ):
         np.testing.assert_allclose(loaded.probability, kept.probability, atol=3e-3)
     assert again.crossings.rate[1].min() > 200
-
-
-def test_what_was_saved_in_four_bytes_is_read() -> None:
-    mine = watch(step=STEP, limits=(Limit(">", 82.0),))
-    e = engine(mine)
-    run(e, teeth(1, 4, 90.0)[:40])
-    state, keys = e.crossings.state(), list(e.table.keys)
-    assert state["marks.top"].dtype == np.int16
-    again = Crossings(STEP)
-    again.restore({**state, "marks.top": half.number(state["marks.top"])}, keys)
-    np.testing.assert_array_equal(again.marks.top, state["marks.top"])
 
 
 def test_a_damaged_model_is_refused() -> None:

@@ -380,8 +380,6 @@ class Crossings:
         some = np.flatnonzero(names)
         self.follow(limits, [of[row] for row in limits.row.tolist()], Joint(some, names=names[some]))
         known = {name: state.get(f"marks.{name}", mine) for name, mine in self.marks.state().items()}
-        if known["top"].dtype == f4:  # as they were saved before
-            known["top"] = half.code(known["top"])
         self.marks.restore(known)
 
 

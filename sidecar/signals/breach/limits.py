@@ -117,11 +117,9 @@ class Odds:
         for mine, column in zip(self._said, said, strict=True):
             mine[..., held] = column
 
-    def doubt(self, lo: int, hi: int, rows: Bools) -> None:
-        """Nothing is to be announced of these of the rows from `lo` to `hi`, nor taken for announced."""
-        row = self._lines.columns.row
-        mine = np.flatnonzero((row >= lo) & (row < hi))
-        self.doubted[mine] = rows[row[mine] - lo]
+    def doubt(self, rows: Bools) -> None:
+        """Nothing is to be announced of these rows bool[rows], nor taken for announced."""
+        self.doubted = rows[self._lines.columns.row]
 
     def raw(self) -> F32:
         """Odds f32[lines] of the longest horizon, also of what its ledger silences."""

@@ -233,8 +233,7 @@ class Engine(Rows):
     def _judge(self, at: Instant, odds: Odds) -> None:
         """Count what came true of what was said of limits."""
         crossings = self.crossings
-        for lo, hi, block in self.spans():
-            odds.doubt(lo, hi, ~block.ahead.skilled())
+        odds.doubt(~np.concatenate([np.zeros(0, bool), *(block.ahead.skilled() for block in self.blocks)]))
         self._decided = self.ledger.tick(at, odds.raw(), crossings.known, crossings.marks.began)
         crossings.silent = self.ledger.silent | odds.doubted
         odds.silence(crossings.silent)

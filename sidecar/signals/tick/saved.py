@@ -13,7 +13,7 @@ from sidecar.signals.tick.rows import Rows
 from sidecar.signals.watch.watches import Watch
 from sidecar.types import Instant
 
-VERSION = 5
+VERSION = 6
 STAYS = ("gone", "succeeded")  # the rest comes with the watches
 
 
