@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from sidecar.adapters.state import StateFiles
+from sidecar.signals.forecast.ahead import Ahead
 from sidecar.signals.ingest.frame import Vector
-from sidecar.signals.known.snapshot import Snapshot
+from sidecar.signals.known.snapshot import Known, Snapshot
+from sidecar.signals.learn.history import LearningConfig
 from sidecar.signals.models.mixture import EXPERTS, LAST, PATIENCE, Mixture
 from sidecar.signals.tick.engine import Engine
+from sidecar.signals.tick.watcher import Watcher
 from sidecar.signals.watch.watches import Limit
+from sidecar.telemetry import Telemetry
 from sidecar.types import F64, Instant
 from tests.unit.made import START, engine, key, watch
+from tests.unit.watching import Memory
 
 STEP = 300.0
 KEYS = [key(i=str(i)) for i in range(4)]
@@ -78,6 +85,36 @@ def test_without_skill_the_naive_is_said_and_nothing_announced(before: tuple[Eng
     assert (np.abs(said.columns["f60"][2:4] - x[2:4]) > 2).all()
     assert (said.limits.probability[-1, :2] < 0.5).all()
     assert (said.limits.probability[-1, 2:4] > 0.5).all()
+
+
+def test_where_the_naive_one_crosses_too_nothing_is_announced(before: tuple[Engine, float, F64]) -> None:
+    """Neither said nor taken for announced."""
+    e, at, x = copy.deepcopy(before[0]), *before[1:]
+    mixture = e.blocks[0].ahead.mixture
+    mixture.behind[:, :2], mixture.loss[:, 2, :2] = PATIENCE, 0  # the season was the best
+    said = told(e, at, x)
+    assert (said.columns["f60"][:2] > 90).all()
+    assert (said.limits.probability[-1, :2] < 0.5).all()
+    assert (said.limits.probability[-1, 2:4] > 0.5).all()
+    assert (np.asarray(e._odds.raw())[:2] < 0.5).all()
+    assert e.crossings.silent.tolist() == [True, True, False, False]
+
+
+def test_a_trend_that_is_believed_is_skill() -> None:
+    ahead = Ahead(3, STEP, "UTC")
+    ahead.mixture.behind[:, :2] = PATIENCE
+    assert ahead.skilled().tolist() == [False, False, True]
+    ahead.told[0] = 0.5
+    assert ahead.skilled().tolist() == [True, False, True]
+    ahead.plain = False
+    assert ahead.skilled().all()
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_the_config_says_whether(wanted: bool, tmp_path: Path) -> None:
+    learning, telemetry = LearningConfig(naive_without_skill=wanted), Telemetry()
+    watcher = Watcher(Memory(), StateFiles(tmp_path), Known(), learning, telemetry, lambda: START)
+    assert watcher._new(STEP).plain is wanted
 
 
 def test_that_can_be_switched_off(before: tuple[Engine, float, F64]) -> None:
