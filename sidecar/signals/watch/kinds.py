@@ -8,6 +8,7 @@ from functools import lru_cache
 import promql_parser as pq
 
 from sidecar.signals.watch import promql
+from sidecar.types import HARM, STOCKS
 
 EDGES = ("edge_client", "edge_server", "gap", "fanout")
 """Of series of a call from one service to another: what the client waits, what the server works, the difference, and
@@ -58,35 +59,91 @@ def guess_bounds(query: str) -> tuple[float | None, float | None]:
 
     >>> guess_bounds("pool_in_use / pool_max"), guess_bounds("100 * (a / a_limit)"), guess_bounds("a / b")
     ((0.0, 1.0), (0.0, 100.0), (None, None))
+    >>> [guess_bounds(query)[1] for query in ("a_free * 100 / a_size", "100 - 100 * a_free / a_size", "8 * a / a_max")]
+    [100.0, 100.0, None]
     """
     whole = _share(promql.bare(promql.parse(query)))
     return (None, None) if whole is None else (0.0, whole)
 
 
-_UNIT = re.compile(r"_(seconds|bytes|ratio)$")
+_UNIT = re.compile(r"[_:](milliseconds|seconds|ms|bytes|ratio|percent)$")
+_UNITS = {
+    "milliseconds": "ms",
+    "ms": "ms",
+    "seconds": "s",
+    "bytes": "B",
+    "ratio": "share",
+    "percent": "%",
+}
 
 
 @lru_cache(maxsize=4096)  # asked of each number on a page
 def guess_unit(watch: str, query: str, kind: str) -> str:
-    """What a value counts, by the conventions for names: "s", "B", "B/s", "share" (1 is the whole), or "".
+    """What a value counts, by the conventions for names; "" where they do not say.
+
+    "s", "ms", "B", "B/s", "/s", "%", or "share" (1 is the whole).
 
     >>> guess_unit("PoolExhaustion", "pool_in_use / pool_max", "saturation"), guess_unit("w", "node_load1", "cpu")
     ('share', '')
     >>> guess_unit("seen_bytes", "rate(seen_bytes_total[2m])", "network"), guess_unit("w", "heap_bytes", "memory")
     ('B/s', 'B')
+    >>> guess_unit("w", "sum(rate(failures_total[5m]))", "errors"), guess_unit("w", "cert_expiry - time()", "other")
+    ('/s', 's')
     """
     expr = promql.bare(promql.parse(query))
-    if guess_bounds(query) == (0.0, 1.0) or (kind == "errors" and _divides(expr)):
+    bounds = guess_bounds(query)
+    if bounds[1] is not None:
+        return "share" if bounds[1] == 1 else "%"
+    if kind == "errors" and _divides(expr):
         return "share"
     while isinstance(expr, pq.AggregateExpr) and str(expr.op) in ("avg", "max", "min", "sum"):
         expr = promql.bare(expr.expr)
+    if isinstance(expr, pq.BinaryExpr) and str(expr.op) == "-" and _is_now(expr.lhs, expr.rhs):
+        return "s"
     name = expr.name or "" if isinstance(expr, pq.VectorSelector) else ""
     unit = _UNIT.search(watch) or _UNIT.search(name)
     if unit is None:
-        return "s" if kind == "latency" and "_seconds" in query else ""
-    if unit[1] == "bytes":
-        return "B/s" if "rate(" in query else "B"
-    return {"seconds": "s", "ratio": "share"}[unit[1]]
+        if kind == "latency" and "_seconds" in query:
+            return "s"
+        return "/s" if kind in ("errors", "traffic") and _is_rate(expr) else ""
+    found = _UNITS[unit[1]]
+    return "B/s" if found == "B" and "rate(" in query else found
+
+
+def _is_now(*sides: pq.Expr) -> bool:
+    return any(isinstance(promql.bare(side), pq.Call) and promql.write(side) == "time()" for side in sides)
+
+
+def _is_rate(expr: pq.Expr) -> bool:
+    return isinstance(expr, pq.Call) and expr.func.name in ("rate", "irate")
+
+
+_LEFT = re.compile(
+    r"(_|^|[a-z])(available|avail|Available|free|Free|remaining|left)(_(bytes|ratio|percent))?$"
+)
+"""Names of metrics that say how much is left."""
+
+
+@lru_cache(maxsize=4096)
+def guess_way(query: str, kind: str, direction: str) -> int:
+    """Which way of a series does harm: 1 up, -1 down, 0 both; of what is left of something it is down.
+
+    >>> guess_way("node_filesystem_avail_bytes / node_filesystem_size_bytes", "disk", "both")
+    -1
+    >>> guess_way("probe_success", "errors", "down"), guess_way("node_load1", "cpu", "both")
+    (-1, 1)
+    """
+    if kind in ("traffic", "network", *EDGES):
+        return HARM[kind]
+    if direction != "both":
+        return 1 if direction == "up" else -1
+    expr = promql.bare(promql.parse(query)) if kind in STOCKS else None
+    while isinstance(expr, pq.AggregateExpr | pq.BinaryExpr):
+        if isinstance(expr, pq.BinaryExpr) and str(expr.op) not in "/*":
+            return HARM[kind]
+        expr = promql.bare(expr.expr if isinstance(expr, pq.AggregateExpr) else expr.lhs)
+    left = isinstance(expr, pq.VectorSelector) and _LEFT.search(expr.name or "") is not None
+    return -1 if left else HARM[kind]
 
 
 def _divides(expr: pq.Expr) -> bool:
@@ -100,9 +157,19 @@ def _share(expr: pq.Expr) -> float | None:
     left, right = promql.bare(expr.lhs), promql.bare(expr.rhs)
     if str(expr.op) == "/":
         names = [selector.name or "" for selector in promql.selectors(right)]
-        return 1.0 if names and all(_WHOLE.search(name) for name in names) else None
+        return _factor(left) if names and all(_WHOLE.search(name) for name in names) else None
     if str(expr.op) == "*":
         for share, factor in ((left, right), (right, left)):
             if isinstance(factor, pq.NumberLiteral) and factor.val == 100 and _share(share) == 1:
                 return 100.0
+    if str(expr.op) == "-" and isinstance(left, pq.NumberLiteral):  # what is not left of the whole
+        return left.val if left.val == _share(right) else None
     return None
+
+
+def _factor(part: pq.Expr) -> float | None:
+    """By what a part is multiplied before it is divided by the whole: 100, or nothing (1); None for all else."""
+    if not isinstance(part, pq.BinaryExpr) or str(part.op) != "*":
+        return 1.0
+    numbers = [s.val for side in (part.lhs, part.rhs) if isinstance(s := promql.bare(side), pq.NumberLiteral)]
+    return (100.0 if numbers == [100] else None) if numbers else 1.0
