@@ -171,6 +171,25 @@ class Finding(msgspec.Struct, frozen=True):
     """Which evidence makes the score, while it is 1 or more."""
     key: bytes = b""
     """Its raw label object, by which what is kept in memory knows it."""
+    unit: str = ""
+    """Of its values, as `narrate.amount` writes them; empty where names do not say."""
+
+
+SHORT = 80
+"""Characters of a query that fit into a sentence."""
+_GROUPED = re.compile(r"\s*\b(?:by|without|on|ignoring|group_left|group_right)\s*\([^()]*\)\s*")
+
+
+def spoken(query: str, watch: str) -> str:
+    """What a series is called in a sentence: its query where that is short, if need be without its groups; its watch.
+
+    >>> spoken("up", "w"), spoken("avg by (instance) (rate(x[5m]))" + " + y" * 15, "w"), spoken("x" * 81, "w")
+    ('up', 'avg(rate(x[5m])) + y + y + y + y + y + y + y + y + y + y + y + y + y + y + y', 'w')
+    """
+    text = " ".join(query.split())
+    if len(text) > SHORT:
+        text = _GROUPED.sub("", text)
+    return text if 0 < len(text) <= SHORT else watch
 
 
 # --------------------------------------------------------------------------- what may explain an alert
@@ -181,8 +200,11 @@ HARM: Mapping[str, int] = {
     **dict.fromkeys(("traffic", "network", "other"), 0),
     "fanout": -1,
 }
-"""Which way a kind of series does harm: up, down, or (0) both. Kinds of call edges: what the client waits, what the
-server works, the gap between the two, and calls per request of the caller."""
+"""Which way a kind of series does harm, where its watch does not say: up, down, or (0) both. Kinds of call edges: what
+the client waits, what the server works, the gap between the two, and calls per request of the caller."""
+
+UNITS = {"errors": "share", **dict.fromkeys(("latency", "edge_client", "edge_server", "gap"), "s")}
+"""In what kinds of series are counted, where nothing else is known."""
 
 CONFIG = "config/"
 """Before the name of a configuration, which may be called as the service is that reads it."""
@@ -191,7 +213,7 @@ CHANGES = ("deployed", "configured", "fewer", "machine")
 """What may have happened to a service: `fewer` instances than before, trouble of a `machine` that it runs on."""
 
 STOCKS = ("saturation", "memory", "disk")
-"""Kinds that fill up slowly; up to 1 they are shares of a whole, while processors are counted in cores."""
+"""Kinds that fill up slowly, and may be used up."""
 
 
 class Candidates(msgspec.Struct, frozen=True):
@@ -222,6 +244,25 @@ class Candidates(msgspec.Struct, frozen=True):
     """Watch and key of each series."""
     before: Callable[[int], tuple[F64, F64]] = lambda row: (np.empty(0), np.empty(0))
     """Times and values of a series before the window, oldest first: since when it has been out."""
+    units: Sequence[str] = ()
+    """Of their values, as `narrate.amount` writes them; empty: those of their kinds."""
+    ways: Sequence[int] = ()
+    """Which way of each does harm, as in HARM; empty: that of its kind."""
+    queries: Sequence[str] = ()
+    """What each is the value of; empty: its name."""
+
+    @property
+    def harm(self) -> I64:
+        """Which way of each does harm: 1 up, -1 down, 0 both."""
+        return np.array(self.ways or [HARM[kind] for kind in self.kinds], np.int64)
+
+    def unit(self, row: int) -> str:
+        """Of the values of one series."""
+        return self.units[row] if self.units else UNITS.get(self.kinds[row], "")
+
+    def query(self, row: int) -> str:
+        """What one series is the value of, or at least its name."""
+        return self.queries[row] if self.queries else self.names[row]
 
 
 # --------------------------------------------------------------------------- alerts

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from sidecar.alerts import narrate
 from sidecar.alerts.diagnose import FLOWS, LOAD, RESOURCES, Cause, Diagnosis, Reason
 from sidecar.alerts.evidence import Evidence
-from sidecar.alerts.narrate import about, age, clock, number
+from sidecar.alerts.narrate import about, age, clock
 from sidecar.types import HORIZONS, STOCKS, Candidates, Finding, Instant
 
 _SECONDS = dict(HORIZONS)
@@ -35,8 +36,21 @@ def leading(cause: Cause, c: Candidates) -> Reason:
 
 def _used_up(reason: Reason, c: Candidates) -> bool:
     """Nothing is left of a share that is odd by itself: whatever waits for it is slow, however slow that is."""
-    odd = reason.kind in STOCKS and reason.series >= 0 and reason.weight >= ODD
-    return odd and FULL <= latest(c, reason.series) <= 1.0
+    if reason.kind not in STOCKS or reason.series < 0 or reason.weight < ODD:
+        return False
+    return left(latest(c, reason.series), c.unit(reason.series), int(c.harm[reason.series])) <= 1.0 - FULL
+
+
+def left(value: float, unit: str, way: int) -> float:
+    """Of something that is used up, as its series counts: what is left, or the rest of a share; NaN if that is unknown.
+
+    >>> left(0.75, "share", 1), left(75.0, "%", 1), left(2e9, "B", -1), left(2e9, "B", 1)
+    (0.25, 0.25, 2000000000.0, nan)
+    """
+    whole = {"share": 1.0, "%": 100.0}.get(unit)
+    if way < 0:
+        return value / (whole or 1.0)
+    return 1.0 - value / whole if whole and value <= 1.01 * whole else math.nan  # a ratio above 1 is no share
 
 
 def told(cause: Cause, c: Candidates, ev: Evidence, now: Instant, most: int = 2) -> str:
@@ -48,6 +62,11 @@ def told(cause: Cause, c: Candidates, ev: Evidence, now: Instant, most: int = 2)
     if flows:
         return f"{parts[0]}; {' and '.join(flows)} follow{'s' if len(flows) == 1 else ''}"
     parts += [_said(reason, cause, c, ev, now) for reason in rest[: most - 1]]
+    if first.kind in FLOWS and asked_again(cause.entity, c, ev):
+        row = next(
+            row for row in _rows(c, cause.entity) if c.kinds[row] == "traffic" and ev.doublings[row] > 0
+        )
+        parts.append(f"{_requests(c, row)}, while its callers get no more")
     return "; ".join(parts)
 
 
@@ -66,38 +85,64 @@ def _said(reason: Reason, cause: Cause, c: Candidates, ev: Evidence, now: Instan
         return f"makes fewer calls per request than usual{_since(c, ev, row, now)}"
     value = latest(c, row)
     if kind == "traffic":
-        share = value / c.level[row] - 1 if c.level[row] > 0 else math.inf
-        more = f" ({share:+.0%})" if math.isfinite(share) else ""
-        return f"{amount(kind, value)} requests/s, usually {amount(kind, c.level[row])}{more}{_since(c, ev, row, now)}"
-    name = c.names[row] if kind in RESOURCES or kind == "other" else kind
-    text = f"{name} {amount(kind, value)}, usually {amount(kind, c.level[row])}{_since(c, ev, row, now)}"
+        return f"{_requests(c, row)}{_since(c, ev, row, now)}"
+    text = f"{named(c, row)} {amount(c, row, value)}, usually {amount(c, row, c.level[row])}{_since(c, ev, row, now)}"
     if kind in FLOWS and reason.own < 0.95:
-        text += f", {100 * reason.own:.0f} % of it its own"
+        text += f", {100 * reason.own:.0f}% of it its own"
     if kind in FLOWS and reason.part >= 0.5 and not cause.entity.startswith(LOAD):
         text += f", which explains {_percent(reason.part)}the alert"
     return text
+
+
+def _requests(c: Candidates, row: int) -> str:
+    value, level = latest(c, row), float(c.level[row])
+    share = value / level - 1 if level > 0 else math.inf
+    what = " requests/s" if c.unit(row) in ("", "/s") else ""
+    now, usually = (amount(c, row, one).removesuffix("/s") for one in (value, level))
+    return f"{now}{what}, usually {usually}" + (f" ({share:+.0%})" if math.isfinite(share) else "")
+
+
+def named(c: Candidates, row: int, of: str = "") -> str:
+    """Latency and errors by their kind (`of` a service), all else, and what is good while it is high, by its name."""
+    if c.kinds[row] in FLOWS and c.harm[row] > 0:
+        return f"{c.kinds[row]} of {of}" if of else c.kinds[row]
+    return c.names[row]
 
 
 def _percent(share: float) -> str:
     """How much of something.
 
     >>> _percent(0.7) + "the alert", _percent(0.97) + "the alert"
-    ('70 % of the alert', 'the alert')
+    ('70% of the alert', 'the alert')
     """
-    return "" if share >= 0.95 else f"{100 * share:.0f} % of "
+    return "" if share >= 0.95 else f"{100 * share:.0f}% of "
 
 
 def _consequences(cause: Cause, c: Candidates, ev: Evidence) -> list[str]:
     """Latency and errors of the same service, where they are up too: less of it is enough, it is not the evidence."""
     rows = {reason.kind: reason.series for reason in cause.reasons if reason.kind in FLOWS}
-    for row, (entity, kind) in enumerate(zip(c.entities, c.kinds, strict=True)):
-        if entity == cause.entity and kind in FLOWS and ev.delta[row] > max(SOME * ev.least[row], 0.0):
-            rows.setdefault(kind, row)
+    for row in _rows(c, cause.entity):
+        if c.kinds[row] in FLOWS and ev.delta[row] > max(SOME * ev.least[row], 0.0):
+            rows.setdefault(c.kinds[row], row)
+    found = [rows[kind] for kind in FLOWS if kind in rows]
     return [
-        f"{kind} {amount(kind, latest(c, rows[kind]))} (usually {amount(kind, c.level[rows[kind]])})"
-        for kind in FLOWS
-        if kind in rows
+        f"{named(c, row)} {amount(c, row, latest(c, row))} (usually {amount(c, row, c.level[row])})"
+        for row in found
     ]
+
+
+def _rows(c: Candidates, entity: str) -> list[int]:
+    return [row for row, one in enumerate(c.entities) if one == entity]
+
+
+def asked_again(entity: str, c: Candidates, ev: Evidence) -> bool:
+    """Whether a service gets more requests than usual while none of its callers does: they ask again and again."""
+    rose = {
+        c.entities[row]
+        for row in np.flatnonzero((ev.doublings > 0) & ev.up).tolist()
+        if c.kinds[row] == "traffic"
+    }
+    return entity in rose and rose.isdisjoint(caller for caller, callee in c.calls if callee == entity)
 
 
 def _since(c: Candidates, ev: Evidence, row: int, now: Instant) -> str:
@@ -130,22 +175,9 @@ def latest(c: Candidates, row: int) -> float:
     return float(there[-1]) if len(there) else math.nan
 
 
-def amount(kind: str, value: float) -> str:
-    """A value in the unit of its kind: seconds as time, ratios as shares.
-
-    With two digits, which two replicas seldom read differently.
-
-    >>> amount("latency", 0.4536), amount("latency", 1.2), amount("errors", 0.008), amount("cpu", 0.62)
-    ('450 ms', '1.2 s', '0.8 %', '0.62')
-    """
-    value = float(value)
-    if kind == "latency" and abs(value) < 1:
-        return f"{number(1000 * value, 2)} ms"
-    if kind == "latency":
-        return f"{number(value, 2)} s"
-    if kind in ("errors", *STOCKS) and 0 <= value <= 1:
-        return f"{number(100 * value, 2)} %"
-    return number(value, 2)
+def amount(c: Candidates, row: int, value: float) -> str:
+    """A value of a series in its unit, with two digits, which two replicas seldom read differently."""
+    return narrate.amount(float(value), c.unit(row), 2)
 
 
 def listed(found: Diagnosis, says: str, sentences: Sequence[str]) -> str:
@@ -164,23 +196,27 @@ def listed(found: Diagnosis, says: str, sentences: Sequence[str]) -> str:
     return f"{head}: {sentences[0]}." + (f" Else {' or '.join(also)}." if also else "")
 
 
-def exhaustion(finding: Finding, slope: float = 0.0) -> str:
-    """When a share of a whole is used up, by its forecasts or, if that is sooner, by its `slope` per second of late.
+def exhaustion(finding: Finding, way: int, slope: float = 0.0) -> str:
+    """When something is used up, by its forecasts or, if that is sooner, by its `slope` per second of late.
 
-    Empty when it is not, or is no share. A forecast that ends at the whole does not say when it gets there.
+    Empty when it is not, or how much there is at most is not known. A forecast that ends at the whole does not say when
+    it gets there.
     """
-    if not 0 < finding.observed <= 1:
+    now = left(finding.observed, finding.unit, way)
+    end = 1.0 - FULL if finding.unit in ("share", "%") else 0.0
+    if math.isnan(now):
         return ""
-    if finding.observed >= FULL:
+    if now <= end:
         return "it is used up now"
-    eta = (FULL - finding.observed) / slope if slope > 0 else math.inf
-    before, then = finding.observed, 0.0
+    falls = now - left(finding.observed + slope, finding.unit, way)
+    eta = (now - end) / falls if falls > 0 else math.inf
+    before, then = now, 0.0
     for forecast in finding.forecasts:
-        at = _SECONDS[forecast.horizon]
-        if forecast.value >= FULL:
-            eta = min(eta, then + (at - then) * (FULL - before) / (forecast.value - before))
+        at, there = _SECONDS[forecast.horizon], left(forecast.value, finding.unit, way)
+        if there <= end:
+            eta = min(eta, then + (at - then) * (before - end) / (before - there))
             break
-        before, then = forecast.value, at
+        before, then = there, at
     if eta > _SECONDS["60m"]:
         return ""
     return f"it is used up in about {age(about(eta))}"
@@ -198,4 +234,4 @@ def slope(c: Candidates, row: int) -> float:
     at, values = c.at[there], c.values[there, row]
     i, j = np.triu_indices(len(at), 1)
     found = float(np.median((values[j] - values[i]) / (at[j] - at[i])))
-    return found if found * (at[-1] - at[0]) > c.scale[row] else 0.0
+    return found if abs(found) * (at[-1] - at[0]) > c.scale[row] else 0.0

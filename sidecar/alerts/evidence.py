@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sidecar.types import F64, HARM, Bools, Candidates
+from sidecar.types import F64, Bools, Candidates
 
 TOP = 2  # samples of the window that must be out: one is chance
 CAP = 6.0  # doublings: beyond 64 times its usual, more says nothing
@@ -34,7 +34,7 @@ def evidence(c: Candidates) -> Evidence:
     A series is out as far as its second-largest sample is beyond its level and beyond where it was just before; the
     way that does harm counts, for traffic and the like both.
     """
-    sign = np.array([HARM[kind] for kind in c.kinds], np.int64)
+    sign = c.harm
     with np.errstate(invalid="ignore", divide="ignore"):
         rise = (c.values - np.fmax(c.level, c.just)) / c.scale
         fall = (np.fmin(c.level, c.just) - c.values) / c.scale

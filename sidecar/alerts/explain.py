@@ -124,15 +124,23 @@ def explain(
     seen = Seen(
         reason.kind,
         c.names[reason.series] if reason.series >= 0 else "",
+        c.query(reason.series) if reason.series >= 0 else "",
         entity,
         frozenset(one.kind for one in _recent(changed, {entity}, c, now)),
         target is not None and target[0] != entity,
-        frozenset(r.kind for r in first.reasons if r.weight > because.ODD),
+        frozenset(r.kind for r in first.reasons if r.weight > because.ODD)
+        | ({"traffic"} if because.asked_again(entity, c, ev) else set()),
     )
     pattern = recognised(patterns, seen)
     series = finding(*c.ids[reason.series]) if c.ids and reason.series >= 0 else None
     outlook = (
-        _outlook(series, seen.metric, reason.kind, because.slope(c, reason.series))
+        _outlook(
+            series,
+            because.named(c, reason.series, entity),
+            reason.kind,
+            int(c.harm[reason.series]),
+            because.slope(c, reason.series),
+        )
         if series is not None
         else ""
     )
@@ -160,11 +168,14 @@ def _odds(p: float) -> float:
     return min(max(round(p, 3), 0.001), 0.999)
 
 
-def _outlook(series: Finding, metric: str, kind: str, slope: float) -> str:
-    end = because.exhaustion(series, slope) if kind in STOCKS else ""
+def _outlook(series: Finding, metric: str, kind: str, way: int, slope: float) -> str:
+    end = because.exhaustion(series, way, slope) if kind in STOCKS else ""
     if end:
-        return f"If nobody acts: {metric} is at {because.amount(kind, series.observed)}, {end}."
-    return narrate.outlook(series, "")
+        return f"If nobody acts: {metric} is at {narrate.amount(series.observed, series.unit, 2)}, {end}."
+    lead, text = "If nobody acts: ", narrate.outlook(series, "")
+    if text.startswith(lead):
+        return f"{lead}{metric} {text.removeprefix(lead)}"
+    return f"{metric}: {text[0].lower()}{text[1:]}" if text else ""
 
 
 def _recent(changed: Sequence[Changed], involved: set[str], c: Candidates, now: Instant) -> list[Changed]:

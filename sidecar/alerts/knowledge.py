@@ -22,7 +22,7 @@ class When(Section, frozen=True, kw_only=True):
     kind: tuple[str, ...] = ()
     """The leading evidence is of one of these kinds."""
     metric: str = ""
-    """The name of its metric has a part that fits this regular expression."""
+    """The query of its series has a part that fits this regular expression."""
     cause: str = ""
     """The name of the cause fits from its beginning."""
     changed: bool | str | None = None
@@ -70,6 +70,8 @@ class Seen(NamedTuple):
 
     kind: str
     metric: str
+    """In words."""
+    query: str
     cause: str
     changes: frozenset[str]
     """Of CHANGES."""
@@ -85,7 +87,7 @@ def recognised(patterns: Sequence[Pattern], seen: Seen) -> Pattern | None:
 def _fits(when: When, seen: Seen) -> bool:
     return (
         (not when.kind or seen.kind in when.kind)
-        and (not when.metric or re.search(when.metric, seen.metric, re.I) is not None)
+        and (not when.metric or re.search(when.metric, seen.query, re.I) is not None)
         and (not when.cause or re.match(when.cause, seen.cause) is not None)
         and _changed(when.changed, seen.changes)
         and when.elsewhere in (None, seen.elsewhere)

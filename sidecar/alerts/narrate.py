@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from datetime import UTC, datetime
 
-from sidecar.types import HORIZONS, Breach, Finding, Forecast, Instant
+from sidecar.types import HORIZONS, Breach, Finding, Forecast, Instant, spoken
 
 ANNOTATIONS = {
     "summary": "one sentence: the value against what is usual, since when, how sure",
@@ -44,7 +44,7 @@ def summary(finding: Finding, resolved_at: Instant | None = None) -> str:
     if name == finding.watch and any(breach.alertname == name for breach in finding.breaches):
         name = f"The value of {name}"  # a rule is no quantity
     if not _has_band(finding):
-        return f"{name} is {number(finding.observed)}. {_UNKNOWN}"
+        return f"{name} is {amount(finding.observed, finding.unit)}. {_UNKNOWN}"
     seen, band = _beside(finding, finding.observed)
     value = f"{name} is {seen}"
     inside = finding.lower <= finding.observed <= finding.upper
@@ -70,9 +70,9 @@ def outlook(finding: Finding, alertname: str, resolved: bool = False) -> str:
         probability = breach.probability.get(horizon, math.nan)
         if probability >= _LIKELY:
             lead = "May come back" if resolved else "If nobody acts"
-            then = _forecast(finding, horizon)
+            then, limit = _forecast(finding, horizon), amount(breach.value, finding.unit) + breach.also
             return (
-                f"{lead}: {_side(breach)} {number(breach.value)}{breach.also} {_in(breach.eta)}{_between(breach)}"
+                f"{lead}: {_side(breach)} {limit} {_in(breach.eta)}{_between(breach)}"
                 f" (probability {_odds(probability)}){_expected(finding, then, '; ')}."
             )
     if near is None or math.isnan(near.value):
@@ -85,11 +85,11 @@ def outlook(finding: Finding, alertname: str, resolved: bool = False) -> str:
     if finding.lower <= near.value <= finding.upper:
         inside = finding.lower <= finding.observed <= finding.upper
         return f"{'Stays' if inside else 'Back'} inside its normal range, expected {expected}."
-    return f"If nobody acts: outside its normal range, expected {expected}."
+    return f"If nobody acts: stays outside its normal range, expected {expected}."
 
 
 def _while_true(finding: Finding, breach: Breach, near: Forecast | None) -> str:
-    side, limit = _side(breach), number(breach.value) + breach.also
+    side, limit = _side(breach), amount(breach.value, finding.unit) + breach.also
     if near is None or math.isnan(near.value):
         return f"{side.capitalize()} {limit} now."
     if _holds(breach.op, near.value, breach.value):
@@ -129,6 +129,62 @@ def number(value: float, digits: int = 3) -> str:
     return (text.rstrip("0").rstrip(".") if "." in text else text) + unit
 
 
+def amount(value: float, unit: str, digits: int = 3) -> str:
+    """A value in its unit (as `Finding.unit` has it), as people write it: on pages and in words.
+
+    >>> amount(0.4536, "s", 2), amount(1.2, "s"), amount(5e5, "s"), amount(450.0, "ms"), amount(0.008, "share")
+    ('450 ms', '1.2 s', '5.79 d', '450 ms', '0.8%')
+    >>> amount(1.2e8, "B"), amount(35.0, "/s"), amount(85.4, "%", 2), amount(0.62, ""), amount(math.inf, "s")
+    ('120 MB', '35/s', '85%', '0.62', '+Inf')
+    """
+    if not math.isfinite(value):
+        return number(value)
+    if unit in ("share", "%"):
+        return f"{number(100 * value if unit == 'share' else value, digits)}%"
+    if unit in ("s", "ms"):
+        return _time(value / 1000 if unit == "ms" else value, digits)
+    text = number(value, digits)
+    if unit in ("", "/s"):
+        return text + unit
+    figures, prefix = (text[:-1], text[-1]) if text[-1].isalpha() else (text, "")
+    return f"{figures} {prefix}{unit}"
+
+
+def _time(seconds: float, digits: int) -> str:
+    if 0 < abs(seconds) < 1:
+        return f"{number(1000 * seconds, digits)} ms"
+    size, unit = next(((n, unit) for n, unit in _LONG if abs(seconds) >= 2 * n), (1.0, "s"))
+    return f"{number(seconds / size, digits)} {unit}"
+
+
+_LONG = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"))
+"""From twice as many seconds on they are said otherwise."""
+
+
+def within(lower: float, upper: float, unit: str) -> str:
+    """From a lower edge to an upper one, the unit said once.
+
+    >>> within(0.25, 0.31, "s"), within(0.0, 0.25, "share"), within(0.9, 1.1, "s")
+    ('250 to 310 ms', '0 to 25%', '900 ms to 1.1 s')
+    """
+    start, end = amount(lower, unit), amount(upper, unit)
+    figures, of = _apart(start)
+    return f"{figures if figures == '0' or of == _apart(end)[1] else start} to {end}"
+
+
+def _apart(text: str) -> tuple[str, str]:
+    """Figures and unit of an amount.
+
+    >>> _apart("85%"), _apart("450 ms"), _apart("35/s"), _apart("1.2M")
+    (('85', '%'), ('450', 'ms'), ('35', '/s'), ('1.2M', ''))
+    """
+    for tail in ("%", "/s"):
+        if " " not in text and text.endswith(tail):
+            return text[: -len(tail)], tail
+    figures, _, unit = text.partition(" ")
+    return figures, unit
+
+
 def clock(at: Instant, now: Instant) -> str:
     """The minute, with its day when that is not today.
 
@@ -158,9 +214,14 @@ def age(seconds: float) -> str:
 
 
 def _name(finding: Finding) -> str:
-    """The query when it is short enough for a sentence, else the watch."""
-    query = " ".join(finding.query.split())
-    return query if 0 < len(query) <= 60 else finding.watch
+    """The query when it is short enough for a sentence, what it measures where that is sure, else the watch."""
+    name = spoken(finding.query, finding.watch)
+    measured = {
+        ("latency", "s"): "Latency",
+        ("latency", "ms"): "Latency",
+        ("errors", "share"): "The error ratio",
+    }
+    return measured.get((finding.kind, finding.unit), name) if name == finding.watch else name
 
 
 def _has_band(finding: Finding) -> bool:
@@ -181,8 +242,8 @@ def _beside(finding: Finding, value: float) -> tuple[str, str]:
         seen = _rounded(value, _step(min(max(width, far) / 10, abs(value) / 20 or width) / finer))
         sides = all((seen > at, seen < at) == (value > at, value < at) for at in limits)
         if low < high and (low <= seen <= high) == (far <= 0) and sides:
-            return number(seen), f"{number(low)} to {number(high)}"
-    return number(value), f"{number(lower)} to {number(upper)}"
+            return amount(seen, finding.unit), within(low, high, finding.unit)
+    return amount(value, finding.unit), within(lower, upper, finding.unit)
 
 
 def _step(span: float) -> float:

@@ -48,8 +48,8 @@ def moved(c: Candidates, ev: Evidence, around: frozenset[str], most: int = MOVED
             c.entities[row],
             c.kinds[row],
             c.names[row],
-            because.amount(c.kinds[row], because.latest(c, row)),
-            because.amount(c.kinds[row], float(c.level[row])),
+            because.amount(c, row, because.latest(c, row)),
+            because.amount(c, row, c.level[row]),
             None if math.isnan(ev.since[row]) else Instant(float(ev.since[row])),
             *c.ids[row],
         )

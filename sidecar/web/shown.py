@@ -12,7 +12,6 @@ from sidecar.alerts import narrate
 from sidecar.alerts.scene import Moved
 from sidecar.signals.ingest.series import labels
 from sidecar.signals.known import picture
-from sidecar.signals.watch.kinds import guess_unit
 from sidecar.types import Breach, Duration, Finding, Forecast, JsonObject, Labels
 
 
@@ -48,51 +47,27 @@ def number(value: float) -> str:
 
 
 def amount(value: float, of: Finding) -> str:
-    """A value of a series in its unit, where names say which.
+    """A value of a series in its unit; a dash for what is not known.
 
     >>> from sidecar.types import Instant
-    >>> def of(query, kind="other"):
-    ...     return Finding("w", query, kind, (), Instant(0), 1.0, 1.0, 1.0, 1.0, 0.0, 0.9, None)
-    >>> amount(0.6546, of("a_seconds")), amount(90.0, of("a_seconds")), amount(1.2e8, of("a_bytes"))
-    ('655 ms', '90 s', '120 MB')
-    >>> amount(0.85, of("used / used_max")), amount(0.5, of("a")), amount(float("nan"), of("a_ratio"))
-    ('85%', '0.5', '-')
+    >>> of = Finding("w", "q", "other", (), Instant(0), 1.0, 1.0, 1.0, 1.0, 0.0, 0.9, None, unit="share")
+    >>> amount(0.85, of), amount(float("nan"), of)
+    ('85%', '-')
     """
-    unit = guess_unit(of.watch, of.query, of.kind) if math.isfinite(value) else ""
-    if unit == "share":
-        return f"{number(100 * value)}%"
-    if unit == "s":
-        return f"{number(1000 * value)} ms" if 0 < abs(value) < 1 else f"{number(value)} s"
-    text = number(value)
-    if not unit:
-        return text
-    digits, prefix = (text[:-1], text[-1]) if text[-1].isalpha() else (text, "")
-    return f"{digits} {prefix}{unit}"
+    return narrate.amount(value, of.unit) if math.isfinite(value) else number(value)
 
 
 def usual(of: Finding) -> str:
-    """Its band; a dash while it has none.
-
-    >>> from sidecar.types import Instant
-    >>> usual(Finding("w", "a_ratio", "other", (), Instant(0), 1.0, 0.1, 0.0, 0.25, 0.0, 0.9, None))
-    '0 to 25%'
-    """
+    """Its band; a dash while it has none."""
     return within(of, of)
 
 
 def within(edges: Finding | Forecast, of: Finding) -> str:
     """From a lower edge to an upper one, the unit said once."""
+    if math.isfinite(edges.lower) and math.isfinite(edges.upper):
+        return narrate.within(edges.lower, edges.upper, of.unit)
     lower, upper = amount(edges.lower, of), amount(edges.upper, of)
-    if lower == upper == "-":
-        return "-"
-    start, unit = _apart(lower)
-    return f"{start if start == '0' or unit == _apart(upper)[1] else lower} to {upper}"
-
-
-def _apart(text: str) -> tuple[str, str]:
-    """Digits and unit of an amount."""
-    digits, _, unit = text.partition(" ")
-    return (text[:-1], "%") if text.endswith("%") else (digits, unit)
+    return "-" if lower == upper == "-" else f"{lower} to {upper}"
 
 
 def score(value: float) -> str:

@@ -56,11 +56,11 @@ def but(finding: Finding = POOL, **changes: Any) -> Finding:
 
 EXPLAINED = Explanation(
     what="PoolExhaustion",
-    causes=(Said("shop", "saturation", "pool 95 %, usually 45 %", "very likely", 0.95),),
+    causes=(Said("shop", "saturation", "pool 95%, usually 45%", "very likely", 0.95),),
     none_likelihood=0.05,
-    summary="shop runs out of connections (very likely): pool 95 %, usually 45 %.",
+    summary="shop runs out of connections (very likely): pool 95%, usually 45%.",
     pattern="pool exhaustion",
-    outlook="If nobody acts: pool is at 95 %, it is used up in about 3 min.",
+    outlook="If nobody acts: pool is at 95%, it is used up in about 3 min.",
     next_steps=Steps(("enlarge the pool", "end slow queries"), ("timeouts",)),
     changes=("shop was deployed at 14:00 UTC (9 min ago)",),
     incident="c0ffee12",
@@ -118,11 +118,11 @@ def enriched(
         ),
         (but(observed=NAN), "db_pool_used has no value now, normal 0.38 to 0.52."),
         (
-            but(query="x" * 61, confidence=NAN),
+            but(query="x" * 81, confidence=NAN),
             "pool is 0.85, normal now 0.38 to 0.52; outside since 14:03 UTC (6 min).",
         ),
         (
-            but(query="x" * 61, watch="PoolExhaustion", confidence=NAN),
+            but(query="x" * 81, watch="PoolExhaustion", confidence=NAN),
             "The value of PoolExhaustion is 0.85, normal now 0.38 to 0.52; outside since 14:03 UTC (6 min).",
         ),
     ],
@@ -183,7 +183,7 @@ def _breach(op: str = ">", eta: float | None = 420.0, p: float = 0.9, **changes:
         ),
         (
             but(breaches=(_breach(p=0.2),)),
-            "If nobody acts: outside its normal range, expected 0.95 in 15 min.",
+            "If nobody acts: stays outside its normal range, expected 0.95 in 15 min.",
         ),
         (but(breaches=(_breach(eta=None),), forecasts=()), ""),
         (but(lower=NAN, upper=NAN, breaches=()), "Expected 0.971 in 15 min."),
@@ -224,9 +224,9 @@ def test_all_annotations() -> None:
     assert words["promantis_expected"] == "0.44 (0.38 to 0.52)"
     assert words["promantis_remedy"] == "bigger-pool would POST"
     assert words["promantis_causes"] == (
-        "shop runs out of connections (very likely): pool 95 %, usually 45 %. Changed: shop was deployed at 14:00 UTC."
+        "shop runs out of connections (very likely): pool 95%, usually 45%. Changed: shop was deployed at 14:00 UTC."
     )
-    assert words["promantis_outlook"] == "If nobody acts: pool is at 95 %, it is used up in about 3 min."
+    assert words["promantis_outlook"] == "If nobody acts: pool is at 95%, it is used up in about 3 min."
     assert words["promantis_next_steps"] == "Now: enlarge the pool; end slow queries. Later: timeouts."
     assert words["promantis_changes"] == "shop was deployed at 14:00 UTC (9 min ago)"
     assert words["promantis_incident"] == "c0ffee12"

@@ -31,7 +31,8 @@ class World:
     def __init__(self, c: Candidates) -> None:
         names = ["db_pool_in_use / db_pool_max" if kind == "saturation" else kind for kind in c.kinds]
         ids = [(kind, entity.encode()) for kind, entity in zip(c.kinds, c.entities, strict=True)]
-        self.c = msgspec.structs.replace(c, names=names, ids=ids)
+        units = [{"latency": "s", "errors": "share", "saturation": "share"}.get(kind, "") for kind in c.kinds]
+        self.c = msgspec.structs.replace(c, names=names, ids=ids, units=units)
         self.asked = 0
         self.forecasts = (Forecast("15m", 1.0, 0.9, 1.0), Forecast("30m", 1.0, 0.9, 1.0))
 
@@ -47,7 +48,7 @@ class World:
             return None
         value = float(self.c.values[-1, self.c.kinds.index("saturation")])
         return Finding(
-            "pool", "q", watch, (), NOW, value, 0.45, 0.4, 0.5, 3.0, 0.9, None, forecasts=self.forecasts
+            "pool", "q", watch, (), NOW, value, 0.45, 0.4, 0.5, 3.0, 0.9, None, self.forecasts, unit="share"
         )
 
 
@@ -78,7 +79,7 @@ def test_the_four_parts_of_a_pool_that_runs_out() -> None:
         "bank runs out of pooled connections; what waits for one is slow or fails (very likely): "
         "db_pool_in_use / db_pool_max 9"
     )
-    assert "usually 45 %" in found.summary
+    assert "usually 45%" in found.summary
     assert "since 02:02 UTC" in found.summary
     assert "latency 5" in found.summary.partition("since")[2]
     assert found.summary.endswith("follows.")
@@ -217,7 +218,7 @@ def test_the_onset_is_told_though_it_lies_before_the_window() -> None:
     found = explainer(world)(alert(), NOW)
     assert found is not None
     assert n == before.shape[1]
-    assert "usually 45 % since 01:50 UTC" in found.summary
+    assert "usually 45% since 01:50 UTC" in found.summary
 
 
 # --------------------------------------------------------------------------- incidents

@@ -24,7 +24,7 @@ def test_what_moved_is_of_those_around_and_in_order_of_time() -> None:
     ]
     assert "cart" not in {one.entity for one in found}
     full = next(one for one in found if one.kind == "saturation")
-    assert (full.now, full.usual, full.watch, full.key) == ("95 %", "45 %", "saturation", b"bank")
+    assert (full.now, full.usual, full.watch, full.key) == ("95%", "45%", "saturation", b"bank")
     since = [one.since for one in found if one.since is not None]
     assert since == sorted(since)
     assert all(NOW - 600 <= at <= NOW for at in since)

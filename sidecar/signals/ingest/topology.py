@@ -41,7 +41,10 @@ NODE = "node/"
 """Before the name of a machine, which may be called as a service is."""
 _COPY = re.compile(r"-(?:[bcdf0-9]{6,10}-)?[a-z0-9]{5}$|-[0-9]+$")
 _HOST = re.compile(r"\.[a-z0-9-]+\.svc(\..*)?$")
+_PROBED = re.compile(r"[a-z]+://([^/?#]+)")
 _MACHINE = re.compile(r"\b(?:node|windows)_[a-z]")
+_ENDED = re.compile(r"restart|oom|crash|terminated|waiting_reason|_failed\b", re.I)
+"""Of queries: what ends is no request that fails, and its count no share of requests."""
 PODS = "kube_pod_info"
 ON_NODES = 'group by (namespace, pod, node, created_by_kind, created_by_name) (kube_pod_info{node!=""})'
 GRAPH = "traces_service_graph_request_total"
@@ -151,7 +154,11 @@ def owner(labels: Mapping[str, str]) -> str:
 
     >>> owner({"pod": "shop-6d4cf56db6-x2x9k", "job": "kubelet"}), owner({"job": "shop", "instance": "shop-1"})
     ('shop', 'shop')
+    >>> owner({"job": "blackbox", "instance": "https://shop.example.org/health"})  # a probe is of what it asks
+    'shop.example.org'
     """
+    if probed := _PROBED.match(labels.get("instance", "")):
+        return probed[1]
     for name in NAMES:
         # what a scrape has renamed is whose the series is; the plain label is then the exporter's own
         if value := labels.get(f"exported_{name}") or labels.get(name, ""):
@@ -173,11 +180,12 @@ def place(watch: Watch, labels: Mapping[str, str]) -> Place | None:
             return Place(f"{_HOST.sub('', client)}->{_HOST.sub('', server)}", kind)
     if watch.kind in EDGES:
         return None
+    kind = "other" if watch.kind == "errors" and _ENDED.search(watch.query) else watch.kind
     if _about_machines(watch.query):
         found = next((labels[name] for name in MACHINES if labels.get(name)), "")
-        return Place(NODE + found.partition(":")[0], watch.kind) if found else None
+        return Place(NODE + found.partition(":")[0], kind) if found else None
     name = owner(labels)
-    return Place(name, watch.kind) if name else None
+    return Place(name, kind) if name else None
 
 
 def whose(

@@ -14,6 +14,7 @@ from sidecar.signals.known import why
 from sidecar.signals.known.ledger import Decided
 from sidecar.signals.known.record import Kept
 from sidecar.signals.models import Array
+from sidecar.signals.watch.kinds import guess_unit
 from sidecar.signals.watch.watches import Limit, Watch
 from sidecar.types import F32, F64, HORIZONS, I64, Breach, Finding, Forecast, Instant, Labels
 
@@ -159,6 +160,7 @@ class Snapshot(NamedTuple):
             ),
             why=why.words(int(c["why"]), c["observed"] > c["expected"]) if c["score"] >= 1 else "",
             key=key or b"",
+            unit=guess_unit(watch.name, watch.query, watch.kind),
         )
 
     def breach(self, line: int) -> Breach:

@@ -23,8 +23,9 @@ from sidecar.signals.ingest.slots import Slots, moved
 from sidecar.signals.ingest.topology import Map, Place, Places, place
 from sidecar.signals.known.snapshot import Snapshot
 from sidecar.signals.scene.usual import Usual, usual
+from sidecar.signals.watch.kinds import guess_unit, guess_way
 from sidecar.signals.watch.watches import Watch
-from sidecar.types import F64, I64, STOCKS, Candidates, Instant, PromantisError
+from sidecar.types import F64, I64, STOCKS, Candidates, Instant, PromantisError, spoken
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +38,6 @@ WINDOW, LONGEST = 600.0, 1800.0
 TURN, ROUNDS = 1000, 8
 """Series whose usual is worked out at once, and minutes until it was for all."""
 MOST = 10_000  # series of one engine that are kept: 20 MB
-SHORT = 60  # characters of a query that fit into a sentence
 ODD = 1.0  # a sample that scores as much teaches nothing
 Id = tuple[str, bytes]
 """Watch and key of a series."""
@@ -58,6 +58,9 @@ class Ring:
         self.places: list[Place] = []
         self.names: list[str] = []
         self.rough: list[bool] = []
+        self.units: list[str] = []
+        self.ways: I64 = np.empty(0, np.int64)
+        self.queries: list[str] = []
         self.floors: F64 = np.zeros(0)
         self.known = Usual(*(np.full(0, np.nan) for _ in Usual._fields))
         self.now: F64 = np.zeros(0)
@@ -133,6 +136,9 @@ class Ring:
         self.ids, self.places = ids, [one for row in rows if (one := found[row]) is not None]
         self.names = [named(snapshot.watches[watch]) for watch, _ in ids]
         self.rough = [rough(snapshot.watches[watch]) for watch, _ in ids]
+        self.units = [unit(snapshot.watches[watch]) for watch, _ in ids]
+        self.queries = [snapshot.watches[watch].query for watch, _ in ids]
+        self.ways = np.array([way(snapshot.watches[watch]) for watch, _ in ids], np.int64)
         self._rows = np.array(rows, np.int64)
         return sorted({watch for watch, _ in ids} - there)
 
@@ -152,7 +158,9 @@ class Ring:
         near = self.near.past(columns, self.latest, self._window)
         day = self.day.past(columns, self.latest, self._window)
         for kept, fresh in zip(
-            self.known, usually(near, day, kinds, groups, self.floors[columns]), strict=True
+            self.known,
+            usually(near, day, kinds, groups, self.floors[columns], self.ways[columns]),
+            strict=True,
         ):
             kept[columns] = fresh
 
@@ -164,13 +172,16 @@ class Ring:
         return at, values
 
 
-def usually(near: F64, day: F64, kinds: Sequence[str], groups: Sequence[str], floors: F64) -> Usual:
+def usually(
+    near: F64, day: F64, kinds: Sequence[str], groups: Sequence[str], floors: F64, ways: I64
+) -> Usual:
     """What is usual by the last two hours; of what fills up slowly by the last day, where that is known."""
-    out = usual(near, kinds, groups, floors)
+    out = usual(near, kinds, groups, floors, ways)
     stocks = np.flatnonzero([kind in STOCKS for kind in kinds])
     slow = stocks[np.isfinite(day[:, stocks]).sum(0) >= ENOUGH] if len(day) else stocks[:0]
     if len(slow):
-        by_day = usual(day[:, slow], [kinds[i] for i in slow], [groups[i] for i in slow], floors[slow])
+        of = [kinds[i] for i in slow], [groups[i] for i in slow], floors[slow], ways[slow]
+        by_day = usual(day[:, slow], *of)
         for column, fresh in zip(out, by_day._replace(just=by_day.level), strict=True):  # slow is not new
             column[slow] = fresh
     return out
@@ -249,6 +260,9 @@ class Recent:
         ids = [id for ring in rings for id in ring.ids]
         places = [place for ring in rings for place in ring.places]
         names = [name for ring in rings for name in ring.names]
+        units = [unit for ring in rings for unit in ring.units]
+        ways = [way for ring in rings for way in ring.ways.tolist()]
+        queries = [query for ring in rings for query in ring.queries]
         order = sorted(range(len(ids)), key=[bad for ring in rings for bad in ring.rough].__getitem__)
         pasts = [
             (past, i) for ring in rings for past in [ring.near.until(begin)] for i in range(len(ring.ids))
@@ -273,6 +287,9 @@ class Recent:
             topology.hosts,
             [ids[i] for i in order],
             before,
+            [units[i] for i in order],
+            [ways[i] for i in order],
+            [queries[i] for i in order],
         )
 
 
@@ -333,9 +350,9 @@ def _then(found: Sequence[_Past], end: float, at: float, look: float, topology: 
     kinds = [where.kind for _, _, where, _, _ in found]
     groups = [watch.name for watch, *_ in found]
     floors = np.array([watch.min_deviation for watch, *_ in found])
-    known = usually(
-        values[near < at - WINDOW], day_values[long < at - WINDOW] if found else empty, kinds, groups, floors
-    )
+    ways = np.array([way(watch) for watch, *_ in found], np.int64)
+    day = day_values[long < at - WINDOW] if found else empty
+    known = usually(values[near < at - WINDOW], day, kinds, groups, floors, ways)
     during = near >= at - look
     return Candidates(
         [where.entity for _, _, where, _, _ in found],
@@ -352,6 +369,9 @@ def _then(found: Sequence[_Past], end: float, at: float, look: float, topology: 
         topology.hosts,
         [(watch.name, key) for watch, key, *_ in found],
         lambda row: (near[~during], values[~during, row]),
+        [unit(watch) for watch, *_ in found],
+        ways.tolist(),
+        [watch.query for watch, *_ in found],
     )
 
 
@@ -360,7 +380,16 @@ def rough(watch: Watch) -> bool:
     return "quantile" in watch.query
 
 
+def unit(watch: Watch) -> str:
+    """What its values count."""
+    return guess_unit(watch.name, watch.query, watch.kind)
+
+
+def way(watch: Watch) -> int:
+    """Which way of it does harm."""
+    return guess_way(watch.query, watch.kind, watch.direction)
+
+
 def named(watch: Watch) -> str:
     """What a watch is called in a sentence."""
-    query = " ".join(watch.query.split())
-    return query if len(query) <= SHORT else watch.name
+    return spoken(watch.query, watch.name)

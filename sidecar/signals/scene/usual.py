@@ -40,13 +40,20 @@ class Usual(NamedTuple):
     """Where it was right before."""
 
 
-def usual(past: F64, kinds: Sequence[str], groups: Sequence[str], floors: F64 | None = None) -> Usual:
+def usual(
+    past: F64,
+    kinds: Sequence[str],
+    groups: Sequence[str],
+    floors: F64 | None = None,
+    ways: I64 | None = None,
+) -> Usual:
     """Of samples f64[times, n], oldest first, that may be taken as normal (NaN: none).
 
     A series that is far calmer than others of its group (the same metric of other entities) is taken to be at least
-    half as restless as they usually are. `floors` f64[n] are least scales of the series' own, in their units.
+    half as restless as they usually are. `floors` f64[n] are least scales of the series' own, in their units. `ways`
+    i64[n]: which way of each does harm, as in HARM; None: that of its kind.
     """
-    sign = np.array([HARM[kind] for kind in kinds], np.int64)
+    sign = np.array([HARM[kind] for kind in kinds], np.int64) if ways is None else ways
     least = np.array([FLOORS.get(kind, 0.0) for kind in kinds]) + 1e-9
     least = least if floors is None else np.fmax(least, floors)
     lower, level, upper = quantiles(past, (0.25, 0.5, 0.75))
