@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import resource
 import signal
 import sys
 
@@ -32,6 +33,20 @@ def run(args: argparse.Namespace) -> int:
     start_logging(args)
     asyncio.run(_serve(args))
     return 0
+
+
+MOST_FILES = 65_536
+
+
+def open_enough() -> None:
+    """Allow as many open files as the system lets us, as Prometheus and Alertmanager do: each page and peer is one.
+
+    Many shells and services begin with 1,024 or less, and who cannot be accepted cannot bring an alert.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def let_the_loop_run() -> None:
@@ -72,6 +87,7 @@ async def _run(args: argparse.Namespace, lease: Lease | None) -> None:
     for name in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(name, stop, name.name)
     loop.add_signal_handler(signal.SIGHUP, reload)
+    open_enough()
     let_the_loop_run()
     bar = loop.create_task(_bar(app)) if sys.stderr.isatty() else None
     try:

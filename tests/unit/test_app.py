@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
+import subprocess
+import sys
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -226,3 +228,13 @@ async def test_what_fails_beside_alerts_and_remedies_fails_alone(
     app.stop()
     await asyncio.wait_for(running, 10)
     assert "failed, it begins again" in caplog.text
+
+
+def test_as_many_files_may_be_open_as_the_system_allows() -> None:
+    """A shell's limit of 64 would keep Prometheus out as soon as some pages are open."""
+    code = (
+        "import resource as r; from sidecar.commands.run import open_enough;"
+        "r.setrlimit(r.RLIMIT_NOFILE, (64, 900)); open_enough(); print(r.getrlimit(r.RLIMIT_NOFILE))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "(900, 900)\n"
