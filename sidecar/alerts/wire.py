@@ -50,8 +50,11 @@ _NAMES = (
 )
 
 
-class _Wire(msgspec.Struct, omit_defaults=True, rename=dict(_NAMES)):
-    """One alert in the order in which Prometheus writes it; labels stay text, since they come again and again."""
+class _Wire(msgspec.Struct, omit_defaults=True, rename=dict(_NAMES), forbid_unknown_fields=True):
+    """One alert in the order in which Prometheus writes it; labels stay text, since they come again and again.
+
+    What is unknown may be known in another case, as Go reads it.
+    """
 
     annotations: dict[str, str] | None = None
     ends_at: str | None = None
@@ -71,6 +74,9 @@ class _Problem(NamedTuple):
     code: int
     words: str
 
+
+_MERGED = (b'"labels"', b'"annotations"')
+"""Objects that Go merges where an alert has several."""
 
 _decoder = msgspec.json.Decoder(list[_Wire] | None)
 _label_decoder = msgspec.json.Decoder(dict[str, str])
@@ -144,9 +150,10 @@ def decode(body: bytes, content_type: str, now: Instant) -> Decoded:
 def _fast(body: bytes) -> Sequence[_Read] | None:
     """What Prometheus sends; None when it has to be read carefully."""
     try:
-        return [(wire, _labels(bytes(wire.labels))) for wire in _decoder.decode(body) or ()]
+        read = [(wire, _labels(bytes(wire.labels))) for wire in _decoder.decode(body) or ()]
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
+    return None if any(body.count(name) > len(read) for name in _MERGED) else read
 
 
 def _answer(problems: Sequence[_Problem]) -> Answer:
@@ -219,7 +226,15 @@ def _no_constant(name: str) -> None:
     raise ValueError(f"invalid character '{name[0]}' looking for beginning of value")
 
 
-_json = json.JSONDecoder(parse_constant=_no_constant)
+class _Object(dict[str, object]):
+    """A JSON object that remembers names that come twice."""
+
+    def __init__(self, pairs: list[tuple[str, object]]) -> None:
+        super().__init__(pairs)
+        self.pairs = pairs
+
+
+_json = json.JSONDecoder(parse_constant=_no_constant, object_pairs_hook=_Object)
 
 
 def _careful(body: bytes) -> Iterator[_Read | _Problem]:
@@ -235,33 +250,37 @@ def _careful(body: bytes) -> Iterator[_Read | _Problem]:
     if not isinstance(value, list | None):
         raise _NotAlerts(f"json: cannot unmarshal {_kind(value)} into Go value of type models.PostableAlerts")
     for item in value or ():
-        yield _item({} if item is None else item)  # null: Alertmanager 0.28 breaks the connection
+        yield _item(_Object([]) if item is None else item)  # null: Alertmanager 0.28 breaks the connection
 
 
 def _item(item: object) -> _Read | _Problem:
-    if not isinstance(item, dict):
+    if not isinstance(item, _Object):
         return _mistyped(item, "value of type models.PostableAlert")
-    fields = {name.lower(): value for name, value in item.items()}  # Go matches names in any case
-    wire, labels = _Wire(), None
-    for attribute, name in _NAMES:
-        value = fields.get(name.lower())
+    attributes = {
+        name.lower(): (attribute, name) for attribute, name in _NAMES
+    }  # Go matches names in any case
+    sets: dict[str, dict[str, str] | None] = {"labels": None, "annotations": None}
+    wire = _Wire()
+    for given, value in item.pairs:
+        attribute, name = attributes.get(given.lower(), ("", ""))
         place = f"struct field {'Alert' if name in ('generatorURL', 'labels') else ''}.{name}"
-        if name in ("annotations", "labels"):
-            if not isinstance(value, dict | None):
-                return _mistyped(value, f"{place} of type models.LabelSet")
-            for text in (value or {}).values():
-                if not isinstance(text, str | None):
-                    return _mistyped(text, f"{place} of type string")
-            given = None if value is None else {whole(key): whole(text or "") for key, text in value.items()}
-            if name == "labels":
-                labels = None if given is None else labels_of(given)
-            else:
-                wire.annotations = given
-        elif not isinstance(value, str | None):
-            return _mistyped(value, f"{place} of type string")
-        elif value is not None:
-            setattr(wire, attribute, whole(value))
-    return wire, labels
+        if not attribute:
+            continue
+        if name not in sets:
+            if not isinstance(value, str | None):
+                return _mistyped(value, f"{place} of type string")
+            if value is not None:
+                setattr(wire, attribute, whole(value))
+            continue
+        if not isinstance(value, _Object | None):
+            return _mistyped(value, f"{place} of type models.LabelSet")
+        for text in (value or {}).values():
+            if not isinstance(text, str | None):
+                return _mistyped(text, f"{place} of type string")
+        texts = {whole(key): whole(str(text or "")) for key, text in (value or {}).items()}
+        sets[name] = None if value is None else {**(sets[name] or {}), **texts}
+    wire.annotations, labels = sets["annotations"], sets["labels"]
+    return wire, None if labels is None else labels_of(labels)
 
 
 def _mistyped(value: object, place: str) -> _Problem:
@@ -269,7 +288,7 @@ def _mistyped(value: object, place: str) -> _Problem:
 
 
 def _kind(value: Any) -> str:
-    names = {str: "string", bool: "bool", dict: "object", list: "array"}
+    names = {str: "string", bool: "bool", _Object: "object", list: "array"}
     return names.get(type(value), "number")
 
 
