@@ -196,6 +196,9 @@ def listed(found: Diagnosis, says: str, sentences: Sequence[str]) -> str:
     return f"{head}: {sentences[0]}." + (f" Else {' or '.join(also)}." if also else "")
 
 
+USED_UP = "it is used up now"
+
+
 def exhaustion(finding: Finding, way: int, slope: float = 0.0) -> str:
     """When something is used up, by its forecasts or, if that is sooner, by its `slope` per second of late.
 
@@ -207,7 +210,7 @@ def exhaustion(finding: Finding, way: int, slope: float = 0.0) -> str:
     if math.isnan(now):
         return ""
     if now <= end:
-        return "it is used up now"
+        return USED_UP
     falls = now - left(finding.observed + slope, finding.unit, way)
     eta = (now - end) / falls if falls > 0 else math.inf
     before, then = now, 0.0

@@ -170,8 +170,10 @@ def _odds(p: float) -> float:
 
 def _outlook(series: Finding, metric: str, kind: str, way: int, slope: float) -> str:
     end = because.exhaustion(series, way, slope) if kind in STOCKS else ""
+    at = f"{metric} is at {narrate.amount(series.observed, series.unit, 2)}"
     if end:
-        return f"If nobody acts: {metric} is at {narrate.amount(series.observed, series.unit, 2)}, {end}."
+        soon = end != because.USED_UP
+        return f"If nobody acts: {at}, {end}." if soon else f"{at}: {end}, and who needs it waits or fails."
     lead, text = "If nobody acts: ", narrate.outlook(series, "")
     if text.startswith(lead):
         return f"{lead}{metric} {text.removeprefix(lead)}"

@@ -46,6 +46,7 @@ WATCHES: Mapping[str, Watch] = {
     name: from_rules([RuleGroup("g", "f", 15.0, (Rule(name, expr, 60.0),))], RulesConfig(), 15.0)[0][0]
     for name, expr in RULES.items()
 }
+JOB = {"job": "bank"}
 USUAL = {"HighLatency": 0.1, "HighErrors": 0.001, "Traffic": 50.0, "Cpu": 0.4}
 POD = {"pod": "cart-6d4cf56db6-x2x9k", "namespace": "shop", "container": "cart"}
 DISK, NODE, PROBE = (
@@ -225,7 +226,11 @@ FRONT_FAILS = job("front", "HighErrors", 0.3)
             ("cart ends and is started again and again", "--previous"),
         ),
         (
-            *("Waiting", {"job": "bank"}, [Moved("Waiting", {"job": "bank"}, 0.01, 1)], "pool exhaustion"),
+            *("Pool", JOB, [Moved("Pool", JOB, 0.45, (0.7, 0.9, 1, 1, 1))], "pool exhaustion"),
+            ("db_pool_max is at 100%: it is used up now, and who needs it waits", "enlarge the pool of bank"),
+        ),
+        (
+            *("Waiting", JOB, [Moved("Waiting", JOB, 0.01, 1)], "pool exhaustion"),
             ("pool_waiting is 1, normal", "bank runs out of pooled connections"),
         ),
         (
@@ -240,7 +245,7 @@ def test_what_is_said_of_an_incident(
     found, text = said(rule, labels, moved)
     assert found == pattern, text
     assert [part for part in words if part not in text] == [], text
-    assert "100%" not in text, text
+    assert ("100%" in text) == (rule == "Pool"), text
 
 
 def test_errors_after_a_deployment() -> None:
