@@ -70,10 +70,11 @@ def told(cause: Cause, c: Candidates, ev: Evidence, now: Instant, most: int = 2)
     return "; ".join(parts)
 
 
-def none(found: Diagnosis) -> str:
-    """When nobody is blamed."""
+def none(found: Diagnosis, itself: bool = False) -> str:
+    """When nobody is blamed; `itself`: what the alert is about is out of its usual."""
     many = f"{found.among} services and machines" if found.among != 1 else "one service"
-    return f"No cause found among {many}: nothing is further out of its usual than chance explains."
+    but = "beside the alert itself " if itself else ""
+    return f"No cause found among {many}: {but}nothing is further out of its usual than chance explains."
 
 
 def _said(reason: Reason, cause: Cause, c: Candidates, ev: Evidence, now: Instant) -> str:
@@ -105,7 +106,12 @@ def _requests(c: Candidates, row: int) -> str:
 def named(c: Candidates, row: int, of: str = "") -> str:
     """Latency and errors by their kind (`of` a service), all else, and what is good while it is high, by its name."""
     if c.kinds[row] in FLOWS and c.harm[row] > 0:
-        return f"{c.kinds[row]} of {of}" if of else c.kinds[row]
+        ratio = (
+            {"share": "error ratio", "/s": "error rate"}.get(c.unit(row))
+            if c.kinds[row] == "errors"
+            else None
+        )
+        return f"{ratio or c.kinds[row]} of {of}" if of else c.kinds[row]
     return c.names[row]
 
 
@@ -129,6 +135,13 @@ def _consequences(cause: Cause, c: Candidates, ev: Evidence) -> list[str]:
         f"{named(c, row)} {amount(c, row, latest(c, row))} (usually {amount(c, row, c.level[row])})"
         for row in found
     ]
+
+
+def out(c: Candidates, ev: Evidence, target: tuple[str, str] | None) -> bool:
+    """Whether what an alert is about is out of its usual."""
+    if target is None:
+        return False
+    return any(c.kinds[row] == target[1] and ev.doublings[row] > 0 for row in _rows(c, target[0]))
 
 
 def _rows(c: Candidates, entity: str) -> list[int]:
@@ -180,13 +193,13 @@ def amount(c: Candidates, row: int, value: float) -> str:
     return narrate.amount(float(value), c.unit(row), 2)
 
 
-def listed(found: Diagnosis, says: str, sentences: Sequence[str]) -> str:
+def listed(found: Diagnosis, says: str, sentences: Sequence[str], itself: bool = False) -> str:
     """The likeliest cause and what it `says` of it, with its reason, and who else is possible; or that it is nobody.
 
-    `sentences` are those of the causes, in their order.
+    `sentences` are those of the causes, in their order; `itself` is as in `none`.
     """
     if not found.found:
-        return none(found)
+        return none(found, itself)
     first = found.causes[0]
     name = first.entity.removeprefix(LOAD) if says else first.entity
     head = f"{name} {says} ({first.likelihood})" if says else f"{name}, {first.likelihood}"

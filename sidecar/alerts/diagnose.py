@@ -310,7 +310,8 @@ class _Case:
             scores[s] = sum(r.weight for r in found) * (1.0 if near is None or s in near else DOUBT)
             why[s] = tuple(found)
         for s in self._entries():
-            if self.rose(s):  # more came in than usual: then the load itself is a candidate
+            fell = self.target == (s, "traffic") and self.out(s, "traffic") > 0
+            if self.rose(s) or fell:  # more came in than usual: then the load itself is a candidate
                 row = self.best[s, "traffic"]
                 scores[LOAD + s] = self.out(s, "traffic")
                 why[LOAD + s] = (Reason("traffic", scores[LOAD + s], row, self._times(row)),)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -109,7 +110,7 @@ def explain(
         what=what,
         causes=causes,
         none_likelihood=_odds(found.none),
-        summary=because.listed(found, "", sentences),
+        summary=because.listed(found, "", sentences, because.out(c, ev, target)),
         changes=tuple(
             f"{one.words} at {narrate.clock(one.at, now)} ({narrate.age(now - one.at)} ago)" for one in recent
         ),
@@ -130,6 +131,7 @@ def explain(
         target is not None and target[0] != entity,
         frozenset(r.kind for r in first.reasons if r.weight > because.ODD)
         | ({"traffic"} if because.asked_again(entity, c, ev) else set()),
+        reason.series >= 0 and not bool(ev.up[reason.series]),
     )
     pattern = recognised(patterns, seen)
     series = finding(*c.ids[reason.series]) if c.ids and reason.series >= 0 else None
@@ -168,8 +170,13 @@ def _odds(p: float) -> float:
     return min(max(round(p, 3), 0.001), 0.999)
 
 
+_AHEAD = re.compile(r"\b(predict_linear|deriv|i?delta|i?rate|increase|changes)\s*\(")
+"""Of queries whose value is not what is used, or left, now."""
+
+
 def _outlook(series: Finding, metric: str, kind: str, way: int, slope: float) -> str:
-    end = because.exhaustion(series, way, slope) if kind in STOCKS else ""
+    now = kind in STOCKS and not _AHEAD.search(series.query)
+    end = because.exhaustion(series, way, slope) if now else ""
     at = f"{metric} is at {narrate.amount(series.observed, series.unit, 2)}"
     if end:
         soon = end != because.USED_UP

@@ -31,6 +31,8 @@ class When(Section, frozen=True, kw_only=True):
     """Whether the cause is another service than the one that alerts."""
     also: tuple[str, ...] = ()
     """There is evidence of these kinds too."""
+    fell: bool | None = None
+    """Whether it is below its usual."""
 
 
 class Pattern(Section, frozen=True, kw_only=True):
@@ -77,6 +79,7 @@ class Seen(NamedTuple):
     """Of CHANGES."""
     elsewhere: bool
     also: frozenset[str]
+    fell: bool = False
 
 
 def recognised(patterns: Sequence[Pattern], seen: Seen) -> Pattern | None:
@@ -92,6 +95,7 @@ def _fits(when: When, seen: Seen) -> bool:
         and _changed(when.changed, seen.changes)
         and when.elsewhere in (None, seen.elsewhere)
         and set(when.also) <= seen.also
+        and when.fell in (None, seen.fell)
     )
 
 

@@ -216,12 +216,12 @@ def age(seconds: float) -> str:
 def _name(finding: Finding) -> str:
     """The query when it is short enough for a sentence, what it measures where that is sure, else the watch."""
     name = spoken(finding.query, finding.watch)
-    measured = {
-        ("latency", "s"): "Latency",
-        ("latency", "ms"): "Latency",
-        ("errors", "share"): "The error ratio",
-    }
-    return measured.get((finding.kind, finding.unit), name) if name == finding.watch else name
+    if name != finding.watch:
+        return name
+    if finding.kind == "latency" and finding.unit in ("s", "ms"):
+        return "Latency"
+    harmful = {breach.op[0] for breach in finding.breaches} == {">"}  # else it may be one of what succeeds
+    return "The error ratio" if finding.kind == "errors" and finding.unit == "share" and harmful else name
 
 
 def _has_band(finding: Finding) -> bool:

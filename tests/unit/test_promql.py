@@ -244,6 +244,9 @@ def test_what_cannot_be_asked_every_tick(query: str, reason: str) -> None:
         ("node_filesystem_avail_bytes / node_filesystem_size_bytes", "disk"),
         ("rate(node_network_receive_bytes_total[5m])", "network"),
         ("rabbitmq_queue_messages", "saturation"),
+        ("sum by (consumergroup) (kafka_consumergroup_lag)", "saturation"),
+        ("pg_replication_lag_seconds", "latency"),
+        ('rate(x_requests_total{code!~"5.."}[1m]) / rate(x_requests_total[1m])', "errors"),
         ("up", "other"),
     ],
 )

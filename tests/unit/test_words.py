@@ -16,9 +16,9 @@ from sidecar.config import Config, knowledge
 from sidecar.signals.ingest.topology import place, whose
 from sidecar.signals.scene.recent import named, unit, usually, way
 from sidecar.signals.watch.wanted import RulesConfig
-from sidecar.signals.watch.watches import Rule, RuleGroup, Watch, from_rules
+from sidecar.signals.watch.watches import Limit, Rule, RuleGroup, Watch, from_rules
 from sidecar.telemetry import Telemetry
-from sidecar.types import Alert, Candidates, Finding, Forecast, Instant, Labels, labels_of
+from sidecar.types import Alert, Breach, Candidates, Finding, Forecast, Instant, Labels, labels_of
 
 BEGAN = 7200.0
 NOW = Instant(BEGAN + 310)
@@ -40,6 +40,12 @@ RULES = {
     "Certificate": "probe_ssl_earliest_cert_expiry - time() < 86400 * 7",
     "Probe": "probe_success < 1",
     "CrashLooping": "increase(kube_pod_container_status_restarts_total[15m]) > 3",
+    "Success": 'sum by (job) (rate(http_requests_total{code!~"5.."}[5m]))'
+    " / sum by (job) (rate(http_requests_total[5m])) < 0.99",
+    "Quiet": "sum by (job) (rate(shop_requests_total[5m])) < 1",
+    "Lag": "sum by (consumergroup) (kafka_consumergroup_lag) > 10000",
+    "Replicas": "kube_deployment_status_replicas_available / kube_deployment_spec_replicas < 0.7",
+    "WillFill": "predict_linear(node_filesystem_avail_bytes[1h], 4 * 3600) < 0",
     "NodeCpu": '1 - avg by (instance) (rate(node_cpu_seconds_total{mode="idle"}[5m])) > 0.9',
 }
 WATCHES: Mapping[str, Watch] = {
@@ -47,6 +53,8 @@ WATCHES: Mapping[str, Watch] = {
     for name, expr in RULES.items()
 }
 JOB = {"job": "bank"}
+LAG = {"consumergroup": "billing", "job": "kafka-exporter"}
+COPIES = {"deployment": "cart", "namespace": "shop"}
 USUAL = {"HighLatency": 0.1, "HighErrors": 0.001, "Traffic": 50.0, "Cpu": 0.4}
 POD = {"pod": "cart-6d4cf56db6-x2x9k", "namespace": "shop", "container": "cart"}
 DISK, NODE, PROBE = (
@@ -108,12 +116,16 @@ class World:
 
     def finding(self, row: int) -> Finding:
         watch, usual, now = self.watches[row], float(self.c.level[row]), float(self.c.values[-1, row])
-        ahead = Forecast("15m", now, now, now)
+        ahead, limits = Forecast("15m", now, now, now), tuple(_crossed(limit) for limit in watch.limits)
         band = usual, 0.9 * usual, 1.1 * usual
         return Finding(
             *(watch.name, watch.query, watch.kind, self.labels[row], NOW, now, *band, 3.0, 0.9),
-            *(Instant(BEGAN + 60), (ahead,), (), "", self.ids[row][1], self.c.units[row]),
+            *(Instant(BEGAN + 60), (ahead,), limits, "", self.ids[row][1], self.c.units[row]),
         )
+
+
+def _crossed(limit: Limit) -> Breach:
+    return Breach(limit.alertname, limit.severity, limit.op, limit.value, limit.hold, {"15m": 1.0}, 0.0)
 
 
 def said(rule: str, labels: dict[str, str], moved: Sequence[Moved], *changed: Changed) -> tuple[str, str]:
@@ -197,7 +209,7 @@ FRONT_FAILS = job("front", "HighErrors", 0.3)
             *("Probe", PROBE, [Moved("Probe", PROBE, 1, 0)], "does not answer"),
             (
                 "a does not answer (very likely): probe_success 0, usually 1 since",
-                "acts: probe_success stays outside",
+                "acts: probe_success stays below 1",
             ),
         ),
         (
@@ -234,6 +246,31 @@ FRONT_FAILS = job("front", "HighErrors", 0.3)
             ("pool_waiting is 1, normal", "bank runs out of pooled connections"),
         ),
         (
+            *("Success", {"job": "front"}, [Moved("Success", {"job": "front"}, 0.999, 0.5)], "errors"),
+            ("The value of Success is 50%", "front fails by itself", "Success 50%, usually 100%"),
+        ),
+        (
+            *(
+                "Quiet",
+                {"job": "door"},
+                [Moved("Quiet", {"job": "door"}, 50, 0.1)],
+                "requests that stay away",
+            ),
+            ("door gets fewer requests", "usually 5", "load balancer, DNS"),
+        ),
+        (
+            *("Lag", LAG, [Moved("Lag", LAG, 200, (3000, 6000, 9000, 12000, 15000))], "queue"),
+            ("billing takes work in faster than it does it", "15k, usually 200"),
+        ),
+        (
+            *("Replicas", COPIES, [Moved("Replicas", COPIES, 1, 0.33)], "instances that do not run"),
+            ("cart has instances that do not run", "0.33, usually 1 since"),
+        ),
+        (
+            *("WillFill", DISK, [Moved("WillFill", DISK, 4e10, -1e9)], "disk filling"),
+            ("is -1 GB, normal now 37 to 45 GB", "acts: predict_linear"),
+        ),
+        (
             *("HighLatency", {"job": "front"}, [], ""),
             ("Latency is 1", "No cause found among 3 services and machines"),
         ),
@@ -245,7 +282,7 @@ def test_what_is_said_of_an_incident(
     found, text = said(rule, labels, moved)
     assert found == pattern, text
     assert [part for part in words if part not in text] == [], text
-    assert ("100%" in text) == (rule == "Pool"), text
+    assert "100%" not in text or rule in ("Pool", "Quiet", "Success"), text
 
 
 def test_errors_after_a_deployment() -> None:

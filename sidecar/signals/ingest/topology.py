@@ -33,7 +33,17 @@ CALLS = (
 """Labels of a series that is about a call: of service graphs, and of meshes."""
 NAMES = (
     *("workload", "deployment", "statefulset", "daemonset", "service_name", "app_kubernetes_io_name", "app"),
-    *("application", "pod", "service", "server", "destination_service_name", "job", "container"),
+    *(
+        "application",
+        "consumergroup",
+        "consumer_group",
+        "pod",
+        "service",
+        "server",
+        "destination_service_name",
+        "job",
+        "container",
+    ),
 )
 """Labels that name whose a series is, the surest first."""
 MACHINES = ("node", "nodename", "instance", "host")
@@ -43,8 +53,8 @@ _COPY = re.compile(r"-(?:[bcdf0-9]{6,10}-)?[a-z0-9]{5}$|-[0-9]+$")
 _HOST = re.compile(r"\.[a-z0-9-]+\.svc(\..*)?$")
 _PROBED = re.compile(r"[a-z]+://([^/?#]+)")
 _MACHINE = re.compile(r"\b(?:node|windows)_[a-z]")
-_ENDED = re.compile(r"restart|oom|crash|terminated|waiting_reason|_failed\b", re.I)
-"""Of queries: what ends is no request that fails, and its count no share of requests."""
+_ENDED = re.compile(r"restart|oom|crash|\bkube_|systemd", re.I)
+"""Of queries: what ends, or does not run, is no request that fails, and its count no share of requests."""
 PODS = "kube_pod_info"
 ON_NODES = 'group by (namespace, pod, node, created_by_kind, created_by_name) (kube_pod_info{node!=""})'
 GRAPH = "traces_service_graph_request_total"

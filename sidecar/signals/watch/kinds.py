@@ -18,9 +18,9 @@ KINDS = ("latency", "errors", "traffic", "saturation", "cpu", "memory", "disk", 
 _TABLE = (
     (
         "errors",
-        r'\berr|_err|error|fail|drop|reject|retrans|_lost|\boom|_oom|panic|denied|corrupt|restart|=~?"\^?5(\.|xx|\d\d)',
+        r'\berr|_err|error|fail|drop|reject|retrans|_lost|\boom|_oom|panic|denied|corrupt|restart|[=!]~?"\^?5(\.|xx|\d\d)',
     ),
-    ("latency", r"latency|duration|response_time|_seconds_(bucket|sum)|_lag\b|_lag_|delay"),
+    ("latency", r"latency|duration|response_time|_seconds_(bucket|sum)|lag_(milli)?seconds|delay"),
     ("cpu", r"cpu|_load\d+|throttl"),
     ("memory", r"mem(ory)?_|_mem\b|memory|_rss|heap|swap"),
     ("disk", r"disk|filesystem|_fs_|volume|inode|storage|tsdb|_io_"),
@@ -31,7 +31,7 @@ _TABLE = (
     ),
     (
         "saturation",
-        r"queue|usage|utili[sz]ation|pending|backlog|used|inflight|in_flight|threads|fds|quota",
+        r"queue|usage|utili[sz]ation|pending|backlog|_lag\b|_lag_|used|inflight|in_flight|threads|fds|quota",
     ),
     ("traffic", r"requests?|messages?|_total\b|:rate|rate\("),
 )
@@ -48,9 +48,7 @@ def guess_kind(query: str) -> str:
     return next((kind for kind, pattern in _TABLE if re.search(pattern, lower)), "other")
 
 
-_WHOLE = re.compile(
-    r"(_max|_maximum|_limit|_limit_bytes|_capacity|_capacity_bytes|_size|_size_bytes|MemTotal_bytes)$"
-)
+_WHOLE = re.compile(r"((_max|_maximum|_limits?|_capacity|_quota|_size)(_bytes)?|(Mem|Swap)Total_bytes)$")
 """Names of metrics that say how much there is at most."""
 
 
@@ -77,6 +75,9 @@ _UNITS = {
 }
 
 
+_TIMES = re.compile(r"_(milliseconds|ms)(?:_|\b)|_seconds")
+
+
 @lru_cache(maxsize=4096)  # asked of each number on a page
 def guess_unit(watch: str, query: str, kind: str) -> str:
     """What a value counts, by the conventions for names; "" where they do not say.
@@ -89,25 +90,63 @@ def guess_unit(watch: str, query: str, kind: str) -> str:
     ('B/s', 'B')
     >>> guess_unit("w", "sum(rate(failures_total[5m]))", "errors"), guess_unit("w", "cert_expiry - time()", "other")
     ('/s', 's')
+    >>> guess_unit("w", 'rate(a{b="c"}[1m]) / rate(a[1m])', "other"), guess_unit("w", "rate(t_ms_sum[5m])", "latency")
+    ('share', 'ms')
     """
     expr = promql.bare(promql.parse(query))
     bounds = guess_bounds(query)
     if bounds[1] is not None:
         return "share" if bounds[1] == 1 else "%"
-    if kind == "errors" and _divides(expr):
+    if _divides(expr) and (kind == "errors" or _of_itself(expr)):
         return "share"
-    while isinstance(expr, pq.AggregateExpr) and str(expr.op) in ("avg", "max", "min", "sum"):
-        expr = promql.bare(expr.expr)
+    expr = _inside(expr)
     if isinstance(expr, pq.BinaryExpr) and str(expr.op) == "-" and _is_now(expr.lhs, expr.rhs):
         return "s"
     name = expr.name or "" if isinstance(expr, pq.VectorSelector) else ""
     unit = _UNIT.search(watch) or _UNIT.search(name)
     if unit is None:
-        if kind == "latency" and "_seconds" in query:
-            return "s"
+        if kind == "latency" and (times := _TIMES.search(query)):
+            return "ms" if times[1] else "s"
         return "/s" if kind in ("errors", "traffic") and _is_rate(expr) else ""
     found = _UNITS[unit[1]]
     return "B/s" if found == "B" and "rate(" in query else found
+
+
+_OF_ITS_OWN = (
+    "avg_over_time",
+    "max_over_time",
+    "min_over_time",
+    "last_over_time",
+    "quantile_over_time",
+    "predict_linear",
+)
+"""Functions whose value counts what their argument counts."""
+
+
+def _inside(expr: pq.Expr) -> pq.Expr:
+    """What is aggregated, or looked at over a time, without changing what it counts."""
+    while True:
+        if isinstance(expr, pq.AggregateExpr) and str(expr.op) in ("avg", "max", "min", "sum"):
+            expr = promql.bare(expr.expr)
+        elif isinstance(expr, pq.Call) and expr.func.name in _OF_ITS_OWN:
+            expr = next(promql.bare(one) for one in expr.args if not isinstance(one, pq.NumberLiteral))
+        elif isinstance(expr, pq.MatrixSelector):
+            return expr.vector_selector
+        else:
+            return expr
+
+
+def _of_itself(expr: pq.Expr) -> bool:
+    """Whether a part of a metric is divided by the whole of it: both sides select that one."""
+    if not isinstance(expr, pq.BinaryExpr):
+        return False
+    left, right = ([s.name for s in promql.selectors(side)] for side in (expr.lhs, expr.rhs))
+    return (
+        bool(left)
+        and {*left} == {*right}
+        and len({*left}) == 1
+        and promql.write(expr.lhs) != promql.write(expr.rhs)
+    )
 
 
 def _is_now(*sides: pq.Expr) -> bool:
@@ -137,6 +176,8 @@ def guess_way(query: str, kind: str, direction: str) -> int:
         return HARM[kind]
     if direction != "both":
         return 1 if direction == "up" else -1
+    if kind == "errors":
+        return -1 if re.search(r'!~?"\^?5(\.|xx|\d\d)|success', query) else 1
     expr = promql.bare(promql.parse(query)) if kind in STOCKS else None
     while isinstance(expr, pq.AggregateExpr | pq.BinaryExpr):
         if isinstance(expr, pq.BinaryExpr) and str(expr.op) not in "/*":
