@@ -307,3 +307,20 @@ class Uneven(Peer):
         if query == "slow":
             values[at > START - 500, 0] += 100
         return Matrix(SHOPS, at, values)
+
+
+def test_units_and_the_way_that_does_harm_come_from_the_watch() -> None:
+    """A machine's free memory does harm when it falls; before, only rises of memory were evidence."""
+    query = "node_memory_MemAvailable_bytes / node_memory_MemTotal_bytes"
+    free = msgspec.structs.replace(watch("free", query, 60.0, kind="memory"), direction="down")
+    made, ring, node = engine(free), Ring(60.0), key(instance="n1:9100")
+    for i in range(150):
+        left = (0.6 if i < 146 else 0.05) + 0.01 * np.sin(i)
+        ring.follow(made.tick(Instant(START + 60 * i), {"free": vector({node: left})}, 100))
+    recent = Recent(None, Map)  # type: ignore[arg-type]  # nothing is asked
+    recent.rings[60.0] = ring
+    c = recent.candidates(START + 60 * 146)
+    assert (c.units, c.ways, c.queries) == (["share"], [-1], [query])
+    found = diagnose(c, ("node/n1", "memory"))
+    assert [cause.entity for cause in found.causes] == ["node/n1"]
+    assert found.none < 0.05
