@@ -78,7 +78,7 @@ class Enricher:
         if name == "remedy":
             return shorten(self._preview(alert), self._max_bytes)
         if name in EXPLAINED and said is not None:
-            text = steps(said.next_steps, self._max_bytes) if name == "next_steps" else _explained(name, said)
+            text = _explained(name, said, self._max_bytes)
             if text or name != "outlook":
                 return shorten(text, self._max_bytes)
         if finding is None or name in EXPLAINED[:-1]:
@@ -86,12 +86,12 @@ class Enricher:
         return shorten(_said(name, alert, finding, now), self._max_bytes)
 
 
-def _explained(name: str, said: Explanation) -> str:
+def _explained(name: str, said: Explanation, max_bytes: int) -> str:
     match name:
         case "causes":
-            changed = [f"Changed: {text.partition(' (')[0]}." for text in said.changes[:1]]
-            logged = [f"{text[0].upper()}{text[1:]}." for text in said.logs[:1]]
-            return " ".join([said.summary, *changed, *logged])
+            return causes(said, max_bytes)
+        case "next_steps":
+            return steps(said.next_steps, max_bytes)
         case "changes":
             return "; ".join(said.changes)
         case "incident":
@@ -127,6 +127,17 @@ def _known(value: float) -> str:
 
 def _iso(at: Instant) -> str:
     return datetime.fromtimestamp(at // 60 * 60, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def causes(said: Explanation, max_bytes: int) -> str:
+    """The cause, what changed last and what is new in its log; where there is no room for all, with less evidence."""
+    changed = [f"Changed: {text.partition(' (')[0]}." for text in said.changes[:1]]
+    logged = [f"{text[0].upper()}{text[1:]}." for text in said.logs[:1]]
+    for more in ([*changed, *logged], changed):
+        room = max_bytes - len(" ".join(["", *more]).encode())
+        if room >= max_bytes / 2:
+            return " ".join([shorten(said.summary, room), *more])
+    return said.summary
 
 
 def steps(of: Steps, max_bytes: int) -> str:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.alerts import narrate
-from sidecar.alerts.enrich import Enricher, shorten
+from sidecar.alerts.enrich import Enricher, causes, shorten
 from sidecar.alerts.explain import Explanation, Said, Steps
 from sidecar.alerts.identity import fingerprint
 from sidecar.alerts.narrate import ANNOTATIONS, number, outlook, summary
@@ -319,3 +319,14 @@ def test_numbers_are_short_and_near(value: float) -> None:
     assert len(text) <= 13
     if math.isfinite(value) and 1e-6 < abs(value) < 1e4:
         assert float(text) == pytest.approx(value, rel=0.006)
+
+
+def test_what_changed_is_said_though_the_evidence_is_long() -> None:
+    """What was deployed a minute ago is worth more at night than the second half of the evidence."""
+    long = "shop runs out of connections (very likely): " + "latency 450 ms, usually 280 ms; " * 10
+    said = msgspec.structs.replace(EXPLAINED, summary=long, logs=("new in its log: " + "x" * 200,))
+    text = causes(said, 300)
+    assert text.startswith("shop runs out of connections (very likely): latency 450 ms")
+    assert text.endswith("… Changed: shop was deployed at 14:00 UTC.")
+    assert len(text.encode()) <= 300
+    assert causes(msgspec.structs.replace(said, changes=("y" * 200,), logs=()), 300) == long
