@@ -256,6 +256,10 @@ class Candidates(msgspec.Struct, frozen=True):
         """Which way of each does harm: 1 up, -1 down, 0 both."""
         return np.array(self.ways or [HARM[kind] for kind in self.kinds], np.int64)
 
+    def way(self, row: int) -> int:
+        """Which way of one series does harm."""
+        return self.ways[row] if self.ways else HARM[self.kinds[row]]
+
     def unit(self, row: int) -> str:
         """Of the values of one series."""
         return self.units[row] if self.units else UNITS.get(self.kinds[row], "")

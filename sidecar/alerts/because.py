@@ -38,7 +38,7 @@ def _used_up(reason: Reason, c: Candidates) -> bool:
     """Nothing is left of a share that is odd by itself: whatever waits for it is slow, however slow that is."""
     if reason.kind not in STOCKS or reason.series < 0 or reason.weight < ODD:
         return False
-    return left(latest(c, reason.series), c.unit(reason.series), int(c.harm[reason.series])) <= 1.0 - FULL
+    return left(latest(c, reason.series), c.unit(reason.series), c.way(reason.series)) <= 1.0 - FULL
 
 
 def left(value: float, unit: str, way: int) -> float:
@@ -105,7 +105,7 @@ def _requests(c: Candidates, row: int) -> str:
 
 def named(c: Candidates, row: int, of: str = "") -> str:
     """Latency and errors by their kind (`of` a service), all else, and what is good while it is high, by its name."""
-    if c.kinds[row] in FLOWS and c.harm[row] > 0:
+    if c.kinds[row] in FLOWS and c.way(row) > 0:
         ratio = (
             {"share": "error ratio", "/s": "error rate"}.get(c.unit(row))
             if c.kinds[row] == "errors"

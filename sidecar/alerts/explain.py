@@ -140,7 +140,7 @@ def explain(
             series,
             because.named(c, reason.series, entity),
             reason.kind,
-            int(c.harm[reason.series]),
+            c.way(reason.series),
             because.slope(c, reason.series),
         )
         if series is not None
