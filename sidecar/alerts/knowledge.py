@@ -12,6 +12,7 @@ from typing import NamedTuple
 from sidecar.types import CHANGES, HARM, Section
 
 _PART = re.compile(r"\{\{\s*(\w+)\s*\}\}")
+_VALUE = re.compile(r'"(?:[^"\\]|\\.)*"')
 PARTS = ("cause", "metric", "alert")
 """What sentences may hold as `{{ cause }}`: its service or machine, its metric, the service of the alert."""
 
@@ -22,7 +23,7 @@ class When(Section, frozen=True, kw_only=True):
     kind: tuple[str, ...] = ()
     """The leading evidence is of one of these kinds."""
     metric: str = ""
-    """The query of its series has a part that fits this regular expression."""
+    """The query of its series, without the values of its labels, has a part that fits this regular expression."""
     cause: str = ""
     """The name of the cause fits from its beginning."""
     changed: bool | str | None = None
@@ -90,7 +91,7 @@ def recognised(patterns: Sequence[Pattern], seen: Seen) -> Pattern | None:
 def _fits(when: When, seen: Seen) -> bool:
     return (
         (not when.kind or seen.kind in when.kind)
-        and (not when.metric or re.search(when.metric, seen.query, re.I) is not None)
+        and (not when.metric or re.search(when.metric, _VALUE.sub('""', seen.query), re.I) is not None)
         and (not when.cause or re.match(when.cause, seen.cause) is not None)
         and _changed(when.changed, seen.changes)
         and when.elsewhere in (None, seen.elsewhere)

@@ -45,6 +45,9 @@ RULES = {
     "Quiet": "sum by (job) (rate(shop_requests_total[5m])) < 1",
     "Lag": "sum by (consumergroup) (kafka_consumergroup_lag) > 10000",
     "Replicas": "kube_deployment_status_replicas_available / kube_deployment_spec_replicas < 0.7",
+    "Hot": "room_temperature_celsius > 40",
+    "Skewed": "abs(node_timex_offset_seconds) > 0.05",
+    "Handshakes": 'sum by (job) (rate(proxy_streams_total{kind="tls certificate valid"}[5m])) > 10',
     "WillFill": "predict_linear(node_filesystem_avail_bytes[1h], 4 * 3600) < 0",
     "NodeCpu": '1 - avg by (instance) (rate(node_cpu_seconds_total{mode="idle"}[5m])) > 0.9',
 }
@@ -265,6 +268,23 @@ FRONT_FAILS = job("front", "HighErrors", 0.3)
         (
             *("Replicas", COPIES, [Moved("Replicas", COPIES, 1, 0.33)], "instances that do not run"),
             ("cart has instances that do not run", "0.33, usually 1 since"),
+        ),
+        (
+            *("Hot", {"job": "attic"}, [Moved("Hot", {"job": "attic"}, 20, 60)], ""),
+            ("attic, very likely: room_temperature_celsius 60, usually 20",),
+        ),
+        (
+            *("Skewed", NODE, [Moved("Skewed", NODE, 1e-3, 0.4)], ""),
+            ("node/n1, very likely: abs(node_timex_offset_seconds)",),
+        ),
+        (
+            *(
+                "Handshakes",
+                {"job": "door"},
+                [Moved("Handshakes", {"job": "door"}, 2, 40)],
+                "saturation by traffic",
+            ),
+            ("door gets more requests",),
         ),
         (
             *("WillFill", DISK, [Moved("WillFill", DISK, 4e10, -1e9)], "disk filling"),

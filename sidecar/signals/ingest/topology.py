@@ -53,7 +53,7 @@ _COPY = re.compile(r"-(?:[bcdf0-9]{6,10}-)?[a-z0-9]{5}$|-[0-9]+$")
 _HOST = re.compile(r"\.[a-z0-9-]+\.svc(\..*)?$")
 _PROBED = re.compile(r"[a-z]+://([^/?#]+)")
 _MACHINE = re.compile(r"\b(?:node|windows)_[a-z]")
-_ENDED = re.compile(r"restart|oom|crash|\bkube_|systemd", re.I)
+_ENDED = re.compile(r"restart|\boom|_oom|crash|\bkube_|systemd", re.I)
 """Of queries: what ends, or does not run, is no request that fails, and its count no share of requests."""
 PODS = "kube_pod_info"
 ON_NODES = 'group by (namespace, pod, node, created_by_kind, created_by_name) (kube_pod_info{node!=""})'
