@@ -9,6 +9,7 @@ on PetShop and Nezha, of which `make quality ARGS="--only causes"` prints the fi
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import NamedTuple
@@ -32,6 +33,7 @@ NONE, NONE_PER_DOUBLING = 2.0, 0.5
 """Score of "no cause found" among ten services, and for each doubling of them."""
 LIKELY = ((0.9, "very likely"), (0.5, "likely"), (0.0, "possible"))
 LOAD = "requests to "
+_ASKED = re.compile(r"request|http|rpc|quer|call|hits|command|message|operation|transaction", re.I)
 
 
 class Reason(NamedTuple):
@@ -158,6 +160,10 @@ class _Case:
     def rose(self, s: str) -> bool:
         """Whether more requests came than is usual."""
         return self.out(s, "traffic") > 0 and self.up[self.best[s, "traffic"]]
+
+    def asked(self, s: str) -> bool:
+        """Whether its traffic is what others ask of it, where queries say: mails that it sends are no load."""
+        return not self.c.queries or _ASKED.search(self.c.query(self.best[s, "traffic"])) is not None
 
     def excess(self, s: str, kind: str) -> float:
         """In the kind's unit per request; 0 unless it is beyond its usual. Also what callers see the server work."""
@@ -311,7 +317,7 @@ class _Case:
             why[s] = tuple(found)
         for s in self._entries():
             fell = self.target == (s, "traffic") and self.out(s, "traffic") > 0
-            if self.rose(s) or fell:  # more came in than usual: then the load itself is a candidate
+            if (self.rose(s) or fell) and self.asked(s):  # more came in: then the load itself is a candidate
                 row = self.best[s, "traffic"]
                 scores[LOAD + s] = self.out(s, "traffic")
                 why[LOAD + s] = (Reason("traffic", scores[LOAD + s], row, self._times(row)),)

@@ -282,9 +282,9 @@ FRONT_FAILS = job("front", "HighErrors", 0.3)
                 "Handshakes",
                 {"job": "door"},
                 [Moved("Handshakes", {"job": "door"}, 2, 40)],
-                "saturation by traffic",
+                "",
             ),
-            ("door gets more requests",),
+            ("40/s, normal now", "beside the alert itself nothing is further out"),
         ),
         (
             *("WillFill", DISK, [Moved("WillFill", DISK, 4e10, -1e9)], "disk filling"),
