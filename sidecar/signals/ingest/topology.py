@@ -51,7 +51,7 @@ NODE = "node/"
 """Before the name of a machine, which may be called as a service is."""
 _COPY = re.compile(r"-(?:[bcdf0-9]{6,10}-)?[a-z0-9]{5}$|-[0-9]+$")
 _HOST = re.compile(r"\.[a-z0-9-]+\.svc(\..*)?$")
-_PROBED = re.compile(r"[a-z]+://([^/?#]+)")
+_PROBED = re.compile(r"[a-z]+://(?:[^/?#@]*@)?([^/?#:]+)")
 _MACHINE = re.compile(r"\b(?:node|windows)_[a-z]")
 _ENDED = re.compile(r"restart|\boom|_oom|crash|\bkube_|systemd", re.I)
 """Of queries: what ends, or does not run, is no request that fails, and its count no share of requests."""
@@ -166,10 +166,13 @@ def owner(labels: Mapping[str, str]) -> str:
     ('shop', 'shop')
     >>> owner({"job": "blackbox", "instance": "https://shop.example.org/health"})  # a probe is of what it asks
     'shop.example.org'
+    >>> owner({"pod": "cache-0", "job": "redis", "instance": "redis://10.0.0.7:6379"})
+    'cache'
     """
-    if probed := _PROBED.match(labels.get("instance", "")):
-        return probed[1]
+    probed = _PROBED.match(labels.get("instance", ""))
     for name in NAMES:
+        if name == "job" and probed:
+            return probed[1]
         # what a scrape has renamed is whose the series is; the plain label is then the exporter's own
         if value := labels.get(f"exported_{name}") or labels.get(name, ""):
             return _COPY.sub("", value, count=1) if name == "pod" else _HOST.sub("", value)
