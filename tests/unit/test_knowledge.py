@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import msgspec
@@ -10,9 +11,11 @@ import pytest
 
 from sidecar.alerts.enrich import Enricher
 from sidecar.alerts.explain import Changed
+from sidecar.alerts.knowledge import When
 from sidecar.alerts.narrate import ANNOTATIONS
 from sidecar.alerts.relay import AlertsConfig
 from sidecar.config import Config, knowledge
+from sidecar.demo.peers import REPOSITORY
 from sidecar.types import ConfigError
 from tests.unit.calling import candidates
 from tests.unit.test_explain import FULL, NOW, POOL, World, alert, explainer
@@ -45,6 +48,17 @@ def test_the_users_own_patterns_come_first(tmp_path: Path) -> None:
     assert found is not None
     assert (found.pattern, found.next_steps.now) == ("mine", ("page bank",))
     assert found.summary.startswith("bank is ours (very likely): ")
+
+
+def test_the_how_to_names_every_key_and_its_example_is_read(tmp_path: Path) -> None:
+    page = (
+        (REPOSITORY / "docs" / "how-to.md").read_text(encoding="utf-8").partition("## Teach it a pattern")[2]
+    )
+    (file := tmp_path / "own.yml").write_text(page.partition("```yaml")[2].partition("```")[0])
+    first = knowledge(msgspec.convert({"causes": {"knowledge": str(file)}}, Config))[0]
+    assert first.pattern == "licence server"
+    told = re.findall(r"^\| `(\w+)` \|", page.partition("\n## ")[0], re.M)
+    assert set(told) == {"when", *When.__struct_fields__}
 
 
 @pytest.mark.parametrize(
