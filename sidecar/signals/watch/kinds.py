@@ -92,6 +92,8 @@ def guess_unit(watch: str, query: str, kind: str) -> str:
     ('/s', 's')
     >>> guess_unit("w", 'rate(a{b="c"}[1m]) / rate(a[1m])', "other"), guess_unit("w", "rate(t_ms_sum[5m])", "latency")
     ('share', 'ms')
+    >>> guess_unit("w", "x / x offset 1w", "other")
+    ''
     """
     expr = promql.bare(promql.parse(query))
     bounds = guess_bounds(query)
@@ -137,16 +139,13 @@ def _inside(expr: pq.Expr) -> pq.Expr:
 
 
 def _of_itself(expr: pq.Expr) -> bool:
-    """Whether a part of a metric is divided by the whole of it: both sides select that one."""
+    """Whether a part of a metric is divided by the whole of it: both sides select it, the left side less of it."""
     if not isinstance(expr, pq.BinaryExpr):
         return False
-    left, right = ([s.name for s in promql.selectors(side)] for side in (expr.lhs, expr.rhs))
-    return (
-        bool(left)
-        and {*left} == {*right}
-        and len({*left}) == 1
-        and promql.write(expr.lhs) != promql.write(expr.rhs)
-    )
+    left, right = ([*promql.selectors(side)] for side in (expr.lhs, expr.rhs))
+    same = len({one.name for one in (*left, *right)}) == 1 and bool(right)
+    fewest, most = ([len(one.matchers.matchers) for one in side] or [0] for side in (left, right))
+    return same and min(fewest) > max(most)
 
 
 def _is_now(*sides: pq.Expr) -> bool:
