@@ -44,8 +44,8 @@ def _used_up(reason: Reason, c: Candidates) -> bool:
 def left(value: float, unit: str, way: int) -> float:
     """Of something that is used up, as its series counts: what is left, or the rest of a share; NaN if that is unknown.
 
-    >>> left(0.75, "share", 1), left(75.0, "%", 1), left(2e9, "B", -1), left(2e9, "B", 1)
-    (0.25, 0.25, 2000000000.0, nan)
+    >>> left(0.75, "share", 1), left(75.0, "%", 1), left(2e9, "B", -1), left(2e9, "B", 1), left(3.4, "share", 1)
+    (0.25, 0.25, 2000000000.0, nan, nan)
     """
     whole = {"share": 1.0, "%": 100.0}.get(unit)
     if way < 0:

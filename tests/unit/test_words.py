@@ -48,6 +48,7 @@ RULES = {
     "Hot": "room_temperature_celsius > 40",
     "Skewed": "abs(node_timex_offset_seconds) > 0.05",
     "Handshakes": 'sum by (job) (rate(proxy_streams_total{kind="tls certificate valid"}[5m])) > 10',
+    "Licences": 'licences_used{kind="pool of connections"} > 5',
     "WillFill": "predict_linear(node_filesystem_avail_bytes[1h], 4 * 3600) < 0",
     "NodeCpu": '1 - avg by (instance) (rate(node_cpu_seconds_total{mode="idle"}[5m])) > 0.9',
 }
@@ -238,7 +239,7 @@ FRONT_FAILS = job("front", "HighErrors", 0.3)
             POD,
             [Moved("CrashLooping", POD, 1e-3, (0, 1, 2, 4, 5)), job("cart", "HighErrors", 0.3), FRONT_FAILS],
             "crash loop",
-            ("cart ends and is started again and again", "--previous"),
+            ("cart ends and is started again and again", "restarts_total[15m]) 5, usually", "--previous"),
         ),
         (
             *("Pool", JOB, [Moved("Pool", JOB, 0.45, (0.7, 0.9, 1, 1, 1))], "pool exhaustion"),
@@ -285,6 +286,10 @@ FRONT_FAILS = job("front", "HighErrors", 0.3)
                 "",
             ),
             ("40/s, normal now", "beside the alert itself nothing is further out"),
+        ),
+        (
+            *("Licences", {"job": "cad"}, [Moved("Licences", {"job": "cad"}, 2, 9)], "saturation"),
+            ("cad has a resource that is nearly used up",),
         ),
         (
             *("WillFill", DISK, [Moved("WillFill", DISK, 4e10, -1e9)], "disk filling"),
