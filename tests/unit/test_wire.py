@@ -162,8 +162,10 @@ def test_fuzz_content_types(content_type: str) -> None:
 
 
 def test_names_in_another_case_and_objects_that_come_twice_are_read_as_go_does() -> None:
-    body = b'[{"labels":{"a":"1"},"Annotations":{"x":"y"},"endsat":"2099-01-01T00:00:00Z"},'
-    body += b'{"labels":{"a":"2"},"labels":{"b":"3"},"annotations":{"x":"y"},"annotations":{"z":"w"}}]'
-    one, two = decode(body, "application/json", Instant(0)).alerts
+    def read(text: bytes) -> Alert:
+        return decode(text, "application/json", Instant(0)).alerts[0]
+
+    one = read(b'[{"labels":{"a":"1"},"Annotations":{"x":"y"},"endsat":"2099-01-01T00:00:00Z"}]')
     assert (one.annotations, one.ends_at) == ({"x": "y"}, "2099-01-01T00:00:00Z")
+    two = read(b'[{"labels":{"a":"2"},"labels":{"b":"3"},"annotations":{"x":"y"},"annotations":{"z":"w"}}]')
     assert (two.labels, two.annotations) == ((("a", "2"), ("b", "3")), {"x": "y", "z": "w"})
