@@ -94,7 +94,7 @@ class Source:
 
 
 async def test_a_picture_is_on_one_grid_and_takes_what_it_can_get() -> None:
-    source: Any = Source("(q)")
+    source: Any = Source("(q{")
     made = await pictured(source, finding(service="shop"), NOW, 21600.0)
     assert len(made.at) == len(made.value) == len(made.upper) == 241
     assert made.at[-1] <= NOW
@@ -106,5 +106,5 @@ async def test_a_picture_is_on_one_grid_and_takes_what_it_can_get() -> None:
     series = '{watch="latency",service="shop"'
     assert source.asked[1:] == [
         f'promantis_forecast{series},horizon="60m"}} offset 3600s',
-        f"(q) and ignoring (watch) last_over_time(promantis_expected{series}}}[1h] @ end())",
+        f'(q{{service="shop"}}) and ignoring (watch) last_over_time(promantis_expected{series}}}[1h] @ end())',
     ]

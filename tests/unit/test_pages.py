@@ -162,7 +162,7 @@ async def test_beyond_loopback_reading_needs_a_login(client: Client) -> None:
     assert (answer.status, answer.headers["Location"]) == (303, f"/login?next=/a/{FINGERPRINT}")
     await send(client, "/login", token=WEAK)
     assert (await client.get(f"/a/{FINGERPRINT}")).status == 200
-    assert (await client.get("/static/style.css")).content_type == "text/css"
+    assert (await client.get("/static/page.js")).content_type == "text/javascript"
 
 
 @pytest.mark.parametrize("loopback", [False], indirect=True, ids=["open"])

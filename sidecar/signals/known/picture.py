@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 
 from sidecar.signals.ingest.ports import Source
+from sidecar.signals.watch.promql import narrowed
 from sidecar.types import F64, Finding, Instant, Labels, PromantisError
 
 POINTS = 240
@@ -64,7 +65,8 @@ async def pictured(source: Source, finding: Finding, now: Instant, span: float) 
     own = selector(finding, f',__name__=~"{"|".join(OWN)}"')
     said = f"promantis_forecast{selector(finding, HOUR)} offset {AHEAD:.0f}s"
     lately = f"last_over_time(promantis_expected{selector(finding)}[1h] @ end())"
-    value = f"({finding.query}) and ignoring (watch) {lately}"  # of the query's series, this one
+    query = narrowed(finding.query, finding.labels)  # else thousands may be read to draw one
+    value = f"({query}) and ignoring (watch) {lately}"  # of the query's series, this one
     columns: dict[str, F64] = {}
     grid: F64 = start + np.arange(int(span / step + 1e-9) + 1, dtype=np.float64) * step
 
