@@ -33,6 +33,12 @@ from sidecar.types import ConfigError, Duration, Instant, Labels, Section
 from sidecar.web.server import WebConfig
 
 T = TypeVar("T")
+KINDS = {
+    "array": "a list", "object": "keys with values", "str": "text", "int": "a whole number", "float": "a number",
+    "bool": "true or false", "null": "nothing",
+}  # fmt: skip
+"""What YAML has, by the names of msgspec."""
+WRITE = {"array": "write [one, two]", "object": "write {key: value}", "str": "write it in quotes"}
 PRESETS = Path(__file__).parent / "signals" / "watch" / "presets"
 KNOWLEDGE = Path(__file__).parent / "alerts" / "knowledge.yml"
 
@@ -155,7 +161,10 @@ def _converted(raw: Any, kind: type[T], name: str) -> T:
         place = place.rstrip("`")
         if place.endswith(".action.type"):
             words = words.replace("Invalid value", "unknown type") + f" (known: {', '.join(ACTION_TYPES)})"
-        raise ConfigError(_where(name, place), _plain(words)) from None
+        words = _plain(words)
+        if kind is Config and not place and words.startswith("unknown key") and "did you mean" not in words:
+            words += f" (known: {', '.join(Config.__struct_fields__)})"
+        raise ConfigError(_where(name, place), words) from None
 
 
 @functools.cache  # reading YAML takes a while, and the watches are looked over every minute
@@ -269,9 +278,15 @@ def _plain(words: str) -> str:
 
     >>> _plain("Object contains unknown field `intervall`")
     'unknown key `intervall`: did you mean `interval`?'
+    >>> _plain("Expected `array`, got `str`"), _plain("Expected `object | null`, got `int`")
+    ('must be a list, not text (write [one, two])', 'must be keys with values, not a whole number (write {key: value})')
     """
     if unknown := re.fullmatch(r"Object contains unknown field `(.*)`", words):
         near = difflib.get_close_matches(unknown[1], _keys() - {unknown[1]}, 1, 0.75)
         return f"unknown key `{unknown[1]}`" + (f": did you mean `{near[0]}`?" if near else "")
+    if other := re.fullmatch(r"Expected `(\w+)(?: \| null)?`, got `(\w+)`", words):
+        wanted, got = other[1], other[2]
+        how = f" ({WRITE[wanted]})" if wanted in WRITE and got != "null" else ""
+        return f"must be {KINDS.get(wanted, wanted)}, not {KINDS.get(got, got)}{how}"
     words = re.sub(r"Object missing required field (`.*`)", r"missing key \1", words)
     return words[0].lower() + words[1:]

@@ -50,6 +50,10 @@ class WebConfig(Section, frozen=True, kw_only=True):
     def problems(self) -> Iterator[tuple[str, str]]:
         for place, words in self.proxy.problems() if self.proxy else ():
             yield f"proxy.{place}", words
+        try:
+            _address(self.listen)
+        except ConfigError as wrong:
+            yield "listen", wrong.words
         if self.basic_auth_role not in ROLES:
             yield "basic_auth_role", f"unknown role {self.basic_auth_role!r} (one of {', '.join(ROLES)})"
 
