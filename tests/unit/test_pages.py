@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import html
 import re
+import time
 from collections.abc import AsyncIterator
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from sidecar.types import Breach, Instant
 from sidecar.web import paint
@@ -94,6 +96,21 @@ async def test_what_is_odd_ahead_and_waiting_is_shown(client: Client, world: Wor
     )  # the case is void then
     assert "default-src 'self'" in answer.headers["Content-Security-Policy"]
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
+
+
+async def test_what_acted_within_the_day_is_shown(client: Client, world: World) -> None:
+    now = time.time()
+    acts, old = Instant(now - 60), Instant(now - 90_000)
+    world.listed = [
+        replace(CASE, id="c1", stage="verifying", since=acts, intent_at=acts),
+        replace(CASE, id="c2", stage="fixed", since=acts, intent_at=acts),
+        replace(CASE, id="c3", stage="fixed", since=old, intent_at=old),
+        replace(CASE, id="c4", stage="refused", since=acts, intent_at=None),
+    ]
+    text = await text_of(client, "/")
+    assert re.findall(r'href="/c/(\w+)"', text.split("What was done")[1]) == ["c1", "c2"]
+    world.listed = []
+    assert "What was done" not in await text_of(client, "/")
 
 
 async def test_a_limit_that_is_crossed_is_marked(client: Client, world: World) -> None:
