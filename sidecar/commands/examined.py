@@ -55,6 +55,10 @@ class Seen(NamedTuple):
     """Series of results whose `job` gave way to the target's."""
     blank: Sequence[str]
     """`exposition.blank_labels`."""
+    alertmanagers: int
+    """That are known."""
+    silent: Sequence[str]
+    """What came of asking those that do not answer."""
     contradictions: Sequence[str]
     """Of the way that alerts go."""
     firing: int
@@ -80,6 +84,7 @@ def examined(seen: Seen) -> Iterator[Check]:
     yield _clock(seen)
     yield _watches(seen)
     yield from _scraped(seen)
+    yield from _alertmanagers(seen)
     yield from _alerts(seen)
     yield _history(seen)
 
@@ -153,6 +158,18 @@ def _scraped(seen: Seen) -> Iterator[Check]:
     )
 
 
+def _alertmanagers(seen: Seen) -> Iterator[Check]:
+    for words in seen.silent:
+        yield Check("alertmanager", "bad", words, "is it up, is its url right, does it want a login?")
+    if not seen.alertmanagers:
+        words = "none is known, so no alert gets words"
+        yield Check("alertmanager", "unknown", words, "name it in alertmanagers, or by --alertmanager.url")
+    elif not seen.silent:
+        yield Check(
+            "alertmanager", "ok", "answers" if seen.alertmanagers == 1 else f"all {seen.alertmanagers} answer"
+        )
+
+
 def _alerts(seen: Seen) -> Iterator[Check]:
     for words in seen.contradictions:
         yield Check("alerts", "bad", words, "see deploy/prometheus.yml")
@@ -184,12 +201,12 @@ def _history(seen: Seen) -> Check:
     )
     if seen.step is None:
         return Check("history", "unknown", "Prometheus has none of `up`", "does it scrape anything?")
+    if seen.deep < 2 * 86400:  # of minutes, how coarse it is cannot be told either
+        more = "it grows with Prometheus' age: else raise its retention, or set prometheus.history_url"
+        return Check("history", "unknown", deep, more)
     if seen.step > COARSE:
         words = f"{deep}, with a sample every {span(seen.step)} at its far end"
         return Check("history", "bad", words, "its days and weeks are learned, its minutes are not")
-    if seen.deep < 2 * 86400:
-        more = "it grows with Prometheus' age: else raise its retention, or set prometheus.history_url"
-        return Check("history", "bad", deep, more)
     words = f"{deep} of 30d, with a sample every {span(seen.step)}"
     return Check("history", "ok", words)
 
