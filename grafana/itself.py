@@ -7,6 +7,7 @@ from typing import Any
 from grafana.panels import TEXT, Target, graph, number
 
 RATE = "[$__rate_interval]"
+OURS = "and on (job, instance) promantis_build_info"
 
 
 def panels() -> list[Any]:
@@ -121,4 +122,18 @@ def panels() -> list[Any]:
             "What was asked of Promantis.",
             [Target(f"sum by (route) (rate(promantis_http_requests_total{RATE}))", "{{route}}")],
         ).unit("reqps"),
+        graph(
+            "Memory",
+            "Of its process; docs/operations.md says what to expect of so many series.",
+            [Target(f"process_resident_memory_bytes {OURS}", "resident")],
+            width=12,
+        )
+        .unit("bytes")
+        .min(0),
+        graph(
+            "CPU",
+            "Processors that it keeps busy.",
+            [Target(f"rate(process_cpu_seconds_total{RATE}) {OURS}", "processors")],
+            width=12,
+        ).min(0),
     ]

@@ -96,6 +96,9 @@ async def _seen(config: Config, waits: str, watches: list[Watched]) -> Seen:
             alertmanagers=known,
             silent=silent,
             contradictions=await way_of(config, prometheus),
+            runs=await number(
+                "time() - max(process_start_time_seconds and on (instance, job) promantis_build_info)"
+            ),
             firing=int(await number('count(ALERTS{alertstate="firing"})') or 0),
             received=await number("sum(promantis_alerts_received_total)"),
             remedies=len(config.remedies),

@@ -12,6 +12,8 @@ DRIFT = 5.0
 """Seconds between two clocks that do no harm."""
 OLD = 300.0
 """Seconds, and three steps, after which a watch's data are old."""
+RESENT, REPEATED = 120.0, 360.0
+"""Seconds after which Prometheus has sent each alert again, and Alertmanager has told of one that is new."""
 MONTH = 30 * 86400.0
 COARSE = 300.0
 """Seconds between samples of history from which on minutes cannot be learned."""
@@ -61,6 +63,8 @@ class Seen(NamedTuple):
     """What came of asking those that do not answer."""
     contradictions: Sequence[str]
     """Of the way that alerts go."""
+    runs: float | None
+    """Seconds since Promantis started."""
     firing: int
     """Alerts that fire in Prometheus."""
     received: float | None
@@ -176,6 +180,9 @@ def _alerts(seen: Seen) -> Iterator[Check]:
     if not seen.contradictions:
         if seen.received:
             yield Check("alerts", "ok", f"{seen.received:.0f} came from Prometheus since the start")
+        elif seen.firing and (seen.runs or RESENT) < RESENT:
+            words = f"none has come in the {span(seen.runs or 0)} since the start"
+            yield Check("alerts", "unknown", words, "Prometheus sends each again within a minute: ask then")
         elif seen.firing:
             words = f"{seen.firing} fire in Prometheus, and none has come"
             yield Check("alerts", "bad", words, "is the token right? see Prometheus' log")
@@ -185,6 +192,11 @@ def _alerts(seen: Seen) -> Iterator[Check]:
         yield Check("webhook", "ok", "no remedy is configured, so none is needed")
     elif seen.webhooks:
         yield Check("webhook", "ok", f"{seen.webhooks:.0f} came from Alertmanager since the start")
+    elif seen.firing and (seen.runs or REPEATED) < REPEATED:
+        words = f"none has come in the {span(seen.runs or 0)} since the start"
+        yield Check(
+            "webhook", "unknown", words, "Alertmanager tells of what is new, or once in group_interval"
+        )
     elif seen.firing:
         words = f"{seen.firing} alerts fire, and Alertmanager has sent no webhook"
         yield Check(
