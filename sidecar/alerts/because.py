@@ -67,8 +67,7 @@ def _said(reason: Reason, cause: Cause, c: Candidates, ev: Evidence, now: Instan
     value = latest(c, row)
     if kind == "traffic":
         share = value / c.level[row] - 1 if c.level[row] > 0 else math.inf
-        more = f" ({share:+.0%})" if math.isfinite(share) else ""
-        return f"{amount(kind, value)} requests/s, usually {amount(kind, c.level[row])}{more}{_since(c, ev, row, now)}"
+        return f"{amount(kind, value)} requests/s, usually {amount(kind, c.level[row])}{_more(share)}{_since(c, ev, row, now)}"
     name = c.names[row] if kind in RESOURCES or kind == "other" else kind
     text = f"{name} {amount(kind, value)}, usually {amount(kind, c.level[row])}{_since(c, ev, row, now)}"
     if kind in FLOWS and reason.own < 0.95:
@@ -76,6 +75,17 @@ def _said(reason: Reason, cause: Cause, c: Candidates, ev: Evidence, now: Instan
     if kind in FLOWS and reason.part >= 0.5 and not cause.entity.startswith(LOAD):
         text += f", which explains {_percent(reason.part)}the alert"
     return text
+
+
+def _more(share: float) -> str:
+    """By how much requests have grown.
+
+    >>> _more(0.5), _more(-0.2), _more(200.4), _more(math.inf)
+    (' (+50%)', ' (-20%)', ' (201 times as many)', '')
+    """
+    if not math.isfinite(share):
+        return ""
+    return f" ({share + 1:.0f} times as many)" if share >= 2 else f" ({share:+.0%})"
 
 
 def _percent(share: float) -> str:
