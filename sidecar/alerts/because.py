@@ -66,8 +66,9 @@ def _said(reason: Reason, cause: Cause, c: Candidates, ev: Evidence, now: Instan
         return f"makes fewer calls per request than usual{_since(c, ev, row, now)}"
     value = latest(c, row)
     if kind == "traffic":
-        share = value / c.level[row] - 1 if c.level[row] > 0 else math.inf
-        return f"{amount(kind, value)} requests/s, usually {amount(kind, c.level[row])}{_more(share)}{_since(c, ev, row, now)}"
+        more = _more(value / c.level[row] - 1 if c.level[row] > 0 else math.inf)
+        text = f"{amount(kind, value)} requests/s, usually {amount(kind, c.level[row])}{more}"
+        return text + _since(c, ev, row, now)
     name = c.names[row] if kind in RESOURCES or kind == "other" else kind
     text = f"{name} {amount(kind, value)}, usually {amount(kind, c.level[row])}{_since(c, ev, row, now)}"
     if kind in FLOWS and reason.own < 0.95:
