@@ -89,7 +89,7 @@ class Peer:
                 process_group=0,
             )
 
-    async def start(self, within: float = 25.0) -> Peer:
+    async def start(self, within: float = 60.0) -> Peer:
         """Start and wait until it answers that it is ready; RuntimeError with the end of its log if not."""
         self.spawn()
         until = time.monotonic() + within
