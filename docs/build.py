@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import yaml
+from prometheus_client import ProcessCollector
 
 from docs import routes, structs
 from sidecar.__main__ import COMMANDS, EXAMPLES, EXITS, _parser
@@ -58,6 +59,12 @@ SERIES = """# Metrics
 They carry the labels of the series and `watch`, those of a group `watch` or `group` and what its members share;
 forecasts and probabilities also `horizon` (15m, 30m, 60m); breaches also `source_alertname`, `source_severity`,
 `limit` and the static labels of your rule.
+
+"""
+PROCESS = """
+And of its process what every exporter serves, where there is `/proc`: `process_cpu_seconds_total`,
+`process_resident_memory_bytes`, `process_virtual_memory_bytes`, `process_open_fds`, `process_max_fds` and
+`process_start_time_seconds`.
 
 """
 ANNOTATED = """# Annotations and alerts
@@ -173,6 +180,8 @@ def metrics() -> str:
     own = []
     registry = Telemetry().registry
     for collector in registry._collector_to_names:
+        if isinstance(collector, ProcessCollector):
+            continue
         labels = ", ".join(code(name) for name in collector._labelnames)  # type: ignore[attr-defined]  # the client's
         for family in collector.describe():
             name = family.name + ("_total" if family.type == "counter" else "")
@@ -182,6 +191,7 @@ def metrics() -> str:
         + table("metric|meaning", ([code(f.name), f.help] for f in expose.FAMILIES))
         + "## About Promantis\n\n"
         + table("metric|type|labels|meaning", own)
+        + PROCESS
     )
 
 

@@ -12,13 +12,13 @@ from grafana_foundation_sdk.builders import table, timeseries
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import dashboard as m
 
-from grafana import kpis, series
-from grafana.panels import SOURCE, Target, bars, graph, number, rows
+from grafana import itself, remedies, series
+from grafana.panels import SOURCE, TEXT, Target, graph, number, rows
 
+PAGE = "http://localhost:9909"
+"""Where the page is, until somebody writes another into the variable."""
 FOLDER = Path(__file__).with_name("dashboards")
 ANNOTATIONS = Path(__file__).with_name("annotations.json")
-RATE = "[$__rate_interval]"
-TEXT = ("text", None)
 
 
 # --------------------------------------------------------------------------- what stands out
@@ -59,8 +59,14 @@ def _verdicts(verdict: str) -> str:
 
 def _groups() -> timeseries.Panel:
     oddest = "topk(10, max by (group, watch) (promantis_group_anomaly_score)) or vector(0)"
-    panel = graph("Groups out of their usual", [Target(oddest, "{{group}}{{watch}}")], width=12, height=9)
-    return panel.description("Members that are odd together; /api/v1/groups says which of them.").min(0)
+    panel = graph(
+        "Groups out of their usual",
+        "Members that are odd together; /api/v1/groups says which of them.",
+        [Target(oddest, "{{group}}{{watch}}")],
+        width=12,
+        height=9,
+    )
+    return panel.min(0)
 
 
 # --------------------------------------------------------------------------- the dashboards
@@ -71,16 +77,48 @@ def _overview() -> list[Any]:
     late = "time() - min(promantis_watch_last_success_timestamp_seconds)"
     waiting = 'sum(promantis_cases{stage=~"proposed|planned"})'
     return [
-        number("Out of the usual", "count(promantis_anomaly_score >= 1) or vector(0)"),
-        number("Breaches likely", high),
-        number("Cases that wait", waiting, "short", TEXT, ("orange", 1)),
-        number("Incidents", "sum(promantis_incidents)"),
-        number("History learned", "min(promantis_history_progress_ratio)", "percentunit"),
-        number("Oldest answer", late, "s", TEXT, ("red", 900)),
+        number(
+            "Out of the usual",
+            "Series whose score is 1 or more now; Most anomalous now names them.",
+            "count(promantis_anomaly_score >= 1) or vector(0)",
+        ),
+        number(
+            "Breaches likely",
+            "Limits of your alerts that are crossed within the hour with a probability of 0.7 or more.",
+            high,
+        ),
+        number(
+            "Cases that wait",
+            "Remedies that somebody must approve or deny, on the page of Promantis or by promantis approve.",
+            waiting,
+            "short",
+            TEXT,
+            ("orange", 1),
+        ),
+        number(
+            "Incidents",
+            "Incidents that are open: alerts of one cause count once.",
+            "sum(promantis_incidents)",
+        ),
+        number(
+            "History learned",
+            "1 once the past of every watch is learned; until then some series have no score.",
+            "min(promantis_history_progress_ratio)",
+            "percentunit",
+        ),
+        number(
+            "Oldest answer",
+            "How long ago the watch that waits longest had an answer of Prometheus.",
+            late,
+            "s",
+            TEXT,
+            ("red", 900),
+        ),
         _anomalies(),
         _breaches(),
         graph(
             "Series out of their usual, by watch",
+            "How many series of each watch score 1 or more: a surge of many at once is one incident, not many.",
             [Target("topk(10, count by (watch) (promantis_anomaly_score >= 1)) or vector(0)", "{{watch}}")],
             width=12,
             height=9,
@@ -95,6 +133,7 @@ def _forecasts() -> list[Any]:
         _breaches().span(24),
         graph(
             "Probability of the likeliest breaches",
+            "Within the hour; 1 while the condition of your alert is true.",
             [
                 Target(
                     "topk(10, max by (source_alertname, watch) (promantis_breach_probability))",
@@ -116,6 +155,7 @@ def _forecasts() -> list[Any]:
         ),
         graph(
             "Odds that came true, by what was said",
+            "Honest odds of 0.7-0.9 come true in 70 to 90% of the cases.",
             [
                 Target(
                     'avg by (bin) (promantis_breach_reliability{horizon="60m"}) or vector(0)', "said {{bin}}"
@@ -124,23 +164,21 @@ def _forecasts() -> list[Any]:
             width=12,
             height=9,
         )
-        .description("Honest odds of 0.7-0.9 come true in 70 to 90% of the cases.")
         .unit("percentunit")
         .min(0)
         .max(1),
         graph(
             "Skill: how much better than the best naive forecast",
+            "1 is perfect, 0 as good as naive.",
             [Target(f"quantile by (horizon) (0.5, {skill})", "{{horizon}}, median watch")],
             width=12,
-        )
-        .description("1 is perfect, 0 as good as naive.")
-        .unit("percentunit"),
+        ).unit("percentunit"),
         graph(
             "Coverage: truths inside of the interval",
+            "Nominal is 90%.",
             [Target(f"avg by (horizon) ({coverage})", "{{horizon}}")],
             width=12,
         )
-        .description("Nominal is 90%.")
         .unit("percentunit")
         .min(0)
         .max(1),
@@ -156,153 +194,6 @@ def _forecasts() -> list[Any]:
     ]
 
 
-def _remedies() -> list[Any]:
-    return [
-        *kpis.panels(),
-        number(
-            "Cases that wait", 'sum(promantis_cases{stage=~"proposed|planned"})', "short", TEXT, ("orange", 1)
-        ),
-        number("Fixed", 'sum(promantis_cases{stage="fixed"})'),
-        number("Kill switch", "max(promantis_kill_switch)", "bool_on_off", TEXT, ("red", 1)),
-        number("Storm", "max(promantis_storm)", "bool_yes_no", TEXT, ("red", 1)),
-        number("Rights missing", "sum(promantis_rights_missing)", "short", TEXT, ("red", 1)),
-        number("Breakers open", "sum(promantis_breaker_open) or vector(0)", "short", TEXT, ("red", 1)),
-        bars(
-            "Cases by stage",
-            "What waits for a person stands at proposed or planned.",
-            Target("sum by (stage) (promantis_cases)", "{{stage}}"),
-        ),
-        bars(
-            "Success rate by policy",
-            "How often it helped; the second bar is what it lies above, 19 times of 20.",
-            Target(
-                "sum by (policy, stat) (promantis_policy_success_rate) or vector(0)", "{{policy}} {{stat}}"
-            ),
-        )
-        .unit("percentunit")
-        .max(1),
-        graph(
-            "Not proposed or not done, by reason",
-            [Target("sum by (reason) (increase(promantis_refusals_total[1h])) or vector(0)", "{{reason}}")],
-            height=9,
-        ),
-        graph(
-            "Actions in the last hour",
-            [
-                Target(
-                    "sum by (policy, action, outcome) (increase(promantis_actions_total[1h])) or vector(0)",
-                    "{{policy}} {{action}} {{outcome}}",
-                )
-            ],
-            width=12,
-        ),
-        graph(
-            "Episodes acted on, and held back as control",
-            [
-                Target(
-                    "sum by (group, ended) (promantis_policy_trials) or vector(0)",
-                    "{{group}}, ended in time: {{ended}}",
-                )
-            ],
-            width=12,
-        ),
-        graph(
-            "What people said of alerts, in a day",
-            [Target("sum by (verdict) (increase(promantis_feedback_total[1d])) or vector(0)", "{{verdict}}")],
-            width=12,
-        ),
-        graph(
-            "Is confidence honest? Share real of the judged, by confidence",
-            [Target("max by (bin) (promantis_confidence_reliability) or vector(0)", "{{bin}}")],
-            width=12,
-        )
-        .unit("percentunit")
-        .min(0)
-        .max(1),
-    ]
-
-
-def _itself() -> list[Any]:
-    spent = f"promantis_tick_duration_seconds_bucket{RATE}"
-    asked, enriched = "promantis_query_duration_seconds", "promantis_enrich_duration_seconds_bucket"
-    wrong = f"increase(promantis_watch_failures_total{RATE})"
-    return [
-        number("History learned", "min(promantis_history_progress_ratio)", "percentunit"),
-        number(
-            "Config", "min(promantis_config_last_reload_successful)", "bool", ("red", None), ("text", 1)
-        ).description("Whether its last load succeeded."),
-        number(
-            "Watch not answered for",
-            "time() - min(promantis_watch_last_success_timestamp_seconds)",
-            "s",
-            TEXT,
-            ("red", 900),
-        ),
-        number("Rules not watched", "sum(promantis_rules_skipped)"),
-        number("Scores come late by", "max(promantis_tick_lag_seconds)", "s", TEXT, ("red", 30)),
-        number(
-            "State saved",
-            "time() - min(promantis_state_last_save_timestamp_seconds)",
-            "s",
-            TEXT,
-            ("red", 3600),
-        ).description("How long ago."),
-        graph(
-            "Tick: duration and lag",
-            [
-                Target(f"histogram_quantile(0.99, sum by (le, step) (rate({spent})))", "{{step}} p99"),
-                Target("max by (step) (promantis_tick_lag_seconds)", "{{step}} lag"),
-            ],
-        ).unit("s"),
-        graph(
-            "Alerts",
-            [
-                Target(f"sum(rate(promantis_alerts_received_total{RATE}))", "received"),
-                Target(f"sum(rate(promantis_alerts_enriched_total{RATE}))", "enriched"),
-                Target(
-                    f"sum by (alertmanager, outcome) (rate(promantis_alerts_forwarded_total{RATE}))",
-                    "{{outcome}} {{alertmanager}}",
-                ),
-            ],
-        ).unit("cps"),
-        graph(
-            "Waiting for an Alertmanager",
-            [Target("sum by (alertmanager) (promantis_lane_alerts)", "{{alertmanager}}")],
-        ),
-        graph(
-            "Queries to Prometheus",
-            [Target(f"sum by (kind) (rate({asked}_count{RATE}))", "{{kind}} per second")],
-        ).unit("cps"),
-        graph(
-            "Time to explain a batch of alerts",
-            [Target(f"histogram_quantile(0.99, sum by (le) (rate({enriched}{RATE})))", "p99")],
-        ).unit("s"),
-        graph(
-            "Diagnoses",
-            [Target(f"sum by (outcome) (increase(promantis_diagnoses_total{RATE}))", "{{outcome}}")],
-        ),
-        graph(
-            "Failed queries, by watch",
-            [Target(f"topk(10, sum by (watch) ({wrong})) or vector(0)", "{{watch}}")],
-        ),
-        graph(
-            "Series: scored, exposed, left out",
-            [
-                Target("sum(promantis_series)", "scored"),
-                Target("sum(promantis_series_exposed)", "exposed"),
-                Target("sum(promantis_series_unexposed)", "known, not exposed"),
-                Target(
-                    "sum by (reason) (increase(promantis_series_dropped_total[1h]))", "dropped, {{reason}}"
-                ),
-            ],
-        ),
-        graph(
-            "Requests, by route",
-            [Target(f"sum by (route) (rate(promantis_http_requests_total{RATE}))", "{{route}}")],
-        ).unit("reqps"),
-    ]
-
-
 BOARDS: Mapping[str, tuple[str, str, Callable[[], Sequence[Any]]]] = {
     "promantis": ("Overview", "What is out of its usual, what is coming, what waits.", _overview),
     "promantis-series": ("Series explorer", "One series with its band and its forecasts.", series.panels),
@@ -311,8 +202,12 @@ BOARDS: Mapping[str, tuple[str, str, Callable[[], Sequence[Any]]]] = {
         "What is coming, and how good forecasts were.",
         _forecasts,
     ),
-    "promantis-remedies": ("Remedies and KPIs", "What was done, what helped, what people said.", _remedies),
-    "promantis-itself": ("Promantis itself", "Whether it keeps up.", _itself),
+    "promantis-remedies": (
+        "Remedies and KPIs",
+        "What was done, what helped, what people said.",
+        remedies.panels,
+    ),
+    "promantis-itself": ("Promantis itself", "Whether it keeps up.", itself.panels),
 }
 """By uid: title, words, panels."""
 MARKS = (
@@ -346,9 +241,17 @@ def build(uid: str) -> m.Dashboard:
     board = board.time("now-6h", "now").refresh("30s").tooltip(m.DashboardCursorSync.CROSSHAIR)
     links = d.DashboardLink("Promantis").type(m.DashboardLinkType.DASHBOARDS).tags(["promantis"])
     board = board.link(links.keep_time(True).include_vars(True).as_dropdown(True))
+    page = (
+        d.DashboardLink("Page of Promantis")
+        .type(m.DashboardLinkType.LINK)
+        .url("${page:raw}")
+        .target_blank(True)
+    )
+    board = board.link(page.icon("external link"))
     board = board.with_variable(d.DatasourceVariable("datasource").type("prometheus").label("Prometheus"))
     for choice in series.choices() if uid == "promantis-series" else ():
         board = board.with_variable(choice)
+    board = board.with_variable(d.TextBoxVariable("page").label("Page of Promantis").default_value(PAGE))
     for name, colour, query, _ in MARKS:
         mark = d.AnnotationQuery().name(name).icon_color(colour).datasource(SOURCE).expr(query).enable(True)
         board = board.annotation(mark)

@@ -34,7 +34,7 @@ def _kpi(title: str, words: str, expr: str, unit: str) -> Any:
             m.SpecialValueMatch.NULL_AND_NAN, m.ValueMappingResult(text="none yet")
         )
     )
-    panel = number(title, expr, unit).description(words).mappings([nothing]).no_value("none yet")
+    panel = number(title, words, expr, unit).mappings([nothing]).no_value("none yet")
     return panel.decimals(0 if unit == "short" else 1)
 
 

@@ -16,6 +16,7 @@ from grafana_foundation_sdk.models.common import (
 from grafana_foundation_sdk.models.dashboard import DynamicConfigValue as Value
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
+TEXT: tuple[str, float | None] = ("text", None)
 SOURCE = m.DataSourceRef(type_val="prometheus", uid="${datasource}")
 
 
@@ -54,7 +55,9 @@ def rows(
     for _, column, unit in targets:
         panel = panel.override_by_name(column, [Value("unit", unit), Value("decimals", 2)])
     look = "/d/promantis-series?${datasource:queryparam}&var-watch=${__data.fields.watch}&${__url_time_range}"
-    panel = panel.override_by_name("watch", [Value("links", [{"title": "Look at this watch", "url": look}])])
+    page = '${page:raw}/series?match={watch="${__data.fields.watch}"}'
+    links = [{"title": "Look at this watch", "url": look}, {"title": "Its series in Promantis", "url": page}]
+    panel = panel.override_by_name("watch", [Value("links", links)])
     return panel.sort_by([common.TableSortByFieldState().display_name(targets[0][1]).desc(True)])
 
 
@@ -67,9 +70,10 @@ def steps(*borders: tuple[str, float | None]) -> d.ThresholdsConfig:
     )
 
 
-def graph(title: str, targets: list[Target], width: int = 8, height: int = 7) -> timeseries.Panel:
-    """Lines over time."""
-    panel = timeseries.Panel().title(title).datasource(SOURCE).height(height).span(width)
+def graph(title: str, words: str, targets: list[Target], width: int = 8, height: int = 7) -> timeseries.Panel:
+    """Lines over time, of plain numbers unless `unit()` says otherwise."""
+    panel = timeseries.Panel().title(title).description(words).datasource(SOURCE).height(height).span(width)
+    panel = panel.unit("short")
     panel = panel.fill_opacity(0).show_points(VisibilityMode.NEVER)
     legend = common.VizLegendOptions().display_mode(LegendDisplayMode.LIST).show_legend(True)
     panel = panel.legend(legend.placement(LegendPlacement.BOTTOM))
@@ -78,9 +82,11 @@ def graph(title: str, targets: list[Target], width: int = 8, height: int = 7) ->
     return panel
 
 
-def number(title: str, expr: str, unit: str = "short", *borders: tuple[str, float | None]) -> stat.Panel:
+def number(
+    title: str, words: str, expr: str, unit: str = "short", *borders: tuple[str, float | None]
+) -> stat.Panel:
     """One number now."""
-    panel = stat.Panel().title(title).datasource(SOURCE).height(4).span(4).unit(unit)
+    panel = stat.Panel().title(title).description(words).datasource(SOURCE).height(4).span(4).unit(unit)
     panel = panel.thresholds(steps(*(borders or (("text", None),)))).graph_mode(BigValueGraphMode.NONE)
     return panel.with_target(query_of(0, Target(expr, "")))
 
@@ -88,6 +94,7 @@ def number(title: str, expr: str, unit: str = "short", *borders: tuple[str, floa
 def bars(title: str, words: str, target: Target, width: int = 8) -> bargauge.Panel:
     """A bar per series of one query."""
     panel = bargauge.Panel().title(title).description(words).datasource(SOURCE).height(9).span(width).min(0)
+    panel = panel.unit("short")
     return panel.with_target(query_of(0, target))
 
 

@@ -53,10 +53,13 @@ def _filled(below: str, colour: str, opacity: int) -> list[Value]:
 
 def _series_panel() -> timeseries.Panel:
     hidden = Value("custom.hideFrom", {"legend": True, "tooltip": False, "viz": False})
-    panel = graph("$watch: value, band and what was forecast", _truth_and_forecasts(), width=24, height=11)
-    panel = panel.description(
+    panel = graph(
+        "$watch: value, band and what was forecast",
         "Shaded: where an ordinary value lies. Dashed: what was forecast 15, 30 and 60 minutes before. "
-        "'An hour ahead' in the corner of this panel shows the forecasts that are still to come true."
+        "'An hour ahead' in the corner of this panel shows the forecasts that are still to come true.",
+        _truth_and_forecasts(),
+        width=24,
+        height=11,
     ).links(
         [
             d.DashboardLink("An hour ahead").url(
@@ -80,13 +83,14 @@ def _series_panel() -> timeseries.Panel:
 def _score_panel() -> timeseries.Panel:
     panel = graph(
         "Score and confidence",
+        "At a score of 1 a look is worth while; above it, rarer. Confidence: how often what looks like this is real.",
         [
             Target(f"promantis_anomaly_score{{{SERIES}}}", "score"),
             Target(f"promantis_anomaly_confidence{{{SERIES}}}", "confidence"),
         ],
         width=12,
     )
-    panel = panel.description("At a score of 1 a look is worth while; above it, rarer.").min(0)
+    panel = panel.min(0)
     return panel.thresholds(steps(("transparent", None), ("red", 1))).thresholds_style(
         common.GraphThresholdsStyleConfig().mode(GraphThresholdsStyleMode.DASHED)
     )
@@ -96,10 +100,11 @@ def _breach_panel() -> timeseries.Panel:
     expr = f"max by (source_alertname, source_severity, horizon) (promantis_breach_probability{{{SERIES}}})"
     panel = graph(
         "Probability that your alert's condition becomes true",
+        "Exactly 1 while it is true.",
         [Target(expr, "{{source_alertname}} {{source_severity}} in {{horizon}}")],
         width=12,
     )
-    return panel.description("Exactly 1 while it is true.").unit("percentunit").min(0).max(1)
+    return panel.unit("percentunit").min(0).max(1)
 
 
 def panels() -> list[Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import functools
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -33,6 +33,12 @@ from sidecar.types import ConfigError, Duration, Instant, Labels, Section
 from sidecar.web.server import WebConfig
 
 T = TypeVar("T")
+KINDS = {
+    "array": "a list", "object": "keys with values", "str": "text", "int": "a whole number", "float": "a number",
+    "bool": "true or false", "null": "nothing",
+}  # fmt: skip
+"""What YAML has, by the names of msgspec."""
+WRITE = {"array": "write [one, two]", "object": "write {key: value}", "str": "write it in quotes"}
 PRESETS = Path(__file__).parent / "signals" / "watch" / "presets"
 KNOWLEDGE = Path(__file__).parent / "alerts" / "knowledge.yml"
 
@@ -155,7 +161,7 @@ def _converted(raw: Any, kind: type[T], name: str) -> T:
         place = place.rstrip("`")
         if place.endswith(".action.type"):
             words = words.replace("Invalid value", "unknown type") + f" (known: {', '.join(ACTION_TYPES)})"
-        raise ConfigError(_where(name, place), _plain(words)) from None
+        raise ConfigError(_where(name, place), _plain(words, _keys(kind, raw, place))) from None
 
 
 @functools.cache  # reading YAML takes a while, and the watches are looked over every minute
@@ -246,32 +252,56 @@ def _where(name: str, place: str) -> str:
     return f"{name}: {place}" if place else name
 
 
-@functools.cache
-def _keys() -> frozenset[str]:
-    """Every key that a config may have somewhere."""
-    found, open_ = set[str](), [msgspec.inspect.type_info(Config)]
-    while open_:
-        match open_.pop():
-            case msgspec.inspect.StructType(fields=fields):
-                found |= {field.encode_name for field in fields}
-                open_ += [field.type for field in fields]
-            case msgspec.inspect.UnionType(types=types):
-                open_ += types
-            case msgspec.inspect.VarTupleType(item_type=inner) | msgspec.inspect.DictType(value_type=inner):
-                open_.append(inner)
-            case _:
-                pass
-    return frozenset(found)
+def _keys(kind: Any, raw: Any, place: str) -> Sequence[str]:
+    """The keys that may stand at a place such as `.remedies[0].action`, where a `type` decides which.
+
+    >>> _keys(Config, {}, ".storage")
+    ['path']
+    """
+    steps: list[str | int] = [int(i) if i else key for key, i in re.findall(r"\.(\w+)|\[(\d+)\]", place)]
+    at = [msgspec.inspect.type_info(kind)]
+    for step in steps:
+        at = [inner for one in at for inner in _inside(one, step)]
+        try:
+            raw = raw[step]
+        except (KeyError, IndexError, TypeError):
+            raw = None
+    structs = [one for one in at for one in _inside(one) if isinstance(one, msgspec.inspect.StructType)]
+    if len(structs) > 1 and isinstance(raw, dict):
+        structs = [one for one in structs if one.tag == raw.get(one.tag_field)]
+    return [field.encode_name for one in structs for field in one.fields]
 
 
-def _plain(words: str) -> str:
-    """msgspec's words in the user's terms.
+def _inside(kind: msgspec.inspect.Type, step: str | int | None = None) -> list[msgspec.inspect.Type]:
+    """What may stand below a type at a key or a number; without one, the types that it is one of."""
+    match kind:
+        case msgspec.inspect.UnionType(types=types):
+            return [one for inner in types for one in _inside(inner, step)]
+        case _ if step is None:
+            return [kind]
+        case msgspec.inspect.StructType(fields=fields):
+            return [field.type for field in fields if field.encode_name == step]
+        case msgspec.inspect.VarTupleType(item_type=inner) | msgspec.inspect.DictType(value_type=inner):
+            return [inner]
+        case _:
+            return []
 
-    >>> _plain("Object contains unknown field `intervall`")
+
+def _plain(words: str, keys: Sequence[str] = ()) -> str:
+    """msgspec's words in the user's terms, with the keys that may stand there.
+
+    >>> _plain("Object contains unknown field `intervall`", ["interval"])
     'unknown key `intervall`: did you mean `interval`?'
+    >>> _plain("Expected `array`, got `str`"), _plain("Expected `object | null`, got `int`")
+    ('must be a list, not text (write [one, two])', 'must be keys with values, not a whole number (write {key: value})')
     """
     if unknown := re.fullmatch(r"Object contains unknown field `(.*)`", words):
-        near = difflib.get_close_matches(unknown[1], _keys() - {unknown[1]}, 1, 0.75)
-        return f"unknown key `{unknown[1]}`" + (f": did you mean `{near[0]}`?" if near else "")
+        near = difflib.get_close_matches(unknown[1], keys, 1, 0.7)
+        known = f" (known: {', '.join(keys)})" if keys else ""
+        return f"unknown key `{unknown[1]}`" + (f": did you mean `{near[0]}`?" if near else known)
+    if other := re.fullmatch(r"Expected `(\w+)(?: \| null)?`, got `(\w+)`", words):
+        wanted, got = other[1], other[2]
+        how = f" ({WRITE[wanted]})" if wanted in WRITE and got != "null" else ""
+        return f"must be {KINDS.get(wanted, wanted)}, not {KINDS.get(got, got)}{how}"
     words = re.sub(r"Object missing required field (`.*`)", r"missing key \1", words)
     return words[0].lower() + words[1:]

@@ -28,6 +28,7 @@ class Telemetry:
         ) -> prom.Histogram:
             return prom.Histogram(f"promantis_{name}", text, labels, buckets=buckets, registry=r)
 
+        prom.ProcessCollector(registry=r)  # CPU, memory, files and start, as of every exporter
         gauge("build_info", "Version of the running Promantis.", "version").labels(__version__).set(1)
         # config
         self.reload_successful = gauge(

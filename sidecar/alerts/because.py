@@ -100,7 +100,7 @@ def _requests(c: Candidates, row: int) -> str:
     share = value / level - 1 if level > 0 else math.inf
     what = " requests/s" if c.unit(row) in ("", "/s") else ""
     now, usually = (amount(c, row, one).removesuffix("/s") for one in (value, level))
-    return f"{now}{what}, usually {usually}" + (f" ({share:+.0%})" if math.isfinite(share) else "")
+    return f"{now}{what}, usually {usually}" + _more(share)
 
 
 def named(c: Candidates, row: int, of: str = "") -> str:
@@ -113,6 +113,17 @@ def named(c: Candidates, row: int, of: str = "") -> str:
         )
         return f"{ratio or c.kinds[row]} of {of}" if of else c.kinds[row]
     return c.names[row]
+
+
+def _more(share: float) -> str:
+    """By how much requests have grown.
+
+    >>> _more(0.5), _more(-0.2), _more(200.4), _more(math.inf)
+    (' (+50%)', ' (-20%)', ' (201 times as many)', '')
+    """
+    if not math.isfinite(share):
+        return ""
+    return f" ({share + 1:.0f} times as many)" if share >= 2 else f" ({share:+.0%})"
 
 
 def _percent(share: float) -> str:

@@ -35,6 +35,8 @@ def run(args: argparse.Namespace) -> int:
         ):
             raise Rejected("not approved")
         server.ask("POST", talk.path_of(args.id, "approve"), {"plan_hash": case["plan_hash"]})
-        print(f"approved {talk.plain(args.id)}")
+        print(
+            f"approved {talk.plain(args.id)}; `promantis cases {talk.plain(args.id)}` says what comes of it"
+        )
 
     return talk.guarded(work)

@@ -57,7 +57,10 @@ def _details(case: dict[str, Any]) -> list[str]:
         )
     if of := case.get("odds_of_cause"):
         tried = of["helped"] + of["did_not"]
-        lines.append(f"cause   {case['cause']}: helped {of['helped']} of {tried}, expected {of['mean']:.0%}")
+        told = (
+            f"helped {of['helped']} of {tried}, expected {of['mean']:.0%}" if tried else "never tried with it"
+        )
+        lines.append(f"cause   {case['cause']}: {told}")
     trials = case["trials"]
     if trials["interval"] is not None:
         (good, all_), (free, control) = trials["with"], trials["without"]

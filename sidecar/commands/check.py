@@ -16,6 +16,7 @@ from sidecar.adapters.alertmanager import AlertmanagerConfig
 from sidecar.adapters.fleet import Fleet
 from sidecar.adapters.kubernetes import own_namespace
 from sidecar.adapters.prometheus import Prometheus, shorten
+from sidecar.commands.doubts import absent, doubts
 from sidecar.commands.flags import add_config_flags, config_from
 from sidecar.commands.way import contradictions
 from sidecar.config import Config
@@ -57,13 +58,19 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """0 all is well, 1 something is wrong live; a wrong config is a ConfigError (2)."""
+    """0 all is well, 1 something is hardly meant so or wrong live; a wrong config is a ConfigError (2)."""
     config = config_from(args)
     if args.rbac:
         print(rbac(config), end="")
         return 0
-    print("\n".join(summary(config, vars(args)["config.file"])))
-    return asyncio.run(_live(config)) if args.live else 0
+    told = [f"{place}: {words}" for place, words in doubts(config)]
+    lines = summary(config, vars(args)["config.file"], len(told))
+    lines += [f"not here        {place}: {file}, which is read at start" for place, file in absent(config)]
+    print("\n".join(lines), flush=True)
+    for words in told:
+        print(f"promantis: {words}", file=sys.stderr)
+    wrong = asyncio.run(_live(config)) if args.live else 0
+    return 1 if told else wrong
 
 
 def rbac(config: Config) -> str:
@@ -74,12 +81,13 @@ def rbac(config: Config) -> str:
     return yaml.safe_dump_all(manifests(rights, own), sort_keys=False)
 
 
-def summary(config: Config, file: str | None) -> list[str]:
+def summary(config: Config, file: str | None, doubtful: int = 0) -> list[str]:
     """What the config says, in a few lines."""
+    mistakes = f"{doubtful} to look at, see below" if doubtful else "no mistakes found"
     presets = config.presets if isinstance(config.presets, str) else ", ".join(config.presets) or "none"
     alertmanagers = ", ".join(_where(peer) for peer in config.alertmanagers) or "none"
     return [
-        f"config          {file or 'defaults, no file'}: no mistakes found",
+        f"config          {file or 'defaults, no file'}: {mistakes}",
         f"prometheus      {Prometheus(config.prometheus, Telemetry()).url}",
         f"alertmanagers   {alertmanagers} ({config.alerts.mode})",
         f"watches         {len(config.watches)} configured; presets: {presets}; every {config.interval}",

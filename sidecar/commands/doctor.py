@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import yarl
 
+from sidecar.adapters.fleet import Fleet
 from sidecar.adapters.prometheus import Prometheus
 from sidecar.commands import talk
 from sidecar.commands.check import way_of
@@ -17,7 +18,7 @@ from sidecar.commands.examined import MONTH, Check, Seen, Watched, examined
 from sidecar.commands.flags import add_config_flags, config_from
 from sidecar.config import Config
 from sidecar.telemetry import Telemetry
-from sidecar.types import Instant, Labels, Rejected, Unavailable
+from sidecar.types import Instant, Labels, PromantisError, Rejected, Unavailable
 
 AHEAD = 290.0
 """Seconds: an instant query finds samples of five minutes before its time, so a bit less than those."""
@@ -82,6 +83,7 @@ async def _seen(config: Config, waits: str, watches: list[Watched]) -> Seen:
         asked = 'sum(increase(promantis_http_requests_total{route="/metrics",code="200"}[10m]))'
         targets: list[Labels] = [labels for labels, _ in await prometheus.ask("promantis_build_info", now)]
         start = await prometheus.earliest("up", now, MONTH)
+        known, silent = await _silent(config)
         return Seen(
             now=now,
             waits=waits,
@@ -91,7 +93,12 @@ async def _seen(config: Config, waits: str, watches: list[Watched]) -> Seen:
             scrapes=await number(f"{asked} / sum(count_over_time(promantis_build_info[10m]) > 5)"),
             overwritten=int(await number('count(promantis_anomaly_confidence{exported_job!=""})') or 0),
             blank=config.exposition.blank_labels,
+            alertmanagers=known,
+            silent=silent,
             contradictions=await way_of(config, prometheus),
+            runs=await number(
+                "time() - max(process_start_time_seconds and on (instance, job) promantis_build_info)"
+            ),
             firing=int(await number('count(ALERTS{alertstate="firing"})') or 0),
             received=await number("sum(promantis_alerts_received_total)"),
             remedies=len(config.remedies),
@@ -101,6 +108,20 @@ async def _seen(config: Config, waits: str, watches: list[Watched]) -> Seen:
         )
     finally:
         await prometheus.close()
+
+
+async def _silent(config: Config) -> tuple[int, list[str]]:
+    """How many Alertmanagers there are, and what came of asking those that do not answer."""
+    fleet, silent = Fleet(config.alertmanagers), list[str]()
+    await fleet.look()
+    for one in fleet:
+        try:
+            await one.silences()
+        except PromantisError as error:
+            silent.append(str(error))
+    known = len(fleet)
+    await fleet.close()
+    return known, silent
 
 
 async def _step(prometheus: Prometheus, start: Instant, now: Instant) -> float | None:

@@ -12,6 +12,8 @@ DRIFT = 5.0
 """Seconds between two clocks that do no harm."""
 OLD = 300.0
 """Seconds, and three steps, after which a watch's data are old."""
+RESENT, REPEATED = 120.0, 360.0
+"""Seconds after which Prometheus has sent each alert again, and Alertmanager has told of one that is new."""
 MONTH = 30 * 86400.0
 COARSE = 300.0
 """Seconds between samples of history from which on minutes cannot be learned."""
@@ -55,8 +57,14 @@ class Seen(NamedTuple):
     """Series of results whose `job` gave way to the target's."""
     blank: Sequence[str]
     """`exposition.blank_labels`."""
+    alertmanagers: int
+    """That are known."""
+    silent: Sequence[str]
+    """What came of asking those that do not answer."""
     contradictions: Sequence[str]
     """Of the way that alerts go."""
+    runs: float | None
+    """Seconds since Promantis started."""
     firing: int
     """Alerts that fire in Prometheus."""
     received: float | None
@@ -80,6 +88,7 @@ def examined(seen: Seen) -> Iterator[Check]:
     yield _clock(seen)
     yield _watches(seen)
     yield from _scraped(seen)
+    yield from _alertmanagers(seen)
     yield from _alerts(seen)
     yield _history(seen)
 
@@ -153,12 +162,27 @@ def _scraped(seen: Seen) -> Iterator[Check]:
     )
 
 
+def _alertmanagers(seen: Seen) -> Iterator[Check]:
+    for words in seen.silent:
+        yield Check("alertmanager", "bad", words, "is it up, is its url right, does it want a login?")
+    if not seen.alertmanagers:
+        words = "none is known, so no alert gets words"
+        yield Check("alertmanager", "unknown", words, "name it in alertmanagers, or by --alertmanager.url")
+    elif not seen.silent:
+        yield Check(
+            "alertmanager", "ok", "answers" if seen.alertmanagers == 1 else f"all {seen.alertmanagers} answer"
+        )
+
+
 def _alerts(seen: Seen) -> Iterator[Check]:
     for words in seen.contradictions:
         yield Check("alerts", "bad", words, "see deploy/prometheus.yml")
     if not seen.contradictions:
         if seen.received:
             yield Check("alerts", "ok", f"{seen.received:.0f} came from Prometheus since the start")
+        elif seen.firing and (seen.runs or RESENT) < RESENT:
+            words = f"none has come in the {span(seen.runs or 0)} since the start"
+            yield Check("alerts", "unknown", words, "Prometheus sends each again within a minute: ask then")
         elif seen.firing:
             words = f"{seen.firing} fire in Prometheus, and none has come"
             yield Check("alerts", "bad", words, "is the token right? see Prometheus' log")
@@ -168,6 +192,11 @@ def _alerts(seen: Seen) -> Iterator[Check]:
         yield Check("webhook", "ok", "no remedy is configured, so none is needed")
     elif seen.webhooks:
         yield Check("webhook", "ok", f"{seen.webhooks:.0f} came from Alertmanager since the start")
+    elif seen.firing and (seen.runs or REPEATED) < REPEATED:
+        words = f"none has come in the {span(seen.runs or 0)} since the start"
+        yield Check(
+            "webhook", "unknown", words, "Alertmanager tells of what is new, or once in group_interval"
+        )
     elif seen.firing:
         words = f"{seen.firing} alerts fire, and Alertmanager has sent no webhook"
         yield Check(
@@ -184,12 +213,12 @@ def _history(seen: Seen) -> Check:
     )
     if seen.step is None:
         return Check("history", "unknown", "Prometheus has none of `up`", "does it scrape anything?")
+    if seen.deep < 2 * 86400:  # of minutes, how coarse it is cannot be told either
+        more = "it grows with Prometheus' age: else raise its retention, or set prometheus.history_url"
+        return Check("history", "unknown", deep, more)
     if seen.step > COARSE:
         words = f"{deep}, with a sample every {span(seen.step)} at its far end"
         return Check("history", "bad", words, "its days and weeks are learned, its minutes are not")
-    if seen.deep < 2 * 86400:
-        more = "it grows with Prometheus' age: else raise its retention, or set prometheus.history_url"
-        return Check("history", "bad", deep, more)
     words = f"{deep} of 30d, with a sample every {span(seen.step)}"
     return Check("history", "ok", words)
 

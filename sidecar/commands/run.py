@@ -104,10 +104,11 @@ async def _reload(app: App) -> None:
 
 
 async def _bar(app: App) -> None:
-    """Show on a terminal how much of the history is learned."""
-    while app.missing():
-        done = round(30 * app.watcher.progress)
-        sys.stderr.write(f"\rlearning history [{'#' * done}{' ' * (30 - done)}] {app.watcher.progress:4.0%}")
+    """Show on a terminal what is still to be done, and how much of the history is learned."""
+    while missing := app.missing():
+        words = ", ".join(missing)
+        done = 0 if words.endswith(("answered", " 0%")) else round(30 * app.watcher.progress)
+        sys.stderr.write(f"\r[{'#' * done}{' ' * (30 - done)}] {words:<60}")
         sys.stderr.flush()
         await asyncio.sleep(0.5)
-    sys.stderr.write("\rready" + " " * 60 + "\n")
+    sys.stderr.write("\rready" + " " * 90 + "\n")

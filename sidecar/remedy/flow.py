@@ -86,7 +86,7 @@ def step(
     if isinstance(event, Judged):
         drafts, effect = _judged(case, event, now, policy, past, rules), None
     elif case is None:
-        raise Rejected("there is no such case", 404)
+        raise Rejected("there is no such case: `promantis cases` lists them", 404)
     else:
         drafts, effect = _turn(case, event, now, policy, past, rules)
         if isinstance(event, Restarted) and case.stage == "verifying" and case.deadline is not None:

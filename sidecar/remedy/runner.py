@@ -212,7 +212,7 @@ class Runner:
     def case(self, id: str) -> tuple[Case, tuple[Fact, ...]]:
         """One case and its facts; Rejected (404) when there is none."""
         if id not in self._book.cases:
-            raise Rejected("there is no such case", 404)
+            raise Rejected("there is no such case: `promantis cases` lists them", 404)
         return self._book.cases[id], tuple(self._book.facts[id])
 
     async def standing(self, id: str) -> tuple[Check, ...]:

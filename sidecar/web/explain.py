@@ -45,7 +45,11 @@ def routes(explains: Explains, clock: Callable[[], Instant]) -> list[web.RouteDe
         except PromantisError as error:
             raise Problem(503, str(error), "at") from None
         if said is None:
-            words = "no such series with a known service" if match else "this alert is not known"
+            words = (
+                "no such series with a known service: the page Series lists them, `{}` for all"
+                if match
+                else "this alert is not known"
+            )
             raise Problem(404, words, "match" if match else "fingerprint")
         view = msgspec.to_builtins(said)
         for moved, one in zip(view["moved"], said.moved, strict=True):

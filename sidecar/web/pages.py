@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
@@ -21,6 +22,8 @@ ROWS = 20
 """Lines of a table."""
 NEAR = 5
 """Lines where nothing is out of its usual."""
+DONE, DAY = 5, 86400.0
+"""Cases that acted, of so many seconds."""
 LIVE = 5
 """Seconds between which the page is read anew."""
 
@@ -111,6 +114,7 @@ class _Pages:
                 sparks=self._sparks([*odd, *near]),
                 ahead=shown.ahead(self._signals.breaches(ROWS))[:ROWS],
                 waiting=waiting,
+                acted=acted,
                 watches=watches,
                 series=series,
                 scored=scored,
@@ -118,7 +122,10 @@ class _Pages:
 
         async with self._turn:
             happening = await self._looks.happening(ROWS)
-            waiting = [case for case in self._cases.cases() if case.stage in WAITING]
+            cases, now = self._cases.cases(), time.time()
+            waiting = [case for case in cases if case.stage in WAITING]
+            acted = [c for c in cases if c.intent_at is not None and (c.open or now - c.since < DAY)]
+            acted = [case for case in acted if case.stage not in WAITING][:DONE]
             return await asyncio.to_thread(drawn)
 
     def _sparks(self, findings: Sequence[Finding]) -> Mapping[tuple[str, bytes], spark.Spark]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
+import hashlib
 import time
 from collections.abc import Awaitable
 from importlib import resources
@@ -21,9 +23,19 @@ MAX_FORM = 64 << 10
 """Bytes; nobody has logged in yet when a form is read."""
 WAITING = ("proposed", "planned")
 """Stages in which a person is asked."""
+
+
+def asset(path: str) -> str:
+    """The text of a template or of a static file."""
+    return resources.files("sidecar.web").joinpath(path).read_text(encoding="utf-8")
+
+
+STYLE = asset("static/style.css")
+"""The one stylesheet, written into each page: a page that waits for a second answer is seen later."""
 HEADERS = {
     "Content-Security-Policy": (
-        "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'"
+        "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'; "
+        f"style-src 'sha256-{base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()}'"
     ),
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -35,7 +47,6 @@ LATER = "<!-- what others are asked for -->"
 PROMPT = 0.03
 """Seconds in which an answer comes soon enough for the page to be sent in one piece."""
 STATIC = {
-    "style.css": ("text/css", "The one stylesheet."),
     "icon.svg": ("image/svg+xml", "The icon."),
     "page.js": (
         "text/javascript",
@@ -57,11 +68,6 @@ class Switch(Protocol):
         """Why nothing acts alone now."""
 
 
-def asset(path: str) -> str:
-    """The text of a template or of a static file."""
-    return resources.files("sidecar.web").joinpath(path).read_text(encoding="utf-8")
-
-
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(lambda name: asset(f"templates/{name}")),
@@ -70,6 +76,7 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.globals["style"] = markupsafe.Markup(STYLE)
     environment.filters |= {**shown.FILTERS, "track": spark.track}
     return environment
 

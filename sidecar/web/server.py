@@ -50,6 +50,10 @@ class WebConfig(Section, frozen=True, kw_only=True):
     def problems(self) -> Iterator[tuple[str, str]]:
         for place, words in self.proxy.problems() if self.proxy else ():
             yield f"proxy.{place}", words
+        try:
+            _address(self.listen)
+        except ConfigError as wrong:
+            yield "listen", wrong.words
         if self.basic_auth_role not in ROLES:
             yield "basic_auth_role", f"unknown role {self.basic_auth_role!r} (one of {', '.join(ROLES)})"
 
@@ -187,7 +191,11 @@ def _boundary(auth: Auth, telemetry: Telemetry) -> Middleware:
                 raise
             allow = {"Allow": raised.headers["Allow"]} if "Allow" in raised.headers else None
             return error(raised.status, raised.reason.lower(), request.path, allow)
-        except Exception:  # the boundary of one request: nothing in it may end the process
+        except Exception as failed:  # the boundary of one request: nothing in it may end the process
+            if isinstance(failed, ConnectionError) and (
+                not request.transport or request.transport.is_closing()
+            ):
+                return error(499, "who asked is gone", request.path)  # a scrape that timed out, say
             log.exception("request failed method=%s path=%s", request.method, request.path)
             return error(500, "internal error; the log has the details", request.path)
 

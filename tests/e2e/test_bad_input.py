@@ -43,7 +43,7 @@ async def starting(config: str, folder: Path, *flags: str) -> tuple[int | None, 
         ("intervall: 5s", "unknown key `intervall`: did you mean `interval`?"),
         ("prometheus: {urls: x}", "prometheus: unknown key `urls`: did you mean `url`?"),
         ("interval: [5]", "interval: not a valid duration: [5] (write 15s, 5m, 1h30m, 30d)"),
-        ("exposition: {max_series: many}", "exposition.max_series: expected `int`, got `str`"),
+        ("exposition: {max_series: many}", "exposition.max_series: must be a whole number, not text"),
         ("interval: 5 s", "interval: not a valid duration: '5 s' (write 15s, 5m, 1h30m, 30d)"),
         (
             "alerts: {mode: inline}",

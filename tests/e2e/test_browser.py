@@ -155,7 +155,7 @@ async def test_times_are_in_the_zone_of_whoever_looks(world: World) -> None:
     async with world.page(viewport=DESK, timezone_id="Asia/Kolkata") as page:
         await world.log_in(page)
         await page.goto("/journal")
-        time = page.locator("tbody time").first
+        time = page.locator("tbody time[title]").first  # which have been put into its zone
         said, shown = await time.get_attribute("datetime"), await time.inner_text()
         assert said is not None
         there = datetime.fromisoformat(said).astimezone(ZoneInfo("Asia/Kolkata"))
@@ -191,6 +191,7 @@ async def test_times_on_charts_are_in_the_zone_of_whoever_looks(world: World) ->
     for zone in ("UTC", "Australia/Adelaide"):
         async with world.page(viewport=DESK, timezone_id=zone) as page:
             await page.goto(path)
+            await page.locator("header time[title]").wait_for()
             shown[zone] = await page.locator("svg.chart text[data-at]").all_text_contents()
             assert await page.locator("figcaption [data-zone]").inner_text() == zone
     assert {text[-2:] for text in shown["UTC"]} == {"00"}

@@ -145,7 +145,7 @@ async def test_the_loop(stack: Stack, tmp_path: Path) -> None:
                     }
             code, out, err = await world.run("approve", case["id"])
             assert (code, err) == (0, ""), err
-            assert out.endswith(f"approved {case['id']}\n")
+            assert f"approved {case['id']}; `promantis cases " in out
             fixed = await world.case("PoolFull", "fixed", "failed", "unknown", "refused")
             assert fixed["stage"] == "fixed", fixed
             assert shop.calls == [(awkward, "Bearer secret")]

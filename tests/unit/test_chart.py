@@ -94,7 +94,7 @@ class Source:
 
 
 async def test_a_picture_is_on_one_grid_and_takes_what_it_can_get() -> None:
-    source: Any = Source("(q)")
+    source: Any = Source("q{")
     made = await pictured(source, finding(service="shop"), NOW, 21600.0)
     assert len(made.at) == len(made.value) == len(made.upper) == 241
     assert made.at[-1] <= NOW
@@ -106,5 +106,12 @@ async def test_a_picture_is_on_one_grid_and_takes_what_it_can_get() -> None:
     series = '{watch="latency",service="shop"'
     assert source.asked[1:] == [
         f'promantis_forecast{series},horizon="60m"}} offset 3600s',
-        f"(q) and ignoring (watch) last_over_time(promantis_expected{series}}}[1h] @ end())",
+        'q{service="shop"}',
     ]
+
+
+async def test_a_query_that_cannot_be_narrowed_is_joined_with_the_score() -> None:
+    source: Any = Source()
+    await pictured(source, msgspec.structs.replace(finding(service="shop"), query="topk(3, q)"), NOW, 21600.0)
+    score = 'promantis_anomaly_score{watch="latency",service="shop"}'
+    assert source.asked[2] == f"(topk(3, q)) and ignoring (watch) last_over_time({score}[1h] @ end())"

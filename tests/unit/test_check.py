@@ -47,6 +47,35 @@ def test_a_wrong_file_and_a_wrong_flag(tmp_path: Path, capsys: pytest.CaptureFix
     assert caught.value.code == 2
 
 
+def test_what_is_hardly_meant_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file, action = tmp_path / "p.yml", "action: {type: http, url: 'http://10.0.0.1/'}"
+    file.write_text(
+        f"remedies:\n  - {{name: a, match: ['alertname=\"A\"'], when: up, {action}, verify: {{query: x == bool 1}}}}\n"
+        f"  - {{name: b, match: ['alertname=\"B\"'], {action}, verify: {{query: x < 1, harm: y}}}}\n"
+        "guard: {allow_private: [10.0.0.2]}\nweb: {tokens_file: /not/here.yml}\n"
+    )
+    assert main(["check", f"--config.file={file}"]) == 1
+    said = capsys.readouterr()
+    assert f"{file}: 5 to look at, see below" in said.out
+    assert "not here        web.tokens_file: /not/here.yml, which is read at start" in said.out
+    assert [line.split(": ")[1] for line in said.err.splitlines()] == [
+        "remedies[0].when",
+        "remedies[0].verify.query",
+        "remedies[0].action.url",
+        "remedies[1].verify.harm",
+        "remedies[1].action.url",
+    ]
+    assert "10.0.0.1: 10.0.0.1 is no public address; allow it by guard.allow_private" in said.err
+
+
+def test_secrets_that_are_here_are_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tokens, file = tmp_path / "tokens.yml", tmp_path / "p.yml"
+    tokens.write_text("[{name: ann, token: long-enough-to-be-one, role: boss}]")
+    file.write_text(f"web: {{tokens_file: {tokens}}}")
+    assert main(["check", f"--config.file={file}"]) == 2
+    assert "[0].role: unknown role 'boss'" in capsys.readouterr().err
+
+
 def test_unreachable(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

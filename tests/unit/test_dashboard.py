@@ -88,6 +88,9 @@ def test_panels_have_numbers_titles_and_words_of_their_own(uid: str) -> None:
     for panel in panels:
         assert panel["gridPos"]["x"] + panel["gridPos"]["w"] <= 24
         assert panel["datasource"]["uid"] == "${datasource}"
+        assert panel["description"], panel["title"]
+        unit = panel["fieldConfig"]["defaults"].get("unit")
+        assert unit or panel["type"] == "table", f"{panel['title']} has no unit"
     assert [
         mark["name"]
         for mark in board["annotations"]["list"]
@@ -104,7 +107,7 @@ def test_variables_ask_only_for_metrics_that_exist() -> None:
     variables = BOARDS["promantis-series"]["templating"]["list"]
     asked = " ".join(str(v["query"]) for v in variables if v["type"] == "query")
     assert set(re.findall(r"promantis_\w+", asked)) <= own() | signals()
-    assert [v["name"] for v in variables] == ["datasource", "watch", "series", "query"]
+    assert [v["name"] for v in variables] == ["datasource", "watch", "series", "query", "page"]
 
 
 def test_the_look_ahead_opens_the_panel_of_the_series() -> None:

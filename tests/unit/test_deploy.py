@@ -89,6 +89,8 @@ ALL: dict[str, Any] = {
     "priorityClassName": "high",
     "imagePullSecrets": [{"name": "pull"}],
     "extraArgs": ["--log.format=json"],
+    "secrets": ["thanos"],
+    "env": [{"name": "HTTPS_PROXY", "value": "http://proxy:3128"}],
 }
 LEAST: dict[str, Any] = {
     "persistence": {"enabled": False},

@@ -21,7 +21,10 @@ WELL = Seen(
     scrapes=1.0,
     overwritten=0,
     blank=("namespace", "pod"),
+    alertmanagers=1,
+    silent=(),
     contradictions=(),
+    runs=9000.0,
     firing=1,
     received=3.0,
     remedies=1,
@@ -34,7 +37,7 @@ WELL = Seen(
 def test_all_is_well() -> None:
     checks = list(examined(WELL))
     assert {check.state for check in checks} == {"ok"}
-    names = "promantis clock watches scraped honor_labels labels alerts webhook history"
+    names = "promantis clock watches scraped honor_labels labels alertmanager alerts webhook history"
     assert [check.name for check in checks] == names.split()
 
 
@@ -64,11 +67,15 @@ def test_all_is_well() -> None:
         ({"contradictions": ["tee, but"]}, "alerts", "bad", "tee, but"),
         ({"received": 0.0}, "alerts", "bad", "1 fire in Prometheus, and none has come"),
         ({"received": None, "firing": 0}, "alerts", "unknown", "none fires"),
+        ({"received": 0.0, "runs": 30.0}, "alerts", "unknown", "none has come in the 30s since the start"),
+        ({"webhooks": 0.0, "runs": 180.0}, "webhook", "unknown", "none has come in the 3m since the start"),
         ({"webhooks": 0.0}, "webhook", "bad", "has sent no webhook"),
         ({"webhooks": 0.0, "firing": 0}, "webhook", "unknown", "none came"),
         ({"webhooks": 0.0, "remedies": 0}, "webhook", "ok", "no remedy"),
-        ({"deep": 3600.0}, "history", "bad", "is shorter than 14h"),
-        ({"deep": 86400.0}, "history", "bad", "reaches back 24h"),
+        ({"deep": 3600.0}, "history", "unknown", "is shorter than 14h"),
+        ({"deep": 86400.0}, "history", "unknown", "reaches back 24h"),
+        ({"silent": ["am: connection refused"]}, "alertmanager", "bad", "am: connection refused"),
+        ({"alertmanagers": 0}, "alertmanager", "unknown", "none is known"),
         ({"step": 3600.0}, "history", "bad", "every 60m"),
         ({"step": None}, "history", "unknown", "none of `up`"),
     ],

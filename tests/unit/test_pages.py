@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import html
 import re
+import time
 from collections.abc import AsyncIterator
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from sidecar.types import Breach, Instant
 from sidecar.web import paint
@@ -96,6 +98,21 @@ async def test_what_is_odd_ahead_and_waiting_is_shown(client: Client, world: Wor
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
 
 
+async def test_what_acted_within_the_day_is_shown(client: Client, world: World) -> None:
+    now = time.time()
+    acts, old = Instant(now - 60), Instant(now - 90_000)
+    world.listed = [
+        replace(CASE, id="c1", stage="verifying", since=acts, intent_at=acts),
+        replace(CASE, id="c2", stage="fixed", since=acts, intent_at=acts),
+        replace(CASE, id="c3", stage="fixed", since=old, intent_at=old),
+        replace(CASE, id="c4", stage="refused", since=acts, intent_at=None),
+    ]
+    text = await text_of(client, "/")
+    assert re.findall(r'href="/c/(\w+)"', text.split("What was done")[1]) == ["c1", "c2"]
+    world.listed = []
+    assert "What was done" not in await text_of(client, "/")
+
+
 async def test_a_limit_that_is_crossed_is_marked(client: Client, world: World) -> None:
     now = Breach("PoolExhaustion", "page", ">", 0.9, 60, {"15m": 1.0}, 0.0, also=" and b < 2")
     world.series, world.findings = 1, [msgspec.structs.replace(finding(), breaches=(now,))]
@@ -162,7 +179,7 @@ async def test_beyond_loopback_reading_needs_a_login(client: Client) -> None:
     assert (answer.status, answer.headers["Location"]) == (303, f"/login?next=/a/{FINGERPRINT}")
     await send(client, "/login", token=WEAK)
     assert (await client.get(f"/a/{FINGERPRINT}")).status == 200
-    assert (await client.get("/static/style.css")).content_type == "text/css"
+    assert (await client.get("/static/page.js")).content_type == "text/javascript"
 
 
 @pytest.mark.parametrize("loopback", [False], indirect=True, ids=["open"])

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sidecar.signals.watch.conditions import comparisons
 from sidecar.signals.watch.kinds import KINDS, guess_kind
-from sidecar.signals.watch.promql import DEEPEST, LONGEST, NoWatch, check, normalise
+from sidecar.signals.watch.promql import DEEPEST, LONGEST, NoWatch, check, narrowed, normalise
 
 
 @pytest.mark.parametrize(
@@ -253,3 +253,29 @@ def test_what_cannot_be_asked_every_tick(query: str, reason: str) -> None:
 def test_kinds(query: str, kind: str) -> None:
     assert guess_kind(query) == kind
     assert kind in KINDS
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ("x", 'x{a="1",pod="p"}'),
+        ('{__name__=~"x|y"}[5m] offset 1h', '{__name__=~"x|y",a="1",pod="p"}[5m] offset 1h'),
+        ("sum by (pod, path) (rate(x[5m]))", 'sum by (path, pod) (rate(x{pod="p"}[5m]))'),
+        ("sum without (pod) (x)", 'sum without (pod) (x{a="1"})'),
+        ("sum(x)", "sum(x)"),  # nothing of it may be left out
+        ("topk(3, x)", "topk(3, x)"),
+        ('count_values by (a) ("pod", x)', 'count_values by (a) ("pod", x)'),
+        ("a / on (pod) b", 'a{pod="p"} / on (pod) b{pod="p"}'),
+        ("a / ignoring (pod) b", 'a{a="1"} / ignoring (pod) b{a="1"}'),
+        ("a and on (pod) b", 'a{a="1",pod="p"} and on (pod) b{pod="p"}'),
+        ("a or on (pod) b", 'a{pod="p"} or on (pod) b{pod="p"}'),  # another a of this pod hides a b
+        ("x * on (pod) group_left (a) y", 'x{pod="p"} * on (pod) group_left (a) y{pod="p"}'),
+        ("x * on (pod) group_right () y", 'x{pod="p"} * on (pod) group_right () y{a="1",pod="p"}'),
+        ("max_over_time((x > 3)[1h:1m])", 'max_over_time((x{a="1",pod="p"} > 3)[1h:1m])'),
+        ('label_replace(x, "a", "$1", "b", "(.*)")', 'label_replace(x, "a", "$1", "b", "(.*)")'),
+        ("absent_over_time(x[5m])", "absent_over_time(x[5m])"),
+        ("broken((", "broken(("),
+    ],
+)
+def test_a_question_is_narrowed_to_one_series_where_that_leaves_its_answer(asked: str, told: str) -> None:
+    assert narrowed(asked, (("__name__", "x"), ("a", "1"), ("pod", "p"))) == told

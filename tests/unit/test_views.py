@@ -220,6 +220,7 @@ async def test_of_very_many_the_oddest_are_listed(client: TestClient[Any, Any], 
     world.findings = [finding(0.1, service=f"s{i}") for i in range(200)] + [finding(5.0, service="odd")]
     text = await text_of(client, "/series", match="{}")
     assert "50 or more series" in text
+    assert "The oddest first. Labels narrow it" in text
     assert text.index("5.0</td>") < text.index("0.1</td>")
 
 

@@ -101,7 +101,12 @@ async def test_the_answer_has_the_shape_that_is_promised(
         ({}, 400, "name either match or fingerprint", "match"),
         ({"match": "{}", "fingerprint": "x"}, 400, "name either match or fingerprint", "match"),
         ({"match": "{job="}, 400, "not a selector", "match"),
-        ({"match": '{job="other"}'}, 404, "no such series with a known service", "match"),
+        (
+            {"match": '{job="other"}'},
+            404,
+            "no such series with a known service: the page Series lists them, `{}` for all",
+            "match",
+        ),
         ({"fingerprint": "x"}, 404, "this alert is not known", "fingerprint"),
         ({"fingerprint": "x", "at": "noon"}, 400, "'noon' is not a time", "at"),
         ({"fingerprint": "x", "at": "2000000000"}, 400, "must be in the past", "at"),

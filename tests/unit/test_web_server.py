@@ -43,6 +43,12 @@ async def broken(_: web.Request) -> web.Response:
     raise KeyError("secret")
 
 
+async def gone(request: web.Request) -> web.Response:
+    assert request.transport is not None
+    request.transport.close()
+    raise ConnectionResetError("Cannot write to closing transport")
+
+
 async def rejected(_: web.Request) -> web.Response:
     raise Rejected("never", 422)
 
@@ -57,6 +63,7 @@ ROUTES = [
     web.post("/api/webhook", webhook),
     web.post("/api/undeclared", who),
     web.get("/api/broken/{id}", broken),
+    web.get("/api/gone", gone),
     web.get("/api/rejected", rejected),
     web.get("/api/unavailable", unavailable),
 ]
@@ -118,6 +125,16 @@ async def test_errors_have_one_shape_and_tell_no_secret(site: SimpleNamespace) -
     count = site.telemetry.registry.get_sample_value
     assert count("promantis_http_requests_total", {"route": "/api/broken/{id}", "code": "500"}) == 1
     assert count("promantis_http_requests_total", {"route": "none", "code": "404"}) == 1
+
+
+async def test_who_goes_before_the_answer_is_no_fault(
+    site: SimpleNamespace, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(aiohttp.ServerDisconnectedError):
+        await site.ask("GET", "/api/gone", "a")
+    assert "request failed" not in caplog.text
+    count = site.telemetry.registry.get_sample_value
+    assert count("promantis_http_requests_total", {"route": "/api/gone", "code": "499"}) == 1
 
 
 async def test_health_readiness_and_reload(site: SimpleNamespace) -> None:

@@ -190,14 +190,24 @@ async def test_a_case_over_http_and_from_the_command_line(
     ] == "ID            STAGE     SINCE  POLICY       ALERT           TARGET".replace(
         "SINCE", "SINCE".ljust(len(cases_command.talk.since(1000.0)))
     )
-    assert await run("cases", "x") == (1, "", "promantis: there is no such case\n")
-    assert await run("deny", "x") == (1, "", "promantis: there is no such case\n")
+    assert await run("cases", "x") == (
+        1,
+        "",
+        "promantis: there is no such case: `promantis cases` lists them\n",
+    )
+    assert await run("deny", "x") == (
+        1,
+        "",
+        "promantis: there is no such case: `promantis cases` lists them\n",
+    )
     code, out, err = await run("approve", case.id)
     assert (code, err) == (0, "")
     plan, _, after = out.partition("in its way now: ")
     assert plan.endswith('        {"size": 20}\n')
     unknown = "in its way now: still wrong: Prometheus could not say whether used < 1\n"
-    assert after == f"alert: Alertmanager did not answer\n{unknown}approved {case.id}\n"
+    assert after.startswith(
+        f"alert: Alertmanager did not answer\n{unknown}approved {case.id}; `promantis cases "
+    )
     await asyncio.sleep(0.2)  # some rounds
     assert site.runner.cases()[0].stage == "approved", "a silent Alertmanager is waited for"
     assert (await run("deny", case.id, "--reason", "not today"))[0] == 0

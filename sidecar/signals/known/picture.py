@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 
 from sidecar.signals.ingest.ports import Source
+from sidecar.signals.watch.promql import narrowed
 from sidecar.types import F64, Finding, Instant, Labels, PromantisError
 
 POINTS = 240
@@ -63,8 +64,11 @@ async def pictured(source: Source, finding: Finding, now: Instant, span: float) 
     start, end = Instant(now - span), now  # not rounded: a band may be known for seconds only
     own = selector(finding, f',__name__=~"{"|".join(OWN)}"')
     said = f"promantis_forecast{selector(finding, HOUR)} offset {AHEAD:.0f}s"
-    lately = f"last_over_time(promantis_expected{selector(finding)}[1h] @ end())"
-    value = f"({finding.query}) and ignoring (watch) {lately}"  # of the query's series, this one
+    value, mine = narrowed(finding.query, finding.labels), dict(finding.labels)
+    if not all(f"{name}={json.dumps(text, ensure_ascii=False)}" in value for name, text in finding.labels):
+        # it would answer with all of its series: a score stands for each, where it is exposed
+        lately = f"last_over_time(promantis_anomaly_score{selector(finding)}[1h] @ end())"
+        value = f"({value}) and ignoring (watch) {lately}"
     columns: dict[str, F64] = {}
     grid: F64 = start + np.arange(int(span / step + 1e-9) + 1, dtype=np.float64) * step
 
@@ -75,7 +79,10 @@ async def pictured(source: Source, finding: Finding, now: Instant, span: float) 
         except (PromantisError, TimeoutError):
             return
         for i, key in enumerate(found.keys):
-            columns.setdefault(OWN.get(_read(key).get("__name__", ""), name), found.values[:, i])
+            labels = _read(key)
+            own = OWN.get(labels.pop("__name__", ""), name)
+            if own != "value" or labels == mine or len(found.keys) == 1:  # others have these labels and more
+                columns.setdefault(own, found.values[:, i])
 
     await asyncio.gather(ask("own", own), ask("said", said), ask("value", value))
     blank: F64 = np.full(len(grid), np.nan)

@@ -84,7 +84,7 @@ class Watcher:
             return []
         if not self._changed.is_set():
             return ["the watches are not known yet: Prometheus has not answered"]
-        return [f"learning history: {self.progress:.0%}"]
+        return [f"learning history: {self.progress if self._lessons[1] else 0:.0%}"]
 
     async def accept(self, series: Mapping[str, list[bytes]]) -> None:
         """Take what these series of each watch are now for their new normal."""

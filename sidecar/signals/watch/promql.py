@@ -10,7 +10,7 @@ from datetime import timedelta
 
 import promql_parser as pq
 
-from sidecar.types import Duration
+from sidecar.types import Duration, Labels
 
 LONGEST = 8000
 DEEPEST = 150
@@ -22,6 +22,11 @@ _PLAIN_NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 _PLAIN_LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 ITS_OWN = "it selects metrics of Promantis itself"
 _OWN = ("promantis_anomaly_score", "ALERTS", "ALERTS_FOR_STATE")
+_KEEPS_LABELS = re.compile(
+    r"(?!absent).*_over_time|rate|irate|increase|i?delta|deriv|predict_linear|resets|changes|double_exponential_smoothing"
+    r"|holt_winters|abs|ceil|floor|round|clamp(_min|_max)?|exp|ln|log2|log10|sqrt|sgn|timestamp|sort(_desc)?"
+)
+"""Functions whose results have the labels of what they are given."""
 
 
 class NoWatch(Exception):
@@ -67,39 +72,79 @@ def check(text: str) -> None:
     write(expr)
 
 
-def write(expr: pq.Expr) -> str:
-    """An expression as text that parses to the same expression; parentheses only around operations."""
+def narrowed(text: str, labels: Labels) -> str:
+    """The expression asked for those of its results that have these labels, as far as its selectors can be told so.
+
+    >>> narrowed("sum by (pod) (rate(x[5m])) / on (job) group_left () y", (("job", "a"), ("pod", "b")))
+    'sum by (pod) (rate(x{pod="b"}[5m])) / on (job) group_left () y{job="a"}'
+    """
+    try:
+        return write(parse(text), tuple(label for label in labels if label[0] != "__name__"))
+    except NoWatch:
+        return text
+
+
+def write(expr: pq.Expr, within: Labels = ()) -> str:
+    """An expression as text that parses to the same expression; parentheses only around operations.
+
+    `within`: labels of the results that are wanted; the text need not give others.
+    """
     match expr:
         case pq.NumberLiteral():
             return number(expr.val)
         case pq.StringLiteral():
             return _quote(expr.val)
         case pq.ParenExpr():
-            return write(expr.expr)
+            return write(expr.expr, within)
         case pq.UnaryExpr():
-            return "-" + operand(expr.expr)
+            return "-" + operand(expr.expr, within)
         case pq.BinaryExpr():
-            return f"{operand(expr.lhs)} {expr.op}{modifier(expr.modifier)} {operand(expr.rhs)}"
+            left, right = _sides(expr, within)
+            return f"{operand(expr.lhs, left)} {expr.op}{modifier(expr.modifier)} {operand(expr.rhs, right)}"
         case pq.VectorSelector():
-            return _selector(expr) + _when(expr.offset, expr.at)
+            return _selector(expr, within) + _when(expr.offset, expr.at)
         case pq.MatrixSelector():
             vector = expr.vector_selector
-            return f"{_selector(vector)}[{_span(expr.range)}]{_when(vector.offset, vector.at)}"
+            return f"{_selector(vector, within)}[{_span(expr.range)}]{_when(vector.offset, vector.at)}"
         case pq.SubqueryExpr():
-            return (
-                f"{operand(expr.expr)}[{_span(expr.range)}:{_span(expr.step)}]{_when(expr.offset, expr.at)}"
-            )
+            of = operand(expr.expr, within)
+            return f"{of}[{_span(expr.range)}:{_span(expr.step)}]{_when(expr.offset, expr.at)}"
         case pq.AggregateExpr():
-            by = ""
+            by, word, named = "", "by", frozenset[str]()
             if expr.modifier is not None:
+                named = frozenset(expr.modifier.labels)
                 word = "by" if expr.modifier.type == pq.AggModifierType.By else "without"
                 by = f" {word} ({_labels(expr.modifier.labels)}) "
             param = "" if expr.param is None else write(expr.param) + ", "
-            return f"{expr.op}{by}({param}{write(expr.expr)})"
+            same = str(expr.op) != "count_values"
+            kept = tuple(one for one in within if same and (one[0] in named) == (word == "by"))
+            return f"{expr.op}{by}({param}{write(expr.expr, kept)})"
         case pq.Call():
-            return f"{expr.func.name}({', '.join(write(arg) for arg in expr.args)})"
+            kept = within if _KEEPS_LABELS.fullmatch(expr.func.name) else ()
+            return f"{expr.func.name}({', '.join(write(arg, kept) for arg in expr.args)})"
         case _:
             raise NoWatch(f"it uses {type(expr).__name__}, which is not supported")
+
+
+def _sides(expr: pq.BinaryExpr, within: Labels) -> tuple[Labels, Labels]:
+    """Of the labels of an operation's results, those that its left and its right side have as well.
+
+    Both have what they are matched by; of the others the results of arithmetic have those of the side with many.
+    """
+    matching = expr.modifier.matching if expr.modifier is not None else None
+    named = frozenset(matching.labels if matching is not None else ())
+    on = matching is not None and matching.type == pq.LabelModifierType.Include
+    both = tuple(one for one in within if (one[0] in named) == on)
+    card = expr.modifier.card if expr.modifier is not None else pq.VectorMatchCardinality.OneToOne
+    got = frozenset((expr.modifier.group_labels or ()) if expr.modifier is not None else ())
+    many = tuple(one for one in within if one[0] not in got)
+    if str(expr.op) in ("and", "unless"):
+        return within, both
+    if card == pq.VectorMatchCardinality.ManyToOne:
+        return many, tuple(one for one in both if one[0] not in got)
+    if card == pq.VectorMatchCardinality.OneToMany:
+        return tuple(one for one in both if one[0] not in got), many
+    return both, both
 
 
 def number(value: float) -> str:
@@ -142,10 +187,10 @@ def bare(expr: pq.Expr) -> pq.Expr:
     return expr
 
 
-def operand(expr: pq.Expr) -> str:
+def operand(expr: pq.Expr, within: Labels = ()) -> str:
     """An operand: in parentheses when it is an operation itself, or a negative number."""
     expr = bare(expr)
-    text = write(expr)
+    text = write(expr, within)
     compound = isinstance(expr, pq.BinaryExpr | pq.UnaryExpr) or text.startswith("-")
     return f"({text})" if compound else text
 
@@ -168,10 +213,13 @@ def modifier(modifier: pq.BinModifier | None, *, bool_too: bool = True) -> str:
     return out
 
 
-def _selector(vector: pq.VectorSelector) -> str:
+def _selector(vector: pq.VectorSelector, within: Labels = ()) -> str:
     if vector.matchers.or_matchers:
         raise NoWatch("it uses `or` between matchers, which Prometheus does not know")
-    matchers = sorted((m.name, _MATCH[str(m.op)], m.value) for m in vector.matchers.matchers)
+    matchers = sorted(
+        {*((m.name, _MATCH[str(m.op)], m.value) for m in vector.matchers.matchers)}
+        | {(label, "=", value) for label, value in within}
+    )
     name = vector.name or ""
     if name and not _PLAIN_NAME.fullmatch(name):
         matchers.insert(0, ("__name__", "=", name))

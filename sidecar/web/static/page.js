@@ -95,5 +95,8 @@ function live(least) {
   listen();
 }
 
-localise(document);
-if (document.body.dataset.live) live(Number(document.body.dataset.live));
+// What is there is seen first.
+requestAnimationFrame(() => setTimeout(() => {
+  localise(document);
+  if (document.body.dataset.live) live(Number(document.body.dataset.live));
+}));
