@@ -14,6 +14,7 @@ from typing import Any, BinaryIO, NamedTuple
 import msgspec
 import numpy as np
 
+from sidecar.adapters import memory
 from sidecar.signals.models import Array
 from sidecar.types import ConfigError
 
@@ -90,6 +91,7 @@ class StateFiles:
             file.flush()
             os.fsync(file.fileno())
         fresh.replace(path)
+        memory.give_back()  # no tick goes on now; of a lesson just learned much is left
 
     def load(self) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Array]]]:
         """Header and arrays of every readable file; a damaged one is set aside."""

@@ -12,6 +12,7 @@ import signal
 import sys
 
 from sidecar import __version__
+from sidecar.adapters import memory
 from sidecar.adapters.lease import Lease
 from sidecar.app import PARTS, App
 from sidecar.commands import leadership
@@ -31,6 +32,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Serve until SIGINT or SIGTERM; SIGHUP reloads the config."""
     start_logging(args)
+    memory.share()
     asyncio.run(_serve(args))
     return 0
 

@@ -18,6 +18,7 @@ PARTS: dict[str, Callable[[], list[Row]]] = {
     "decode": lambda: [speed.decoding(100_000)],
     "metrics": lambda: [speed.exposition(100_000)],
     "memory": lambda: [*memory.rows(1_000, 100.0), *memory.rows(100_000, 1229.0, days=7)],
+    "beside": lambda: memory.beside(1_000, 100.0),
     "loop": lambda: loop.rows(100_000),
     "alerts": lambda: alerts.rows(100_000),
     "pages": lambda: pages.rows(10_000),

@@ -3,6 +3,7 @@ counts."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -13,10 +14,14 @@ from pathlib import Path
 
 import numpy as np
 
+from sidecar.demo.binaries import find
+from sidecar.demo.peers import Stack, free_port
+from tests.bench import pages
 from tests.bench.table import Row
 
 SCRIPT = "from tests.bench.memory import child; child({series}, {days})"
 LIVE = 60  # ticks at the live step, of history and then of answers
+LIVED = 420.0  # seconds that it runs beside Prometheus: it has saved its state by then
 
 
 def measured(series: int, days: int = 1) -> dict[str, float]:
@@ -53,6 +58,30 @@ def rows(series: int, most: float, days: int = 1) -> list[Row]:
         Row.below(what, said["VmRSS"], "MiB", most, f"(peak {said['VmHWM']:,.0f} MiB)"),
         Row.below("and more while it saves", more, "%", 10.0, f"({said['state']:,.0f} MiB written)"),
     ]
+
+
+def beside(series: int, most: float) -> list[Row]:
+    """RSS of `promantis run` beside a real Prometheus with two days of history, and its peak."""
+    with tempfile.TemporaryDirectory() as folder, Stack(find(), Path(folder)) as stack:
+        now, peak = asyncio.run(_run(stack, series))
+    what = f"RSS of promantis run at {series // 1000}k series, after {LIVED / 60:.0f} minutes"
+    return [Row.below(what, now, "MiB", most, f"(peak {peak:,.0f} MiB)")]
+
+
+async def _run(stack: Stack, series: int) -> tuple[float, float]:
+    fleet, prometheus = free_port(), free_port()
+    data = await pages.recorded(stack, series, fleet, 2 * 86400)
+    scraped = (
+        f"  - {{job_name: fleet, honor_labels: true, static_configs: [{{targets: ['127.0.0.1:{fleet}']}}]}}\n"
+    )
+    config = (
+        "global: {scrape_interval: 15s, evaluation_interval: 15s}\nrule_files: [rules.yml]\nscrape_configs:\n"
+    )
+    await stack.prometheus(config + scraped, pages.RULES, data=data, port=prometheus)
+    side = await stack.promantis(f'prometheus: {{url: "http://127.0.0.1:{prometheus}"}}\n', within=300)
+    await asyncio.sleep(LIVED)
+    said = _resident(side.pid)
+    return said["VmRSS"], said["VmHWM"]
 
 
 def child(series: int, days: int) -> None:
@@ -105,7 +134,7 @@ def child(series: int, days: int) -> None:
     print(json.dumps(said))
 
 
-def _resident() -> dict[str, float]:
+def _resident(process: int | str = "self") -> dict[str, float]:
     """MiB of memory now, and its peak."""
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    status = dict(line.split(":", 1) for line in Path(f"/proc/{process}/status").read_text().splitlines())
     return {name: int(status[name].split()[0]) / 1024 for name in ("VmRSS", "VmHWM")}

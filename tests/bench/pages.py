@@ -104,9 +104,9 @@ def names(series: int) -> list[str]:
     ]
 
 
-def past(series: int, until: float) -> Iterator[str]:
+def past(series: int, until: float, seconds: int = PAST) -> Iterator[str]:
     """The past as OpenMetrics, a series after the other."""
-    times = [until - PAST + STEP * k for k in range(PAST // STEP)]
+    times = [until - seconds + STEP * k for k in range(seconds // STEP)]
     values = np.stack([counters(series, at) for at in times], 1)
     yield "# TYPE http_requests counter"
     for name, column in zip(names(series), values.tolist(), strict=True):
@@ -156,14 +156,7 @@ async def _started(stack: Stack, series: int) -> tuple[Peer, str, dict[str, str]
         "tokens": str(tokens),
     }
     print("pages: writing the past", file=sys.stderr, flush=True)
-    text, data = stack.folder / "past.om", stack.folder / "tsdb"
-    with text.open("w", encoding="utf-8") as file:
-        file.writelines(line + "\n" for line in past(series, float(int(time.time()) // STEP * STEP)))
-    command = [str(stack.binaries.promtool), "tsdb", "create-blocks-from", "openmetrics", "--quiet"]
-    await asyncio.to_thread(subprocess.run, [*command, str(text), str(data)], check=True)
-    text.unlink()
-    program = f"from tests.bench import pages; pages.exporter({series}, {ports['fleet']})"
-    await stack.program("fleet", sys.executable, "-c", program, port=ports["fleet"])
+    data = await recorded(stack, series, ports["fleet"])
     await stack.prometheus(PROMETHEUS.format_map(words), RULES, data=data, port=ports["prometheus"])
     await stack.alertmanager(ALERTMANAGER.format_map(words), port=ports["alertmanager"])
     print("pages: learning it", file=sys.stderr, flush=True)
@@ -183,6 +176,19 @@ async def _started(stack: Stack, series: int) -> tuple[Peer, str, dict[str, str]
         "Journal": "/journal",
         "(a word)": "/-/healthy",
     }  # fmt: skip
+
+
+async def recorded(stack: Stack, series: int, port: int, seconds: int = PAST) -> Path:
+    """A Prometheus' data folder with the fleet's past, and the fleet itself at a port."""
+    text, data = stack.folder / "past.om", stack.folder / "tsdb"
+    with text.open("w", encoding="utf-8") as file:
+        file.writelines(line + "\n" for line in past(series, float(int(time.time()) // STEP * STEP), seconds))
+    command = [str(stack.binaries.promtool), "tsdb", "create-blocks-from", "openmetrics", "--quiet"]
+    await asyncio.to_thread(subprocess.run, [*command, str(text), str(data)], check=True)
+    text.unlink()
+    program = f"from tests.bench import pages; pages.exporter({series}, {port})"
+    await stack.program("fleet", sys.executable, "-c", program, port=port)
+    return data
 
 
 async def _fixed(side: Peer, token: str) -> dict[str, Any]:

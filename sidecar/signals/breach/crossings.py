@@ -22,7 +22,7 @@ from sidecar.signals.breach.sight import Scale, Sight, look
 from sidecar.signals.detect.block import Block
 from sidecar.signals.known import record
 from sidecar.signals.known.ledger import UNTOLD
-from sidecar.signals.models import Array, f4, half
+from sidecar.signals.models import Array, f4, half, zeros
 from sidecar.signals.models.bend import Bend
 from sidecar.signals.models.logistic import Logistic
 from sidecar.signals.watch.calendar import UTC, hour_of
@@ -109,7 +109,7 @@ class Crossings:
         # a slice needs no gathering
         self._rows = slice(int(limits.row[0]), int(limits.row[-1]) + 1) if whole else limits.row
         self._fit = np.arange(0, n, max(1, math.ceil(n / FITTED)))
-        self._phi = np.zeros((RING, H, len(self._fit), FEATURES), f4)
+        self._phi = zeros((RING, H, len(self._fit), FEATURES), f4)
         self._may = np.zeros((RING, n), bool)  # origins in the ring
         self._told = np.zeros((RING, H, len(self._fit)), f4)  # and what was said there,
         self._raw = np.zeros((RING, H, len(self._fit)))  # before it was put right

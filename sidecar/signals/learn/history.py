@@ -12,7 +12,9 @@ from sidecar.signals.models.fitted import MODELS
 from sidecar.types import Duration, Instant, Section
 
 POINTS = 11_000  # Prometheus' own limit per series
-SAMPLES = 1_000_000  # per query: main memory stays small
+SAMPLES = 100_000  # per query: what is asked, read and taught at once takes some hundred bytes of memory each
+FEWEST = 64  # points of a query all the same: each costs Prometheus a look at every series
+MOST = 1_000_000  # but no more samples than this
 LIVE_TICKS = 2880
 COARSE = 300.0
 
@@ -91,7 +93,8 @@ def spans(now: Instant, earliest: Instant, learning: LearningConfig, step: float
 
 def room(series: int) -> int:
     """Points of one range query of so many series at most."""
-    return max(1, min(POINTS, SAMPLES // max(1, series)))
+    series = max(1, series)
+    return max(1, min(POINTS, max(SAMPLES // series, min(FEWEST, MOST // series))))
 
 
 def parts(start: float, end: float, step: float, most: int) -> Iterator[Span]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import mmap
 from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
@@ -12,6 +14,17 @@ from sidecar.types import I64
 
 f4 = np.float32
 Array = npt.NDArray[Any]
+APART = 131_072  # bytes: what glibc gives pages of its own, until it has seen something larger go
+
+
+def zeros(shape: tuple[int, ...], dtype: type[np.generic]) -> Array:
+    """Zeros for what is kept long. What is large has pages of its own: they cost no memory until they are written, and
+    go back to the system with the array, where those of the heap would be left as holes between what is still used."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    if size < APART:
+        return np.zeros(shape, dtype)
+    pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return np.frombuffer(pages, dtype).reshape(shape)
 
 
 class Field(NamedTuple):
@@ -30,10 +43,9 @@ class Columns:
     def __init__(self, rows: int) -> None:
         self.rows = rows
         for name, field in self.fields.items():
-            shape = (*field.shape, rows)
-            # zeros cost no memory until they are written
-            zero = np.ndim(field.fresh) == 0 and field.fresh == 0
-            made = np.zeros(shape, field.dtype) if zero else np.full(shape, field.fresh, field.dtype)
+            made = zeros((*field.shape, rows), field.dtype)
+            if np.ndim(field.fresh) or field.fresh != 0:
+                made[...] = field.fresh
             setattr(self, name, made)
 
     def forget(self, rows: I64) -> None:
