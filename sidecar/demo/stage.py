@@ -121,10 +121,8 @@ class Stage(NamedTuple):
         return f"{self.prometheus.url}/classic/graph?{urllib.parse.urlencode(parts)}"
 
 
-async def build(stack: Stack, say: Callable[[str], None], days: float = past.DAYS) -> Stage:
-    """Start everything, with so many days of past, and wait until it is ready.
-
-    RuntimeError, with the end of its log, where it is not.
+async def build(stack: Stack, say: Callable[[str], None]) -> Stage:
+    """Start everything and wait until it is ready; RuntimeError, with the end of its log, where it is not.
 
     Prometheus, Alertmanager and Promantis point at one another, so their ports are chosen first.
     """
@@ -145,9 +143,9 @@ async def build(stack: Stack, say: Callable[[str], None], days: float = past.DAY
         "bigger": str(BIGGER),
     }
 
-    say(f"writing {days:g} days of the shop's past into Prometheus")
+    say(f"writing {past.DAYS} days of the shop's past into Prometheus")
     data, state = stack.folder / "tsdb", stack.folder / "shop.json"
-    shop_now = await asyncio.to_thread(past.write, data, stack.binaries.promtool, time.time(), days=days)
+    shop_now = await asyncio.to_thread(past.write, data, stack.binaries.promtool, time.time())
     state.write_bytes(msgspec.json.encode(shop_now))
 
     say("starting the shop, Prometheus, Alertmanager and node_exporter")

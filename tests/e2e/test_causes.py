@@ -108,7 +108,7 @@ async def case_of(promantis: Peer, session: aiohttp.ClientSession) -> dict[str, 
         return next(iter(await answer.json()), None)
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(400)
 async def test_a_pool_that_runs_out_is_named_as_the_cause(stack: Stack) -> None:
     data, state, now = stack.folder / "tsdb", stack.folder / "shop.json", time.time()
     shop_now = await asyncio.to_thread(
