@@ -175,7 +175,7 @@ def test_shift_and_scale_do_not_change_the_score() -> None:
 
 
 def test_the_edge_of_the_band_is_where_the_score_reaches_one() -> None:
-    at, x = signal(2 * 1440, rows=4)
+    at, x = signal(3 * 1440, rows=4)
     block = Block(4, STEP)
     run(block, at, x)
     now, asked = float(at[-1] + STEP), np.ones(4, bool)
