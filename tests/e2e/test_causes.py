@@ -233,7 +233,7 @@ def graph(now: float) -> list[str]:
 SIDES = ("client", "server")
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 async def test_service_graphs_tell_who_calls_whom(stack: Stack) -> None:
     now, data = time.time() // 60 * 60, stack.folder / "tsdb"
     file = stack.folder / "graph.om"

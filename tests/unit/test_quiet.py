@@ -17,7 +17,7 @@ from tests.unit.made import key, watch
 from tests.unit.quiet import AIM, DAY, MONDAY, Calm, live, rates
 from tests.unit.scenes import NOISE, season
 
-pytestmark = pytest.mark.timeout(120)  # seconds of work, where other work is going on
+pytestmark = pytest.mark.timeout(300)  # seconds of work, where other work is going on
 
 COLD = {
     "nightly": 1.1,

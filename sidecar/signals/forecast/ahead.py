@@ -19,15 +19,11 @@ from sidecar.signals.models import Array, Columns, f4, mixture, profile, togethe
 from sidecar.signals.models.mixture import (
     AHEAD,
     DAY_AHEAD,
-    DAY_NOW,
     MD25,
     MD60,
     NOW,
     WEEK,
-    WEEK_NOW,
     YESTERDAY,
-    YESTERDAY_NOW,
-    Mixture,
     R,
 )
 from sidecar.signals.models.recent import PARTS, RING, SLOPE, STORED, Recent, S
@@ -73,7 +69,7 @@ class Ahead:
         self.blocks = tuple(max(1, round(h / self.width)) for _, h in HORIZONS)
         self.ensemble, self.intervals = Ensemble(rows), calibrate.Intervals(rows)
         self.profile, self.recent = profile.of(self._day)(rows), Recent(rows)
-        self.mixture, self.ridge = Mixture(rows), Ridge(rows)
+        self.mixture, self.ridge = mixture.Mixture(rows), Ridge(rows)
         self.origins = np.full(RING, -1, np.int64)  # which block stands in each slot of the ring
         self.judged = np.full(sum(calibrate.PENDING), -1, np.int64)
         self.clock = np.full(3, -1, np.int64)
@@ -159,26 +155,32 @@ class Ahead:
         middle = np.where(np.isnan(self.recent.middle), x, self.recent.middle)
         np.subtract(middle, season, out=out[MD25 : MD60 + 1])
         out[mixture.TREND] = self.recent.slope
-        np.subtract(day, season, out=out[DAY_NOW])
-        out[YESTERDAY_NOW] = _known(self._past.yesterday[0] - season)
-        out[WEEK_NOW] = _known(self._past.week[0] - season)
+        np.subtract(day, season, out=out[mixture.DAY_NOW])
+        out[mixture.YESTERDAY_NOW] = _known(self._past.yesterday[0] - season)
+        out[mixture.WEEK_NOW] = _known(self._past.week[0] - season)
         return out
 
     def _say(self, now: F32, season: F32, at: float, step: float, days: F32) -> F32:
         value: F32 = np.einsum("hfr,fr->hr", self.recent.coefficient[:, :NOW], now)
         young = np.flatnonzero(~self.recent.seasonal)
+        ahead = np.empty_like(value)
+        for hs in together(range(len(value)), self.rows):
+            c, said, usual = self.recent.coefficient[hs], value[hs], ahead[hs]
+            usual[:] = self._between(at, np.array(self.blocks[hs]), step)
+            np.copyto(usual, season, where=np.isnan(usual))
+            said += c[:, AHEAD] * (season - usual)
+            said += c[:, YESTERDAY] * _known(self._past.yesterday[1:][hs] - usual)
+            said += c[:, WEEK] * _known(self._past.week[1:][hs] - usual)
+            said += c[:, DAY_AHEAD] * (days[hs] - usual)
+            said += usual
         for h, row in enumerate(value):
-            c, ahead = self.recent.coefficient[h], self._season_ahead(h, season, at, step)
-            row += c[AHEAD] * (season - ahead)
-            row += c[YESTERDAY] * _known(self._past.yesterday[1 + h] - ahead)
-            row += c[WEEK] * _known(self._past.week[1 + h] - ahead)
-            row += c[DAY_AHEAD] * (days[h] - ahead)
-            row += ahead
             if self.plain:
-                rows, naive = self.mixture.plain(h, season, ahead, now)
+                rows, naive = self.mixture.plain(h, season, ahead[h], now)
                 row[rows] = naive
             rows, which = self.mixture.resting(h)
             row[rows] = season[rows] + now[RESTS[which], rows]
+            if not len(young):
+                continue
             # little is known of the first day: no farther than half as fast again as now
             x = season[young] + now[R, young]
             most = f4(1.5 * HORIZONS[h][1] / 3600) * np.abs(self.recent.slope[young])
@@ -203,10 +205,10 @@ class Ahead:
             target = y - base
             f = np.empty((len(slots), mixture.FEATURES, self.rows), f4)
             f[:, :STORED], f[:, YESTERDAY], f[:, WEEK] = then[:, :STORED], yesterday, week
-            f[:, YESTERDAY_NOW] = _known(self.profile.get(self.clock[1] - waits - self._day) - was)
+            f[:, mixture.YESTERDAY_NOW] = _known(self.profile.get(self.clock[1] - waits - self._day) - was)
             ahead = np.subtract(was, base, out=f[:, AHEAD])
             days = self.recent.days[slots, range(h.start, h.stop)]
-            f[:, DAY_AHEAD] = days * self.ensemble.scale + then[:, DAY_NOW] + ahead
+            f[:, DAY_AHEAD] = days * self.ensemble.scale + then[:, mixture.DAY_NOW] + ahead
             said = mixture.experts(h, f, self.pool.theta[h], self.ridge.own[h])
             mixed = np.einsum("hfr,hfr->hr", self.recent.coefficient[h], f)
             for i, (_, horizon) in enumerate(HORIZONS[h]):
@@ -280,8 +282,8 @@ class Ahead:
             self.clock[2] = self.clock[1]
         self.recent.done[:] = np.nan
 
-    def _between(self, at: float, k: int, step: float) -> F32:
-        """What is usual k blocks after an instant, between the middles of blocks."""
+    def _between(self, at: float, k: int | I64, step: float) -> F32:
+        """What is usual k blocks after an instant (or each of some), between the middles of blocks."""
         assert self._window is not None
         if step >= self.width:
             return np.array(self._window[1 + k])
@@ -301,11 +303,6 @@ class Ahead:
         self.ensemble.residuals[:, changed] += (recent.season - season)[changed]
         recent.seasonal[:], recent.season[:] = known, season
         return season
-
-    def _season_ahead(self, h: int, season: F32, at: float, step: float) -> F32:
-        out = self._between(at, self.blocks[h], step)
-        np.copyto(out, season, where=np.isnan(out))
-        return out
 
     def before(self, days: int, blocks: int) -> F32:
         """What was so many days before the block that lies so many ahead f32[rows]; NaN: not known."""

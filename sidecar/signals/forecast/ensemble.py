@@ -8,6 +8,7 @@ along.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import ClassVar
 
 import numpy as np
@@ -37,6 +38,7 @@ LEAST = 0.3  # usual moves that the mean must at least have made in the time of 
 TRENDS = 3  # the fastest slopes can be a trend
 
 
+@lru_cache(256)
 def share(step: float, tau: float) -> float:
     """Weight of a sample in an EWMA with time constant `tau`."""
     return float(1 - np.exp(-step / tau))
@@ -48,6 +50,7 @@ def _rate(share: float, first: F32, on: F32 | Bools) -> F32:
     return out
 
 
+@lru_cache(256)
 def lag(step: float, tau: float) -> float:
     """By how many seconds such an EWMA trails a ramp."""
     a = share(step, tau)
