@@ -29,7 +29,7 @@ check: .venv/.dev ## format, lint, types, import order, every test
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m sidecar.demo.binaries
-	$(BIN)/python -m pytest -n 3 --dist loadfile
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 .PHONY: bench
 bench: .venv/.all ## speed against peers

@@ -12,13 +12,33 @@ all of them in one object, and `module_stack` keeps them for the tests of one fi
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from sidecar.demo.binaries import Binaries, find
 from sidecar.demo.peers import Stack
+
+
+def spread(files: Sequence[Path]) -> list[Path]:
+    """Files whose tests wait for real peers, evenly between those that compute: while one waits another works.
+
+    Examples in docstrings come last: they take no time, so that no process is left alone with much.
+    """
+    parts: dict[str, list[Path]] = {"e2e": [], "unit": [], "": []}
+    for file in files:
+        parts[next((part for part in parts if part in file.parts), "")].append(file)
+    place = {file: (i + 0.5) / len(part) for part in parts.values() for i, file in enumerate(part)}
+    return sorted(files, key=lambda file: (file in parts[""], place[file]))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Order the files for several processes (`--no-loadscope-reorder` keeps it); tests of a file stay together."""
+    files: dict[Path, list[pytest.Item]] = {}
+    for item in items:
+        files.setdefault(item.path, []).append(item)
+    items[:] = [item for file in spread([*files]) for item in files[file]]
 
 
 @pytest.fixture(scope="session")

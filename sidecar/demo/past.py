@@ -20,8 +20,8 @@ LABELS = 'job="shop",instance="shop-1"'
 """What the live scrape attaches too."""
 
 
-def instants(until: float) -> Iterator[float]:
-    """When the shop was scraped, ending just before `until`, at whole seconds.
+def instants(until: float, days: float = DAYS) -> Iterator[float]:
+    """When the shop was scraped in so many days, ending just before `until`, at whole seconds.
 
     >>> times = list(instants(1e9 + 0.4))
     >>> times[1] - times[0], times[-1] - times[-2], 1e9 - times[-1]
@@ -29,7 +29,7 @@ def instants(until: float) -> Iterator[float]:
     """
     end = float(int(until))
     fine = end - FINE_FOR
-    at = end - DAYS * 86400
+    at = end - int(days * 86400)
     while at <= end:
         yield at
         at += COARSE if at < fine else FINE
@@ -61,14 +61,15 @@ def write(
     until: float,
     kind: Kind = USUAL,
     story: Callable[[Shop, float], Shop] = lambda shop, at: shop,
+    days: float = DAYS,
 ) -> Shop:
-    """Fill `folder` with blocks up to `until`; the shop as it then is. RuntimeError when promtool refuses.
+    """Fill `folder` with blocks of so many days up to `until`; the shop as it then is.
 
-    `story` may change the shop before each of its moments.
+    RuntimeError when promtool refuses. `story` may change the shop before each of its moments.
     """
-    shop = Shop(at=until - DAYS * 86400 - 60, kind=kind)
+    shop = Shop(at=until - days * 86400 - 60, kind=kind)
     moments: list[Shop] = []
-    for at in instants(until):
+    for at in instants(until, days):
         shop = advance(story(shop, at), at)
         moments.append(shop)
     split = next(i for i, moment in enumerate(moments) if moment.at >= moments[-1].at - FINE_FOR)

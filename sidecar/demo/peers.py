@@ -228,7 +228,7 @@ class Stack:
         return await self._start(Peer("promantis", command, folder, port, "/-/ready"), within)
 
     async def program(
-        self, name: str, *command: str, port: int | None = None, ready: str = "/", within: float = 25.0
+        self, name: str, *command: str, port: int | None = None, ready: str = "/", within: float = 60.0
     ) -> Peer:
         """Start any other program; `{listen}` in its arguments becomes its `host:port`."""
         folder, port = self._place(name), port or free_port()
@@ -240,6 +240,6 @@ class Stack:
         folder.mkdir(parents=True)
         return folder
 
-    async def _start(self, peer: Peer, within: float = 25.0) -> Peer:
+    async def _start(self, peer: Peer, within: float = 60.0) -> Peer:
         self.peers.append(peer)  # before it is ready: what fails half-way is ended too
         return await peer.start(within)

@@ -134,7 +134,7 @@ async def alert_at(url: str, name: str) -> dict[str, Any] | None:
     return next((a for a in await get(url) if a["labels"]["alertname"] == name), None)
 
 
-async def until(condition: Callable[[], Any], within: float = 10.0) -> Any:
+async def until(condition: Callable[[], Any], within: float = 30.0) -> Any:
     """Ask again until the answer (awaited if need be) is true; that answer."""
     end = time.monotonic() + within
     while True:

@@ -170,7 +170,7 @@ def named(labels: Mapping[str, str]) -> tuple[str, str, str]:
     return labels["alertname"], labels["name"], labels["i"]
 
 
-async def same(*sides: Callable[[], Any], within: float = 8.0) -> Any:
+async def same(*sides: Callable[[], Any], within: float = 30.0) -> Any:
     """Wait until all sides say the same (and something); that. AssertionError with the differences if never."""
     end = time.monotonic() + within
     while True:

@@ -240,7 +240,7 @@ class World:
         found = await get((at or self.alertmanager).url)
         return next((alert for alert in found if alert["labels"]["alertname"] == name), None)
 
-    async def case(self, policy: str, *stages: str, within: float = 20.0) -> dict[str, Any]:
+    async def case(self, policy: str, *stages: str, within: float = 45.0) -> dict[str, Any]:
         """The policy's newest case, once it stands at one of these stages."""
 
         async def find() -> dict[str, Any] | None:

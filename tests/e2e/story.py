@@ -84,7 +84,7 @@ class Story:
         more = {"namespace": self.lab.namespace, "deployment": "api", **labels}
         await post(self.alertmanager.url, [message(name, **more)])
 
-    async def case(self, name: str, *stages: str, policy: str = "p0", within: float = 30.0) -> Case:
+    async def case(self, name: str, *stages: str, policy: str = "p0", within: float = 45.0) -> Case:
         def find() -> Case | None:
             cases = self.site.runner.cases()
             fits = (c for c in cases if (c.alert.label("alertname"), c.policy) == (name, policy))

@@ -150,13 +150,16 @@ async def test_questions_go_past_one_that_hangs(alertmanager: Start) -> None:
     hung, good = await alertmanager(), await alertmanager()
     async with alert_path("inline", hung, good) as side:
         assert await post(side.url, [message("A")]) == 200
+        await until(lambda: alert_at(good.url, "A"))  # who has it already was enough for the answer
         hung.signal(signal.SIGSTOP)
         try:
             assert await get(side.url)  # after its 5 seconds
-            begin = time.monotonic()
+            took = []
             for _ in range(3):
+                begin = time.monotonic()
                 assert await alert_at(side.url, "A")
-            assert time.monotonic() - begin < 2
+                took.append(time.monotonic() - begin)
+            assert sorted(took)[1] < 4, "it is tried again now and then, but not each time"
         finally:
             hung.signal(signal.SIGCONT)
 

@@ -17,7 +17,7 @@ from sidecar.alerts.wire import decode
 from sidecar.demo.peers import Stack
 from sidecar.types import Instant
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 texts = st.text(max_size=6) | st.sampled_from(["", "a", "foo.bar", "é", "\x7f", "\ud800", "<&>"])
 year = st.sampled_from(["2026", "2099", "0001", "1970", "9999", "26"])

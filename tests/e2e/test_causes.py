@@ -108,7 +108,7 @@ async def case_of(promantis: Peer, session: aiohttp.ClientSession) -> dict[str, 
         return next(iter(await answer.json()), None)
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(400)
 async def test_a_pool_that_runs_out_is_named_as_the_cause(stack: Stack) -> None:
     data, state, now = stack.folder / "tsdb", stack.folder / "shop.json", time.time()
     shop_now = await asyncio.to_thread(
@@ -233,7 +233,7 @@ def graph(now: float) -> list[str]:
 SIDES = ("client", "server")
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 async def test_service_graphs_tell_who_calls_whom(stack: Stack) -> None:
     now, data = time.time() // 60 * 60, stack.folder / "tsdb"
     file = stack.folder / "graph.om"

@@ -12,7 +12,7 @@ from tests.e2e.chain import discovered
 from tests.e2e.conftest import Start
 from tests.e2e.loop import run
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 PROMETHEUS = """\
 global: {{scrape_interval: 1s, evaluation_interval: 1s}}
 rule_files: [rules.yml]

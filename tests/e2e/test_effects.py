@@ -31,7 +31,7 @@ from sidecar.types import Duration, Instant, JsonObject, Labels, labels_of
 from sidecar.web.shown import compared
 from tests.unit.desk import POLICY
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 ALERT = labels_of({"alertname": "PoolExhaustion", "pool": "db", "cluster": "eu"})
 """As it reaches Alertmanager, with an external label."""
 HOUR, DAY = 3600.0, 86400.0

@@ -9,7 +9,7 @@ import pytest
 from sidecar.demo.peers import Stack
 from tests.e2e.faults import ALONE, FAULTS, MODES, run
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 
 async def test_every_fault_in_both_modes(stack: Stack) -> None:

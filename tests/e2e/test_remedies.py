@@ -91,7 +91,7 @@ remedies:
         answer = await get(prometheus, "/api/v1/query?query=pool_size")
         return bool(answer["data"]["result"])
 
-    async def case(self, name: str, *stages: str, within: float = 20.0) -> dict[str, Any]:
+    async def case(self, name: str, *stages: str, within: float = 45.0) -> dict[str, Any]:
         async def find() -> dict[str, Any] | None:
             cases = await get(self.url, "/api/v1/cases")
             return next((c for c in cases if c["labels"]["alertname"] == name and c["stage"] in stages), None)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from sidecar.signals.detect.belief import Beliefs, moved
+from sidecar.signals.detect.block import Block
 from sidecar.signals.ingest.frame import Vector
 from sidecar.signals.known.snapshot import Snapshot
 from sidecar.signals.models import f4
@@ -20,12 +21,17 @@ def around(t: float) -> float:
     return 50 + 10 * float(np.sin(2 * np.pi * t / 86400))
 
 
-@pytest.fixture
-def known() -> Engine:
+@pytest.fixture(scope="module")
+def nursery() -> Block:
     """Two series with a day's swing, known for three days."""
-    e = engine(watch(kind="cpu"), watch("other", "y", kind="disk"))
     rng = np.random.default_rng(1)
-    nursery = learned(15.0, 2, lambda t: around(t) + rng.normal(0, 1, 2))
+    return learned(15.0, 2, lambda t: around(t) + rng.normal(0, 1, 2))
+
+
+@pytest.fixture
+def known(nursery: Block) -> Engine:
+    """An engine that knows them for two watches."""
+    e = engine(watch(kind="cpu"), watch("other", "y", kind="disk"))
     for name in ("w", "other"):
         e.adopt(START, name, [A, B], nursery, 0, 100)
     return e

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import pytest
 
@@ -33,6 +35,39 @@ def days(count: float, step: float = 300.0) -> F64:
 def wave(at: F64, rows: int = 3, noise: float = 1.0, seed: int = 1) -> F64:
     rng = np.random.default_rng(seed)
     return 20 * np.sin(2 * np.pi * at / DAY)[:, None] + rng.normal(0, noise, (len(at), rows))
+
+
+def still(at: F64) -> F64:
+    """Nothing, but for a count in three blocks of a hundred."""
+    return np.where(np.random.default_rng(2).random((len(at), 2)) < 0.03, 5.0, 0.0)
+
+
+class Lived(NamedTuple):
+    """Twelve days of series of several shapes [times, rows], and what was said of all of them in one run."""
+
+    x: dict[str, F64]
+    said: dict[str, list[Said]]
+    ahead: Ahead
+
+
+@pytest.fixture(scope="module")
+def lived() -> Lived:
+    at = days(12)
+    x = {
+        "wave": wave(at),
+        "noise": np.random.default_rng(0).normal(0, 1, (len(at), 2)),
+        "still": still(at),
+        "woken": np.where(at[:, None] < START + 2 * DAY, 0.0, wave(at)),
+    }
+    ahead = Ahead(sum(part.shape[1] for part in x.values()), 300.0, "UTC")
+    said = run(ahead, at, np.concatenate([*x.values()], axis=1))
+    ends = np.cumsum([part.shape[1] for part in x.values()]).tolist()
+    parts = [slice(end - part.shape[1], end) for end, part in zip(ends, x.values(), strict=True)]
+    of = {
+        name: [Said(*(column[:, rows] for column in one)) for one in said]
+        for name, rows in zip(x, parts, strict=True)
+    }
+    return Lived(x, of, ahead)
 
 
 # --------------------------------------------------------------------------- the profile
@@ -79,14 +114,14 @@ def test_the_coefficients_say_what_the_weighed_experts_say() -> None:
     w /= w.sum(0)
     own, shared = rng.normal(0, 1, (len(REGRESSORS), 7)).astype(f4), np.arange(len(REGRESSORS), dtype=f4)
     for h in range(3):
-        mixed = (w * experts(h, f, shared, own)).sum(0)
-        np.testing.assert_allclose((fold(h, w, shared, own) * f).sum(0), mixed, rtol=1e-3, atol=1e-3)
+        this = slice(h, h + 1), shared[None], own[None]
+        mixed = (w * experts(this[0], f[None], *this[1:])[0]).sum(0)
+        folded = fold(this[0], w[None], *this[1:])[0]
+        np.testing.assert_allclose((folded * f).sum(0), mixed, rtol=1e-3, atol=1e-3)
 
 
-def test_a_wave_is_forecast_better_than_yesterday_and_the_last_value() -> None:
-    at = days(10)
-    x = wave(at)
-    said = run(Ahead(3, 300.0, "UTC"), at, x)
+def test_a_wave_is_forecast_better_than_yesterday_and_the_last_value(lived: Lived) -> None:
+    x, said = lived.x["wave"][: 10 * 288], lived.said["wave"][: 10 * 288]
     for h, wait in enumerate((3, 6, 12)):
         ours, last, yesterday = (
             np.abs(np.stack(f[:-wait]) - x[8 * 288 + wait :]).mean()
@@ -100,35 +135,27 @@ def test_a_wave_is_forecast_better_than_yesterday_and_the_last_value() -> None:
         assert ours < 0.85 * last
 
 
-def test_yesterday_and_last_week_are_those_of_the_block_that_they_are_for() -> None:
-    at, rng = days(9), np.random.default_rng(0)
-    x = rng.normal(0, 1, (len(at), 2))
-    ahead = Ahead(2, 300.0, "UTC")
-    run(ahead, at, x)
-    now, tight = len(at) - 1, 0.02
+def test_yesterday_and_last_week_are_those_of_the_block_that_they_are_for(lived: Lived) -> None:
+    x, past = lived.x["noise"], lived.ahead._past
+    now, tight, rows = len(x) - 1, 0.02, slice(3, 5)
     for place, wait in enumerate((0, 3, 6, 12)):
-        np.testing.assert_allclose(ahead._past.yesterday[place], x[now - 288 + wait], atol=tight)
-        np.testing.assert_allclose(ahead._past.week[place], x[now - 7 * 288 + wait], atol=tight)
+        np.testing.assert_allclose(past.yesterday[place, rows], x[now - 288 + wait], atol=tight)
+        np.testing.assert_allclose(past.week[place, rows], x[now - 7 * 288 + wait], atol=tight)
 
 
-def test_what_mostly_stands_still_is_forecast_exactly() -> None:
-    at, rng = days(9), np.random.default_rng(2)
-    x = np.where(rng.random((len(at), 2)) < 0.03, 5.0, 0.0)
-    said = run(Ahead(2, 300.0, "UTC"), at, x)
-    late = np.stack([s.value[2] for s in said[-288:]])
+def test_what_mostly_stands_still_is_forecast_exactly(lived: Lived) -> None:
+    late = np.stack([s.value[2] for s in lived.said["still"][8 * 288 : 9 * 288]])
     assert (np.abs(late) < 1e-5).mean() > 0.95
 
 
 # --------------------------------------------------------------------------- the traps
 
 
-def test_a_scale_that_clips_by_itself_wakes_up() -> None:
+def test_a_scale_that_clips_by_itself_wakes_up(lived: Lived) -> None:
     """Constant for two days, then a wave: the interval must not stay at nothing for ever."""
-    at = days(12)
-    x = np.where(at[:, None] < START + 2 * DAY, 0.0, wave(at))
-    said = run(Ahead(3, 300.0, "UTC"), at, x)
+    x, said = lived.x["woken"], lived.said["woken"]
     inside = [
-        (said[i].lower[1] <= x[i + 6]) & (x[i + 6] <= said[i].upper[1]) for i in range(9 * 288, len(at) - 6)
+        (said[i].lower[1] <= x[i + 6]) & (x[i + 6] <= said[i].upper[1]) for i in range(9 * 288, len(x) - 6)
     ]
     assert 0.85 < np.mean(inside) < 0.97
 
@@ -246,10 +273,12 @@ def test_an_expert_far_off_on_the_other_side_has_not_helped() -> None:
     """Each error of the mixture is small and below the truth; what lies far above would have been no better."""
     mixture, y = Mixture(1), np.full(1, 0.05, f4)
     for _ in range(200):
-        said = np.zeros((EXPERTS, 1), f4)
-        said[SEASON], said[OWN] = 400.0, 0.1
+        said = np.zeros((1, EXPERTS, 1), f4)
+        said[0, SEASON], said[0, OWN] = 400.0, 0.1
         with np.errstate(all="ignore"):
-            weight = mixture.learn(2, said, np.zeros(1, f4), y, np.ones(1, f4), np.ones(1, bool))
+            weight = mixture.learn(
+                slice(2, 3), said, np.zeros((1, 1), f4), y[None], np.ones(1, f4), np.ones((1, 1), bool)
+            )[0]
     assert weight[SEASON, 0] < 2e-4
     assert weight[OWN, 0] > 0.5
 

@@ -12,7 +12,7 @@ from tests.unit.waves import DAY, START, STEP, wave
 
 
 def test_a_row_knows_nothing_of_later_rows() -> None:
-    whole = wave(6)
+    whole = wave(4)
     half = Recording("a", whole.at[: 3 * DAY], whole.values[: 3 * DAY])
     one, two = (run([r], STEP, ["raw", "f60"])[0] for r in (whole, half))
     for name in one:
@@ -37,7 +37,7 @@ def test_files_of_one_step_run_together_as_they_would_alone(apart: float) -> Non
 
 def test_a_clock_is_followed_without_looking_ahead() -> None:
     """One that jumps by 0.4 steps, and jitters: each sample is a tick, and the rows before do not know of it."""
-    whole, rng = wave(8), np.random.default_rng(3)
+    whole, rng = wave(5), np.random.default_rng(3)
     late = Recording("a", whole.at + rng.uniform(-200, 200, len(whole.at)), whole.values)
     late.at[3 * DAY :] += 0.4 * STEP
     said = run([late], STEP, ["raw", "observed"])[0]

@@ -102,12 +102,12 @@ def test_odds_never_fall_with_the_horizon_and_are_certain_only_of_what_is() -> N
 
 def test_what_must_hold_is_learned_as_such() -> None:
     """Peaks of ten minutes cross the limit each day, and never for the half hour of its `for:`."""
-    ticks, rng = np.arange(8 * 288), np.random.default_rng(3)
+    ticks, rng = np.arange(6 * 288), np.random.default_rng(3)
     x = 50 + 5 * np.sin(2 * np.pi * ticks / 288)[:, None] + rng.normal(0, 0.5, (len(ticks), 8))
     x[(ticks % 288 >= 100) & (ticks % 288 < 102)] += 40
     limits = (Limit(">", 80.0), Limit(">", 80.0, 1800.0, "long"))
     tables = run(engine(watch(step=STEP, limits=limits)), x)
-    before = np.flatnonzero((ticks % 288 >= 93) & (ticks % 288 < 99) & (ticks > 6 * 288))
+    before = np.flatnonzero((ticks % 288 >= 93) & (ticks % 288 < 99) & (ticks > 4 * 288))
     short, long = (
         np.mean([tables[i].probability[2, [one == limit for one in tables[i].limit]] for i in before])
         for limit in limits
@@ -157,7 +157,7 @@ def test_only_what_was_within_its_limit_for_an_hour_is_worth_foreseeing() -> Non
 
 
 def test_the_hours_in_which_a_limit_is_crossed_are_known() -> None:
-    ticks = np.arange(4 * 288)
+    ticks = np.arange(3 * 288)
     hour = (START + ticks * STEP) % 86400 // 3600
     x = np.where(hour == 10, 90.0, 50.0)[:, None] + np.random.default_rng(0).normal(0, 1, (len(ticks), 1))
     e = engine(watch(step=STEP, limits=(Limit(">", 82.0),)))

@@ -289,7 +289,7 @@ async def test_without_any_library_nothing_is_asked(monkeypatch: pytest.MonkeyPa
     assert site.source.asked == []
 
 
-@pytest.mark.timeout(120)  # statsmodels is imported by a process that yields to all others
+@pytest.mark.timeout(300)  # statsmodels is imported by a process that yields to all others
 async def test_the_real_models_are_fitted_in_a_worker_and_never_imported_here() -> None:
     pytest.importorskip("statsmodels", reason="extra models is not installed")
     before = set(sys.modules)

@@ -15,7 +15,7 @@ from sidecar.types import F64
 
 START = 1_750_000_200.0 // GRID * GRID
 STATS = ("arima", "ets", "uc")
-pytestmark = pytest.mark.timeout(120)  # of a loaded machine
+pytestmark = pytest.mark.timeout(300)  # of a loaded machine
 
 
 def made(days: int, seed: int = 0, effect: float = 0.0, gaps: int = 0) -> Past:

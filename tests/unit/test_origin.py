@@ -32,7 +32,7 @@ def play(
 
 def test_a_moved_origin_changes_nothing_of_what_is_said() -> None:
     rng = np.random.default_rng(1)
-    one = learned(STEP, 8, lambda t: 100 + 10 * np.sin(t / 14000) + rng.normal(0, 1, 8), days=1.0)
+    one = learned(STEP, 8, lambda t: 100 + 10 * np.sin(t / 14000) + rng.normal(0, 1, 8), days=0.5)
     other = Block(8, STEP)
     other.ahead.pool.restore(one.ahead.pool.state())
     other.restore({name: array.copy() for name, array in one.state().items()})
@@ -90,7 +90,7 @@ def test_another_unit_for_good() -> None:
     rng = np.random.default_rng(5)
     e, _ = play(lambda _: 1e12 + rng.normal(0, 1e10), 200)
     assert e.blocks[0].life.origin[0] > 1e11
-    e, _ = play(lambda _: 5 + rng.normal(0, 1), 4000, e)
+    e, _ = play(lambda _: 5 + rng.normal(0, 1), 2500, e)
     life, level = e.blocks[0].life, e.blocks[0].level
     assert abs(life.origin[0] - 5) < 10
     assert abs(life.origin[0] + level.level[0] - 5) < 10

@@ -30,11 +30,11 @@ def judged(mixture: Mixture, off: float, naive: float, blocks: int) -> int:
     """Learn that the mixture was off by so much, and the last value by `naive`; blocks until the answer turned."""
     before = bool(mixture.behind[0, 0] > 0)
     for block in range(blocks):
-        said = np.full((EXPERTS, 1), 9.0, np.float32)
-        said[LAST] = naive
-        zero = np.zeros(1, np.float32)
+        said = np.full((1, EXPERTS, 1), 9.0, np.float32)
+        said[0, LAST] = naive
+        zero, one = np.zeros((1, 1), np.float32), slice(0, 1)
         with np.errstate(all="ignore"):
-            mixture.learn(0, said, zero + np.float32(off), zero, zero + 1, np.ones(1, bool))
+            mixture.learn(one, said, zero + np.float32(off), zero, zero[0] + 1, np.ones((1, 1), bool))
         if bool(mixture.behind[0, 0] > 0) != before:
             return block
     return blocks

@@ -113,7 +113,7 @@ def said(story: Story) -> tuple[F64, F64]:
     return alone, joined
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_a_campaign_is_seen_coming_where_only_the_calendar_tells_of_it() -> None:
     story = campaigns()
     alone, joined = said(story)
@@ -126,7 +126,7 @@ def test_a_campaign_is_seen_coming_where_only_the_calendar_tells_of_it() -> None
         assert error[1][~begins].mean() < error[0][~begins].mean()
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_a_load_that_is_measured_well_tells_where_a_noisy_series_is() -> None:
     story = load()
     alone, joined = said(story)

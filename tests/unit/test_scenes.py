@@ -12,7 +12,7 @@ from tests.unit import made
 from tests.unit.made import START, key, learned, vector, watch
 from tests.unit.scenes import COPIES, NOISE, SCENES, Film, expand, look, play, season
 
-pytestmark = pytest.mark.timeout(120)  # seconds of work, where other work is going on
+pytestmark = pytest.mark.timeout(300)  # seconds of work, where other work is going on
 
 STEPS = {15.0: 300, 60.0: 600, 300.0: 960}
 """Steps in seconds, and how many minutes are played."""

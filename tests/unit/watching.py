@@ -97,7 +97,7 @@ class Bench:
                 await self._task
             self._task = None
 
-    async def until(self, what: Callable[[], object], seconds: float = 5.0) -> None:
+    async def until(self, what: Callable[[], object], seconds: float = 30.0) -> None:
         """Wait for something; what went wrong inside the watcher is raised here."""
         async with asyncio.timeout(seconds):
             while not what():

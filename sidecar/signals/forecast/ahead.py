@@ -15,19 +15,15 @@ import numpy as np
 
 from sidecar.signals.forecast import calibrate
 from sidecar.signals.forecast.ensemble import BLOCK, GAP, Ensemble
-from sidecar.signals.models import Array, Columns, f4, mixture, profile
+from sidecar.signals.models import Array, Columns, f4, mixture, profile, together
 from sidecar.signals.models.mixture import (
     AHEAD,
     DAY_AHEAD,
-    DAY_NOW,
     MD25,
     MD60,
     NOW,
     WEEK,
-    WEEK_NOW,
     YESTERDAY,
-    YESTERDAY_NOW,
-    Mixture,
     R,
 )
 from sidecar.signals.models.recent import PARTS, RING, SLOPE, STORED, Recent, S
@@ -73,7 +69,7 @@ class Ahead:
         self.blocks = tuple(max(1, round(h / self.width)) for _, h in HORIZONS)
         self.ensemble, self.intervals = Ensemble(rows), calibrate.Intervals(rows)
         self.profile, self.recent = profile.of(self._day)(rows), Recent(rows)
-        self.mixture, self.ridge = Mixture(rows), Ridge(rows)
+        self.mixture, self.ridge = mixture.Mixture(rows), Ridge(rows)
         self.origins = np.full(RING, -1, np.int64)  # which block stands in each slot of the ring
         self.judged = np.full(sum(calibrate.PENDING), -1, np.int64)
         self.clock = np.full(3, -1, np.int64)
@@ -159,26 +155,32 @@ class Ahead:
         middle = np.where(np.isnan(self.recent.middle), x, self.recent.middle)
         np.subtract(middle, season, out=out[MD25 : MD60 + 1])
         out[mixture.TREND] = self.recent.slope
-        np.subtract(day, season, out=out[DAY_NOW])
-        out[YESTERDAY_NOW] = _known(self._past.yesterday[0] - season)
-        out[WEEK_NOW] = _known(self._past.week[0] - season)
+        np.subtract(day, season, out=out[mixture.DAY_NOW])
+        out[mixture.YESTERDAY_NOW] = _known(self._past.yesterday[0] - season)
+        out[mixture.WEEK_NOW] = _known(self._past.week[0] - season)
         return out
 
     def _say(self, now: F32, season: F32, at: float, step: float, days: F32) -> F32:
         value: F32 = np.einsum("hfr,fr->hr", self.recent.coefficient[:, :NOW], now)
         young = np.flatnonzero(~self.recent.seasonal)
+        ahead = np.empty_like(value)
+        for hs in together(range(len(value)), self.rows):
+            c, said, usual = self.recent.coefficient[hs], value[hs], ahead[hs]
+            usual[:] = self._between(at, np.array(self.blocks[hs]), step)
+            np.copyto(usual, season, where=np.isnan(usual))
+            said += c[:, AHEAD] * (season - usual)
+            said += c[:, YESTERDAY] * _known(self._past.yesterday[1:][hs] - usual)
+            said += c[:, WEEK] * _known(self._past.week[1:][hs] - usual)
+            said += c[:, DAY_AHEAD] * (days[hs] - usual)
+            said += usual
         for h, row in enumerate(value):
-            c, ahead = self.recent.coefficient[h], self._season_ahead(h, season, at, step)
-            row += c[AHEAD] * (season - ahead)
-            row += c[YESTERDAY] * _known(self._past.yesterday[1 + h] - ahead)
-            row += c[WEEK] * _known(self._past.week[1 + h] - ahead)
-            row += c[DAY_AHEAD] * (days[h] - ahead)
-            row += ahead
             if self.plain:
-                rows, naive = self.mixture.plain(h, season, ahead, now)
+                rows, naive = self.mixture.plain(h, season, ahead[h], now)
                 row[rows] = naive
             rows, which = self.mixture.resting(h)
             row[rows] = season[rows] + now[RESTS[which], rows]
+            if not len(young):
+                continue
             # little is known of the first day: no farther than half as fast again as now
             x = season[young] + now[R, young]
             most = f4(1.5 * HORIZONS[h][1] / 3600) * np.abs(self.recent.slope[young])
@@ -189,43 +191,47 @@ class Ahead:
     def _learn(self, block: int, y: F32, season: F32, on: Bools) -> None:
         """Judge, with the truth of this block, what was known one horizon ago."""
         unit: F32 = np.reciprocal(np.maximum(self.ensemble.scale, f4(1e-9) * np.maximum(np.abs(y), f4(1e-3))))
-        weights = dict[int, F32]()
-        f = np.empty((mixture.FEATURES, self.rows), f4)
-        f[YESTERDAY], f[WEEK] = (_known(past[0] - season) for past in self._past)
-        for h, wait in enumerate(self.blocks):
-            slot = (block - wait) % RING
-            if self.origins[slot] != block - wait:
-                continue
-            then = self.recent.ring[slot]
-            good = on & ~np.isnan(then[S])
+        weights = list[tuple[slice, F32]]()
+        yesterday, week = (_known(past[0] - season) for past in self._past)
+        due = [h for h, wait in enumerate(self.blocks) if self.origins[(block - wait) % RING] == block - wait]
+        for h in together(due, self.rows):
+            waits = np.array(self.blocks[h])
+            slots = (block - waits) % RING
+            then = self.recent.ring[slots]
+            was = then[:, S]
+            good = on & ~np.isnan(was)
             # where no season is known the mean of then was what was said from, and not that of now
-            base = np.where(self.recent.seasonal, season, then[S])
+            base = np.where(self.recent.seasonal, season, was)
             target = y - base
-            f[:STORED] = then[:STORED]
-            f[YESTERDAY_NOW] = _known(self.profile.get(int(self.clock[1]) - wait - self._day) - then[S])
-            np.subtract(then[S], base, out=f[AHEAD])
-            f[DAY_AHEAD] = self.recent.days[slot, h] * self.ensemble.scale + then[DAY_NOW] + f[AHEAD]
-            own, shared = self.ridge.own[h], self.pool.theta[h]
-            said = mixture.experts(h, f, shared, own)
-            mixed = np.einsum("fr,fr->r", self.recent.coefficient[h], f)
-            self.ensemble.judge(h, target, said[mixture.LAST], then[SLOPE], mixed, good)
-            weights[h] = self.mixture.learn(h, said, mixed, target, unit, good)
+            f = np.empty((len(slots), mixture.FEATURES, self.rows), f4)
+            f[:, :STORED], f[:, YESTERDAY], f[:, WEEK] = then[:, :STORED], yesterday, week
+            f[:, mixture.YESTERDAY_NOW] = _known(self.profile.get(self.clock[1] - waits - self._day) - was)
+            ahead = np.subtract(was, base, out=f[:, AHEAD])
+            days = self.recent.days[slots, range(h.start, h.stop)]
+            f[:, DAY_AHEAD] = days * self.ensemble.scale + then[:, mixture.DAY_NOW] + ahead
+            said = mixture.experts(h, f, self.pool.theta[h], self.ridge.own[h])
+            mixed = np.einsum("hfr,hfr->hr", self.recent.coefficient[h], f)
+            for i, (_, horizon) in enumerate(HORIZONS[h]):
+                last, slope = said[i, mixture.LAST], then[i, SLOPE]
+                self.ensemble.judge(horizon, target[i], last, slope, mixed[i], good[i])
+            weights.append((h, self.mixture.learn(h, said, mixed, target, unit, good)))
             self.ridge.learn(h, f, target, unit, good, self.pool)
         self.ridge.sweep(self.pool)
-        for h, weight in weights.items():
+        for h, weight in weights:
             self.recent.coefficient[h] = mixture.fold(h, weight, self.pool.theta[h], self.ridge.own[h])
 
     def _judge_intervals(
         self, at: float, block: int, phase: int, ticks: int, x: F32, on: Bools, value: F32
     ) -> None:
-        for h, wait in enumerate(self.blocks):
-            # origin and truth share a phase, which rotates through the block
-            if phase != (block % wait * 2 + ticks - 1) % ticks:
-                continue
-            slot = self.intervals.slot(h, block, wait)
-            if self.judged[slot] == block - wait:
-                hour, ahead = hour_of(self.tz, at), hour_of(self.tz, at + HORIZONS[h][1])
-                self.intervals.learn(h, slot, x, on, hour, ahead)
+        # origin and truth share a phase, which rotates through the block
+        now = [h for h, wait in enumerate(self.blocks) if phase == (block % wait * 2 + ticks - 1) % ticks]
+        slots = {h: self.intervals.slot(h, block, self.blocks[h]) for h in now}
+        due = [h for h in now if self.judged[slots[h]] == block - self.blocks[h]]
+        for hs in together(due, self.rows):
+            those = [slots[h] for h in range(hs.start, hs.stop)]
+            hours = [hour_of(self.tz, at + horizon) for _, horizon in HORIZONS[hs]]
+            self.intervals.learn(hs, those, x, on, hour_of(self.tz, at), hours)
+        for h, slot in slots.items():
             self.intervals.said[slot] = np.where(on, value[h], np.nan), self.intervals.sigma[h]
             self.judged[slot] = block
 
@@ -250,11 +256,8 @@ class Ahead:
             self._window[-1] = self.profile.usual(place + last - 1)
         else:
             self._window = np.stack([self.profile.usual(place + k) for k in range(-1, last)])
-        ks = (0, *self.blocks)
-        self._past = Past(
-            np.stack([self.profile.get(place - self._day + k) for k in ks]),
-            np.stack([self.profile.get(place - profile.DAYS * self._day + k) for k in ks]),
-        )
+        here = place + np.array((0, *self.blocks))
+        self._past = Past(*(self.profile.get(here - days * self._day) for days in (1, profile.DAYS)))
         x = np.where(np.isnan(x), self.ensemble.last, x)
         self.intervals.turn(x, [hour_of(self.tz, at + h) for _, h in HORIZONS])
 
@@ -267,7 +270,9 @@ class Ahead:
             if self.clock[2] >= 0:
                 self.profile.put(int(self.clock[2]), recent.done, scale)
             recent.done[:] = profile.median(recent.part, profile.NET5)
-            np.copyto(recent.done, self.profile.usual(int(self.clock[1])), where=np.isnan(recent.done))
+            missing = np.isnan(recent.done)
+            if missing.any():
+                np.copyto(recent.done, self.profile.usual(int(self.clock[1])), where=missing)
         recent.part[:] = np.nan
 
     def flush(self) -> None:
@@ -277,8 +282,8 @@ class Ahead:
             self.clock[2] = self.clock[1]
         self.recent.done[:] = np.nan
 
-    def _between(self, at: float, k: int, step: float) -> F32:
-        """What is usual k blocks after an instant, between the middles of blocks."""
+    def _between(self, at: float, k: int | I64, step: float) -> F32:
+        """What is usual k blocks after an instant (or each of some), between the middles of blocks."""
         assert self._window is not None
         if step >= self.width:
             return np.array(self._window[1 + k])
@@ -298,11 +303,6 @@ class Ahead:
         self.ensemble.residuals[:, changed] += (recent.season - season)[changed]
         recent.seasonal[:], recent.season[:] = known, season
         return season
-
-    def _season_ahead(self, h: int, season: F32, at: float, step: float) -> F32:
-        out = self._between(at, self.blocks[h], step)
-        np.copyto(out, season, where=np.isnan(out))
-        return out
 
     def before(self, days: int, blocks: int) -> F32:
         """What was so many days before the block that lies so many ahead f32[rows]; NaN: not known."""

@@ -14,14 +14,16 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 
 from sidecar.signals.forecast.ensemble import BLOCK
-from sidecar.signals.models import Columns, Field, f4
+from sidecar.signals.models import Columns, Field, f4, together
 from sidecar.types import F32, Bools
 
 VOLATILITY_TAUS = (3600.0, 21600.0, 259200.0)
+VOLATILITY_RATES = np.array([min(1.0, BLOCK / tau) for tau in VOLATILITY_TAUS], f4).reshape(3, 1)
 VOLATILITY_WEIGHTS = (0.4, 0.25, 0.2)
 HOUR_WEIGHT = 0.15  # of the slowest volatility in the hour of the day
 HOUR_RATE = 1 / 60  # per block: five days of an hour
 COVERAGE = 0.9
+TAILS = np.array([(1 - COVERAGE) / 2, (1 + COVERAGE) / 2], f4).reshape(2, 1)
 RATE = 0.03
 ASLEEP = 100.0  # volatilities
 FEW = 12
@@ -73,45 +75,52 @@ class Intervals(Columns):
 
     def turn(self, y: F32, hours: Sequence[int]) -> None:
         """Volatility of what will be said, for the hours of the day that lie at the horizons, around y f32[rows]."""
-        for h, hour in enumerate(hours):
-            self.sigma[h] = self._mix(h, y, hour)
+        for h in together(range(len(hours)), self.rows):
+            self.sigma[h] = self._mix(h, y, hours[h])
 
-    def learn(self, h: int, slot: int, y: F32, on: Bools, hour: int, ahead: int) -> None:
-        """Judge what stands in `slot` by the truth y f32[rows], in this hour of the day; `ahead` is the horizon's."""
-        said, sigma = self.said[slot]
+    def learn(
+        self, h: slice, slots: Sequence[int], y: F32, on: Bools, hour: int, ahead: Sequence[int]
+    ) -> None:
+        """Judge what stands in the slots of these horizons by the truth y f32[rows], in this hour of the day; `ahead`
+        are the horizons' own."""
+        pending = self.said[slots]
+        said, sigma = pending[:, 0], pending[:, 1]
         good = on & ~np.isnan(said)
         g = good.astype(f4)
         error = np.where(good, y - said, f4(0))
         size = np.abs(error)
-        self.judged[h] += g
-        n = np.maximum(self.judged[h], f4(1))
+        judged, pace, covered = self.judged[h], self.pace[h], self.covered[h]
+        quantile, volatility = self.quantile[h], self.volatility[h]
+        judged += g
+        n = np.maximum(judged, f4(1))
         u = error / np.maximum(sigma, f4(1e-12))
         np.copyto(u, f4(0), where=~good)
         # what a volatility is surprised by that slept until now says nothing of its quantiles
-        rate = np.maximum(f4(RATE), f4(0.3) / np.sqrt(n)) * self.pace[h] * g * (np.abs(u) < f4(ASLEEP))
-        tail = (1 - COVERAGE) / 2
-        for q, tau in zip(self.quantile[h], (tail, 1 - tail), strict=True):
-            q += rate * (f4(tau) - (u < q))
-        self.pace[h] += f4(0.01) * g * (f4(1.5) * np.minimum(np.abs(u), f4(10)) - self.pace[h])
-        inside = (u >= self.quantile[h, 0]) & (u <= self.quantile[h, 1])
-        self.covered[h] += f4(BLOCK / COVERAGE_TAU) * g * (inside - self.covered[h])
-        for v, tau in zip(self.volatility[h], VOLATILITY_TAUS, strict=True):
+        rate = np.maximum(f4(RATE), f4(0.3) / np.sqrt(n)) * pace * g * (np.abs(u) < f4(ASLEEP))
+        quantile += rate[:, None] * (TAILS - (u[:, None] < quantile))
+        pace += f4(0.01) * g * (f4(1.5) * np.minimum(np.abs(u), f4(10)) - pace)
+        inside = (u >= quantile[:, 0]) & (u <= quantile[:, 1])
+        covered += f4(BLOCK / COVERAGE_TAU) * g * (inside - covered)
+        least, whole, g3, one = f4(1e-7) * np.abs(y), size[:, None], g[:, None], (f4(1) / n)[:, None]
+        for k in together(range(len(VOLATILITY_TAUS)), self.rows):
+            v = volatility[:, k]
             # clipped against bursts, but a volatility of nothing must be able to wake up
-            awake = (self.judged[h] > 50) & (v > f4(1e-7) * np.abs(y))
-            bounded = np.where(awake, np.minimum(size, f4(15) * v), size)
-            v += np.maximum(f4(min(1.0, BLOCK / tau)), f4(1) / n) * g * (bounded - v)
-        if h == len(PENDING) - 1:
+            awake = (judged > 50)[:, None] & (v > least)
+            bounded = np.where(awake, np.minimum(whole, f4(15) * v), whole)
+            v += np.maximum(VOLATILITY_RATES[k], one) * g3 * (bounded - v)
+        if h.stop == len(PENDING):
             usual = self.hours[hour].astype(f4)
-            part = np.minimum(size / np.maximum(self.volatility[h, -1], f4(1e-12)), f4(15))
-            self.hours[hour] = usual + f4(HOUR_RATE) * g * (part - usual)
+            part = np.minimum(size[-1] / np.maximum(volatility[-1, -1], f4(1e-12)), f4(15))
+            self.hours[hour] = usual + f4(HOUR_RATE) * g[-1] * (part - usual)
         self.sigma[h] = self._mix(h, y, ahead)
 
-    def _mix(self, h: int, y: F32, hour: int) -> F32:
-        slow = self.volatility[h, -1]
+    def _mix(self, h: slice, y: F32, hours: Sequence[int]) -> F32:
+        volatility = self.volatility[h]
+        slow = volatility[:, -1]
         floor = f4(1e-2) * slow + f4(1e-9) * np.abs(y) + f4(1e-12)
-        logs = np.log(np.maximum(self.volatility[h], floor))
-        mixed = np.einsum("vr,v->r", logs, np.array(VOLATILITY_WEIGHTS, f4))
-        mixed += f4(HOUR_WEIGHT) * np.log(np.maximum(self.hours[hour].astype(f4) * slow, floor))
+        logs = np.log(np.maximum(volatility, floor[:, None]))
+        mixed = np.einsum("hvr,v->hr", logs, np.array(VOLATILITY_WEIGHTS, f4))
+        mixed += f4(HOUR_WEIGHT) * np.log(np.maximum(self.hours[hours].astype(f4) * slow, floor))
         out: F32 = np.exp(mixed)
         return out
 

@@ -8,12 +8,13 @@ along.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import ClassVar
 
 import numpy as np
 
-from sidecar.signals.models import Columns, Field, f4
-from sidecar.types import F32, HORIZONS, I64, Bools
+from sidecar.signals.models import Columns, Field, f4, together
+from sidecar.types import F32, I64, Bools
 
 BLOCK = 300.0  # seconds between lessons
 TAUS = (
@@ -37,6 +38,7 @@ LEAST = 0.3  # usual moves that the mean must at least have made in the time of 
 TRENDS = 3  # the fastest slopes can be a trend
 
 
+@lru_cache(256)
 def share(step: float, tau: float) -> float:
     """Weight of a sample in an EWMA with time constant `tau`."""
     return float(1 - np.exp(-step / tau))
@@ -48,6 +50,7 @@ def _rate(share: float, first: F32, on: F32 | Bools) -> F32:
     return out
 
 
+@lru_cache(256)
 def lag(step: float, tau: float) -> float:
     """By how many seconds such an EWMA trails a ramp."""
     a = share(step, tau)
@@ -122,16 +125,16 @@ class Ensemble(Columns):
             one, g = np.zeros(1, f4), np.ones(1, f4)  # all rows are known for long: one rate for all
         if live:
             self._follow_jumps(x - self.last, on)
-        by = np.empty_like(x)
-        for mean, tau in zip(self.means, TAUS, strict=True):
-            np.subtract(x, mean, out=by)
-            by *= _rate(share(step, tau), one, g)
-            mean += by
+        shares = np.array([share(step, tau) for tau in TAUS], f4).reshape(-1, 1)
+        for k in together(range(len(TAUS)), len(x)):
+            by = x - self.means[k]
+            by *= np.maximum(shares[k], one) * g
+            self.means[k] += by
         bound = np.where(self.count > 50, f4(8) * self.scale, f4(np.inf))
         near = self.residuals[NEAR]
         clipped = np.minimum(np.maximum(r, near - bound), near + bound)
         for i, (mean, tau) in enumerate(zip(self.residuals, RESIDUAL_TAUS, strict=True)):
-            np.subtract(r if i < CLIPPED else clipped, mean, out=by)
+            by = (r if i < CLIPPED else clipped) - mean
             by *= _rate(share(step, tau), one, g)
             mean += by
         size = np.abs(r - near)
@@ -199,11 +202,11 @@ class Ensemble(Columns):
         out: F32 = np.minimum(np.maximum((self.went_on / self.trends - f4(0.3)) * f4(2), f4(0)), f4(1))
         return out
 
-    def judge(self, h: int, y: F32, x: F32, slope: F32, said: F32, good: Bools) -> None:
-        """Whether the truth y was nearer to the line from `x` along `slope`, where a trend was believed (NaN: it was
-        not), than to what was said."""
+    def judge(self, horizon: float, y: F32, x: F32, slope: F32, said: F32, good: Bools) -> None:
+        """Whether the truth y, so many seconds later, was nearer to the line from `x` along `slope`, where a trend was
+        believed (NaN: it was not), than to what was said."""
         on = good & ~np.isnan(slope)
-        nearer = np.abs(x + f4(HORIZONS[h][1]) * slope - y) < np.abs(said - y)
+        nearer = np.abs(x + f4(horizon) * slope - y) < np.abs(said - y)
         for count, seen, prior in ((self.went_on, on & nearer, f4(2)), (self.trends, on, f4(2.5))):
             count += seen
             count += f4(TREND_FADES) * good * (prior - count)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import mmap
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -33,6 +33,26 @@ class Field(NamedTuple):
     shape: tuple[int, ...] = ()
     fresh: float | Array = 0.0
     dtype: type[np.generic] = np.float32
+
+
+FEW = 2048
+"""Rows up to which a call costs more than its work."""
+
+
+def together(numbers: Iterable[int], rows: int) -> list[slice]:
+    """Which of these parts of an array, each of so many rows, are worked on in one call: neighbours where rows are
+    few, since it is the calls that cost; else one by one, so that the work stays in the processor's cache.
+
+    >>> together([0, 1, 3], 20), together([0, 1], 20_000)
+    ([slice(0, 2, None), slice(3, 4, None)], [slice(0, 1, None), slice(1, 2, None)])
+    """
+    runs: list[slice] = []
+    for i in numbers:
+        if runs and rows <= FEW and runs[-1].stop == i:
+            runs[-1] = slice(runs[-1].start, i + 1)
+        else:
+            runs.append(slice(i, i + 1))
+    return runs
 
 
 class Columns:

@@ -74,23 +74,25 @@ def _fixed(horizon: float) -> F32:
 FIXED = np.stack([_fixed(h) for _, h in HORIZONS])
 
 
-def experts(h: int, f: F32, pool: F32, own: F32) -> F32:
-    """What each expert says f32[EXPERTS, rows] from features f32[FEATURES, rows], less the season ahead.
+def experts(h: slice, f: F32, pool: F32, own: F32) -> F32:
+    """What each expert says f32[horizons, EXPERTS, rows] from features f32[horizons, FEATURES, rows], less the season
+    ahead.
 
-    `pool` f32[REGRESSORS] and `own` f32[REGRESSORS, rows] are the coefficients of the two that learn.
+    `pool` f32[horizons, REGRESSORS] and `own` f32[horizons, REGRESSORS, rows] are the coefficients of the two that
+    learn; `h` are the horizons, here as below.
     """
-    out = np.empty((EXPERTS, f.shape[1]), f4)
-    np.matmul(FIXED[h], f, out=out[:POOL])
-    out[POOL] = pool @ f[REGRESSORS]
-    np.einsum("pr,pr->r", own, f[REGRESSORS], out=out[OWN])
+    out = np.empty((len(f), EXPERTS, f.shape[-1]), f4)
+    np.matmul(FIXED[h], f, out=out[:, :POOL])
+    learned = f[:, REGRESSORS]
+    out[:, POOL] = np.matmul(pool[:, None], learned)[:, 0]
+    np.einsum("hpr,hpr->hr", own, learned, out=out[:, OWN])
     return out
 
 
-def fold(h: int, weight: F32, pool: F32, own: F32) -> F32:
-    """Weights f32[EXPERTS, rows] as one coefficient per feature f32[FEATURES, rows]."""
-    out: F32 = FIXED[h].T @ weight[:POOL]
-    out[REGRESSORS] += pool[:, None] * weight[POOL]
-    out[REGRESSORS] += own * weight[OWN]
+def fold(h: slice, weight: F32, pool: F32, own: F32) -> F32:
+    """Weights f32[horizons, EXPERTS, rows] as one coefficient per feature f32[horizons, FEATURES, rows]."""
+    out: F32 = np.matmul(FIXED[h].transpose(0, 2, 1), weight[:, :POOL])
+    out[:, REGRESSORS] += pool[:, :, None] * weight[:, POOL, None] + own * weight[:, OWN, None]
     return out
 
 
@@ -99,20 +101,20 @@ _REGRET = np.array([4, 2, 2, 4, 4, 2, 0, 0, -4, -4, 2, 0, 0, -4, 0, 0, 0, 0, 0, 
 
 
 def weights(regret: F32, eta: F32) -> F32:
-    """BOA's weights f32[EXPERTS, rows], floored so that no expert is ever lost."""
+    """BOA's weights f32[..., EXPERTS, rows], floored so that no expert is ever lost."""
     z = eta * regret
-    z -= z.max(0)
+    z -= z.max(-2, keepdims=True)
     w: F32 = np.exp(z, out=z)
     w *= eta
-    w *= f4(1 - FLOOR * EXPERTS) / w.sum(0)
+    w *= f4(1 - FLOOR * EXPERTS) / w.sum(-2, keepdims=True)
     w += f4(FLOOR)
     return w
 
 
 def first(pool: F32) -> F32:
     """Coefficients f32[3, FEATURES, 1] before anything was learned, with those of the pool f32[3, FEATURES]."""
-    w = weights(_REGRET, np.full_like(_REGRET, 0.5))
-    return np.stack([fold(h, w, pool[h], pool[h][:, None]) for h in range(len(HORIZONS))])
+    w = np.tile(weights(_REGRET, np.full_like(_REGRET, 0.5)), (len(HORIZONS), 1, 1))
+    return fold(slice(None), w, pool, pool[..., None])
 
 
 class Mixture(Columns):
@@ -136,53 +138,57 @@ class Mixture(Columns):
     """Blocks in which the best naive forecast erred less, less those in which it did not, within `PATIENCE` either way:
     above 0 there is no skill."""
 
-    def learn(self, h: int, said: F32, mixed: F32, y: F32, unit: F32, good: Bools) -> F32:
-        """Judge what was said f32[EXPERTS, rows] (overwritten), and together, by the truth y; the new weights.
+    def learn(self, h: slice, said: F32, mixed: F32, y: F32, unit: F32, good: Bools) -> F32:
+        """Judge what was said f32[horizons, EXPERTS, rows] (overwritten), and together, by the truth y
+        f32[horizons, rows]; the new weights.
 
         `unit` f32[rows] is one over the usual deviation.
         """
-        off = np.abs(said - y)
-        near = off[STAYS] * unit <= f4(EXACT)
-        self.exact[h] += f4(EXACT_RATE) * good * (near - self.exact[h])
+        loss, exact, spread, kept = self.loss[h], self.exact[h], self.spread[h], self.regret[h]
+        on = good[:, None]
+        off = np.abs(said - y[:, None])
+        near = off[:, STAYS] * unit <= f4(EXACT)
+        exact += f4(EXACT_RATE) * on * (near - exact)
         # of a ramp the errors are small though its profile is far off, and so its usual deviation large
-        large = f4(LARGE) * self.loss[h, 0]
+        large = f4(LARGE) * loss[:, 0]
         finer = np.minimum(np.maximum(unit, f4(1) / large), f4(MOST) * unit)
         slant = np.sign(mixed - y) * np.where(large > 0, finer, unit)
-        errors = np.stack([np.abs(mixed - y), *off[NAIVE]])
+        errors = np.concatenate([np.abs(mixed - y)[:, None], off[:, NAIVE]], axis=1)
         # a gradient knows no overshoot: small errors on one side would speak for whatever lies far beyond the other
-        wild = off > f4(WILD) * np.maximum(errors[0], self.loss[h, 0])
-        self.loss[h] += f4(EXACT_RATE / 2) * np.where(good, errors - self.loss[h], f4(0))
+        wild = off > f4(WILD) * np.maximum(errors[:, :1], loss[:, :1])
+        loss += f4(EXACT_RATE / 2) * np.where(on, errors - loss, f4(0))
         self._count(h, good)
-        regret = np.subtract(mixed, said, out=said)
-        regret *= slant
+        regret = np.subtract(mixed[:, None], said, out=said)
+        regret *= slant[:, None]
         np.maximum(regret, f4(-4), out=regret)
         np.minimum(regret, f4(4), out=regret)
         np.minimum(regret, f4(0), out=regret, where=wild)
-        np.copyto(regret, f4(0), where=~good)
-        keep = np.where(good, f4(MEMORY), f4(1))
+        np.copyto(regret, f4(0), where=~on)
+        keep = np.where(on, f4(MEMORY), f4(1))
         square = regret * regret
-        self.spread[h] *= keep
-        self.spread[h] += square
-        eta = f4(np.log(EXPERTS)) / self.spread[h]
+        spread *= keep
+        spread += square
+        eta = f4(np.log(EXPERTS)) / spread
         np.sqrt(eta, out=eta)
         np.minimum(eta, f4(0.5), out=eta)
-        self.regret[h] *= keep
-        self.regret[h] += regret
+        kept *= keep
+        kept += regret
         square *= eta
-        self.regret[h] -= square
-        return weights(self.regret[h], eta)
+        kept -= square
+        return weights(kept, eta)
 
-    def _count(self, h: int, good: Bools) -> None:
-        behind = self.behind[h]
-        behind += np.where(
-            self.loss[h, 0] > f4(WORSE) * self.loss[h, 1:4].min(0), good, -good.astype(np.int8)
-        )
-        np.clip(behind, -PATIENCE, PATIENCE, out=behind)
+    def _count(self, h: slice, good: Bools) -> None:
+        behind, loss = self.behind[h], self.loss[h]
+        behind += np.where(loss[:, 0] > f4(WORSE) * loss[:, 1:4].min(1), good, -good.astype(np.int8))
+        np.minimum(behind, np.int8(PATIENCE), out=behind)
+        np.maximum(behind, np.int8(-PATIENCE), out=behind)
 
     def plain(self, h: int, season: F32, ahead: F32, now: F32) -> tuple[I64, F32]:
         """Rows whose mixture has no skill, and what the best of `NAIVE` says of them: the last value, the season ahead,
         or that and how far off it is now."""
         rows = np.flatnonzero(self.behind[h] > 0)
+        if not len(rows):
+            return rows, season[rows]
         said = np.stack([season[rows] + now[R, rows], ahead[rows], ahead[rows] + now[M10, rows]])
         best = self.loss[h, 1:4][:, rows].argmin(0)
         return rows, np.take_along_axis(said, best[None], 0)[0]

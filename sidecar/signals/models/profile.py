@@ -13,7 +13,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from sidecar.signals.models import Array, Columns, Field, f4
+from sidecar.signals.models import FEW, Array, Columns, Field, f4
 from sidecar.types import F32, I64
 
 DAYS = 7
@@ -47,9 +47,12 @@ def median(rows: Sequence[F32] | F32, net: Sequence[tuple[int, int]]) -> F32:
 
 
 def _middle(rows: list[Array], net: Sequence[tuple[int, int]], most: np.generic, none: np.generic) -> Array:
-    for i, j in net:
-        rows[i], rows[j] = np.minimum(rows[i], rows[j]), np.maximum(rows[i], rows[j])
-    middle = rows[len(rows) // 2]
+    if rows[0].size <= FEW:
+        middle: Array = np.sort(np.stack(rows), axis=0)[len(rows) // 2]
+    else:
+        for i, j in net:
+            rows[i], rows[j] = np.minimum(rows[i], rows[j]), np.maximum(rows[i], rows[j])
+        middle = rows[len(rows) // 2]
     return np.where(np.abs(middle) < most, middle, none)
 
 
@@ -83,8 +86,8 @@ class Profile(Columns):
         if slot % self.slots == 0:
             self._refine(np.flatnonzero(self.unit > COARSE * scale), scale)
 
-    def get(self, slot: int) -> F32:
-        """What was stored in a slot f32[rows]; NaN where nothing was."""
+    def get(self, slot: int | I64) -> F32:
+        """What was stored in a slot f32[rows], or in each of some f32[slots, rows]; NaN where nothing was."""
         return self._values(self.week[slot % len(self.week)])
 
     def usual(self, slot: int) -> F32:

@@ -14,7 +14,7 @@ import numpy as np
 
 from sidecar.signals.models import Array, Columns, Field, f4
 from sidecar.signals.models.mixture import M40, REGRESSORS, R
-from sidecar.types import F32, HORIZONS, Bools
+from sidecar.types import F32, HORIZONS, I64, Bools
 
 MEMORY, POOL_MEMORY = 0.9985, 0.9995  # per block
 SHRINK = 30.0  # truths that the fleet counts for
@@ -49,18 +49,18 @@ class Pool:
         if block == self._block:
             return
         self._block = block
-        for h in np.flatnonzero(self._rows).tolist():
+        h = np.flatnonzero(self._rows)
+        if len(h):
             n = self._rows[h]
-            self.gram[h] = POOL_MEMORY * self.gram[h] + self._gram[h] / n
-            self.cross[h] = POOL_MEMORY * self.cross[h] + self._cross[h] / n
+            self.gram[h] = POOL_MEMORY * self.gram[h] + self._gram[h] / n[:, None, None]
+            self.cross[h] = POOL_MEMORY * self.cross[h] + self._cross[h] / n[:, None]
             self.weight[h] = POOL_MEMORY * self.weight[h] + self._weight[h] / n
             self.rows[h] = n
-        if self._rows.any():
             self._clear()
             self._solve()
 
-    def add(self, h: int, gram: F32, cross: F32, weight: float, rows: int) -> None:
-        """Sums over the rows of one block."""
+    def add(self, h: slice, gram: F32, cross: F32, weight: F32, rows: I64) -> None:
+        """Sums over the rows of one block, of each of these horizons."""
         self._gram[h] += gram
         self._cross[h] += cross
         self._weight[h] += weight
@@ -86,10 +86,12 @@ class Pool:
         return gram.astype(f4), np.einsum("hij,hj->hi", gram, self.theta).astype(f4)
 
     def _solve(self) -> None:
-        for h in np.flatnonzero(self.weight).tolist():
-            n = self.weight[h]
-            steady = 1e-3 * (1 + 50 / n) * np.eye(SIZE)
-            self.theta[h] = np.linalg.solve(self.gram[h] / n + steady, self.cross[h] / n)
+        h = np.flatnonzero(self.weight)
+        n = self.weight[h, None]
+        steady = (1e-3 * (1 + 50 / n))[:, None] * np.eye(SIZE)
+        self.theta[h] = np.linalg.solve(self.gram[h] / n[:, None] + steady, (self.cross[h] / n)[..., None])[
+            ..., 0
+        ]
 
     def state(self) -> dict[str, Array]:
         """All that has to be saved, the sums of the block that lasts included."""
@@ -120,27 +122,29 @@ class Ridge(Columns):
     cross: F32
     own: F32
 
-    def learn(self, h: int, f: F32, target: F32, unit: F32, good: Bools, pool: Pool) -> None:
-        """Add a truth: features f32[SIZE, rows] and target f32[rows], both less the season ahead."""
-        clip, f = f4(CLIP), f[REGRESSORS]
+    def learn(self, h: slice, f: F32, target: F32, unit: F32, good: Bools, pool: Pool) -> None:
+        """Add a truth: features f32[horizons, SIZE, rows] and targets f32[horizons, rows], both less the season
+        ahead."""
+        clip, f = f4(CLIP), f[:, REGRESSORS]
         f = np.minimum(np.maximum(f * unit, -clip), clip)
         y = np.minimum(np.maximum(target * unit, -clip), clip)
-        error = np.abs(y - np.einsum("pr,pr->r", self.own[h], f))
+        error = np.abs(y - np.einsum("hpr,hpr->hr", self.own[h], f))
         w = good / np.maximum(error, f4(LEAST))
         np.copyto(w, f4(0), where=~good)  # 0 * NaN is NaN
-        np.copyto(f, f4(0), where=~good)
+        np.copyto(f, f4(0), where=~good[:, None])
         np.copyto(y, f4(0), where=~good)
-        weighted = w * f
-        fade = np.where(good, f4(MEMORY), f4(1))
+        weighted = w[:, None] * f
+        fade = np.where(good, f4(MEMORY), f4(1))[:, None]
         gram, cross = self.gram[h], self.cross[h]
         gram *= fade
         cross *= fade
         lo = 0
         for i in range(SIZE):
-            gram[lo : lo + SIZE - i] += weighted[i] * f[i:]
+            gram[:, lo : lo + SIZE - i] += weighted[:, i, None] * f[:, i:]
             lo += SIZE - i
-        cross += weighted * y
-        pool.add(h, weighted @ f.T, weighted @ y, float(w.sum()), int(good.sum()))
+        cross += weighted * y[:, None]
+        moved = np.matmul(weighted, y[..., None])[..., 0]
+        pool.add(h, np.matmul(weighted, f.transpose(0, 2, 1)), moved, w.sum(-1), good.sum(-1))
 
     def sweep(self, pool: Pool) -> None:
         """Move the coefficients of all horizons towards their solution."""
