@@ -49,8 +49,8 @@ def fit(means: F32, slopes: F32, usual: F32, taus: tuple[float, ...], step: floa
     trails, n = _trails(step, taus), len(slopes)
     seen = np.diff(trails, axis=0)[:n] / np.diff(trails[:, -1:], axis=0)[:n]
     """Share of the slope that each pair shows at each age."""
-    weight = usual**-2
+    weight = usual.astype(np.float64) ** -2  # of what never moved it is beyond float32
     along, known = seen.T @ (slopes * weight), (seen**2).T @ weight
     best, row = (along**2 / known).argmax(0), np.arange(slopes.shape[1])
-    slope: F32 = along[best, row] / known[best, row]
+    slope = (along[best, row] / known[best, row]).astype(f4)
     return Ramp(means[0] + slope * trails[0, best], slope, AGES[best].astype(f4))
