@@ -127,7 +127,7 @@ class Ahead:
         now = self._features(x, season, days[0])
         self.trend = self.ensemble.trend(x, slopes, step)
         value = self._say(now, season, at, step, days[1:])
-        below, above = self.trend.carry(value, x)
+        trends, below, above = self.trend.carry(value, x)
         value[:, self.ensemble.count == 0] = np.nan
         join(value)
         self._judge_intervals(at, block, phase, ticks, x, on, value)
@@ -143,7 +143,10 @@ class Ahead:
                 (days[1:] - days[0]) / np.maximum(self.ensemble.scale, f4(1e-30)), -DAYS, DAYS
             )
             self.origins[slot] = block
-        return Said(value, *self.intervals.around(value, below, above, self.ensemble.scale))
+        lower, upper = self.intervals.around(value, self.ensemble.scale)
+        lower[:, trends] -= below
+        upper[:, trends] += above
+        return Said(value, lower, upper)
 
     def _features(self, x: F32, season: F32, day: F32) -> F32:
         """What is known now of each row: the first features of `mixture`."""

@@ -78,18 +78,17 @@ class Trend(NamedTuple):
     level: F32
     age: F32
 
-    def carry(self, value: F32, x: F32) -> tuple[F32, F32] | tuple[float, float]:
-        """Bend forecasts f32[3, rows] of rows at x f32[rows] along their trends; how far below and above them the truth
-        may lie for that. Of what has gone on for an hour nobody knows for how long it will: every other such thing ends
-        within another hour (Gott, "Implications of the Copernican principle for our future prospects", 1993). So
-        forecasts follow a trend for as long as it has lasted, and their intervals reach to where it would go."""
-        if not self.told.any():
-            return 0.0, 0.0
-        lasts = np.minimum(REACH, self.age)
-        value += self.told * (x + lasts * self.slope - value)
-        along = self.told * self.slope
+    def carry(self, value: F32, x: F32) -> tuple[I64, F32, F32]:
+        """Bend forecasts f32[3, rows] of rows at x f32[rows] along their trends; which rows have one, and how far below
+        and above theirs the truth may lie for that f32[3, n]. Of what has gone on for an hour nobody knows for how long
+        it will: every other such thing ends within another hour (Gott, "Implications of the Copernican principle for
+        our future prospects", 1993). So forecasts follow a trend for as long as it has lasted, and their intervals
+        reach to where it would go."""
+        rows = np.flatnonzero(self.told)
+        lasts, along = np.minimum(REACH, self.age[rows]), self.told[rows] * self.slope[rows]
+        value[:, rows] += self.told[rows] * (x[rows] - value[:, rows]) + along * lasts
         doubt, beyond = f4(TREND_DOUBT) * lasts * np.abs(along), (REACH - lasts) * along
-        return doubt + np.maximum(-beyond, f4(0)), doubt + np.maximum(beyond, f4(0))
+        return rows, doubt + np.maximum(-beyond, f4(0)), doubt + np.maximum(beyond, f4(0))
 
 
 class Ensemble(Columns):
