@@ -208,7 +208,9 @@ class Ensemble(Columns):
         least = f4(LEAST) * self.stride[row] / LAGS
         usual = np.maximum(self.usual_slope[:, row], least) + f4(1e-9) * (np.abs(x[row]) + f4(1e-6))
         believed[row], slope[row] = _strangest(slopes[:, row], usual)
-        line = ramp.fit(self.means[:, row], slopes[:, row], usual, TAUS, step)
+        some = np.flatnonzero(believed[row])
+        row = row[some]
+        line = ramp.fit(self.means[:, row], slopes[:, row], usual[:, some], TAUS, step)
         along = line.slope * slope[row] > 0
         for column, found in zip((level, slope, age), line, strict=True):
             column[row[along]] = found[along]
