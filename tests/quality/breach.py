@@ -28,6 +28,7 @@ from tests.quality.data import File
 QUANTILES = ((">", 0.99), (">", 0.999), ("<", 0.01), ("<", 0.001))
 WINDOWS = (900.0, 3600.0, 14400.0)
 HOUR, LEAD, LEAST = 3600.0, 600.0, 100
+EPISODE = 6 * HOUR  # origins of a line that lie in the same one are not independent
 THRESHOLDS = np.array(
     [0.02, 0.04, 0.06, 0.08, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6, 0.7, 0.8, 0.9]
 )
@@ -175,21 +176,28 @@ def _linear(at: F64, x: F64, limit: float, sign: float, ends: np.ndarray, window
 
 
 class Verdict(NamedTuple):
-    """Of one horizon: Brier skill against the base rate, calibration error in all and the largest above a half."""
+    """Of one horizon: Brier skill against the base rate, calibration error in all, the largest of a tenth above a half,
+    and by how much all above a half are too sure; both with a standard error. Neighbouring origins see the same
+    crossing, so that counts episodes, not origins."""
 
     rate: float
     skill: float
     linear: float
     error: float
-    worst: float
+    worst: tuple[float, float]
+    likely: tuple[float, float]
 
 
 def verdict(lines: list[Line], h: int) -> Verdict:
     """Over the second halves."""
+    late = [line.at >= line.middle for line in lines]
     p, y = (
-        np.concatenate([getattr(line, name)[h, line.at >= line.middle] for line in lines])
+        np.concatenate([getattr(line, name)[h, part] for line, part in zip(lines, late, strict=True)])
         for name in ("odds", "came")
     )
+    episode = np.concatenate([
+        (line.at[part] // EPISODE) * len(lines) + i for i, (line, part) in enumerate(zip(lines, late, strict=True))
+    ])  # fmt: skip
     rate = y.mean()
     base = max(1e-12, rate * (1 - rate))
     skills = []
@@ -199,11 +207,28 @@ def verdict(lines: list[Line], h: int) -> Verdict:
         skills.append(1 - np.mean((told - y) ** 2) / base)
     bins = np.minimum((p * 10).astype(int), 9)
     errors = [(np.sum(bins == b), abs(p[bins == b].mean() - y[bins == b].mean())) for b in np.unique(bins)]
-    above = [e for b, (n, e) in zip(np.unique(bins), errors, strict=True) if b >= 5 and n >= LEAST]
+    above = [
+        (float(e), _mean((p - y)[bins == b], episode[bins == b])[1])
+        for b, (n, e) in zip(np.unique(bins), errors, strict=True)
+        if b >= 5 and n >= LEAST
+    ]
     return Verdict(
         float(rate), float(1 - np.mean((p - y) ** 2) / base), float(max(skills)),
-        float(sum(n * e for n, e in errors) / len(p)), float(max(above, default=np.nan)),
+        float(sum(n * e for n, e in errors) / len(p)), max(above, default=(math.nan, math.nan)),
+        _mean((p - y)[bins >= 5], episode[bins >= 5]),
     )  # fmt: skip
+
+
+def _mean(off: F64, episode: F64) -> tuple[float, float]:
+    """Mean of what is alike within episodes, and its standard error."""
+    _, of = np.unique(episode, return_inverse=True)
+    if not len(of):
+        return math.nan, math.nan
+    return float(off.mean()), float(np.sqrt(np.sum(np.bincount(of, off - off.mean()) ** 2)) / len(off))
+
+
+def _shown(value: tuple[float, float]) -> str:
+    return "-" if math.isnan(value[0]) else f"{value[0]:.2f} +-{value[1]:.2f}"
 
 
 def announced(at: F64, says: Bools, crossings: F64, since: float, until: float) -> tuple[int, int, int]:
@@ -266,6 +291,7 @@ def table(found: dict[str, list[Line]]) -> list[tuple[str, ...]]:
             "predict_linear",
             "error",
             "worst >.5",
+            "all >.5",
             "F1",
             "predict_linear",
             "at",
@@ -278,6 +304,6 @@ def table(found: dict[str, list[Line]]) -> list[tuple[str, ...]]:
             last = (f"{ours:.2f}", f"{linear:.2f}", f"{threshold:.2f}") if h == 2 else ("", "", "")
             out.append((
                 name, horizon, str(len(lines)), f"{v.rate:.3f}", f"{v.skill:.3f}", f"{v.linear:.3f}",
-                f"{v.error:.4f}", "-" if math.isnan(v.worst) else f"{v.worst:.2f}", *last,
+                f"{v.error:.4f}", _shown(v.worst), _shown(v.likely), *last,
             ))  # fmt: skip
     return out

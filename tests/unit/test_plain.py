@@ -104,7 +104,7 @@ def test_a_trend_that_is_believed_is_skill() -> None:
     ahead = Ahead(3, STEP, "UTC")
     ahead.mixture.behind[:, :2] = PATIENCE
     assert ahead.skilled().tolist() == [False, False, True]
-    ahead.told[0] = 0.5
+    ahead.trend.told[0] = 0.5
     assert ahead.skilled().tolist() == [True, False, True]
     ahead.plain = False
     assert ahead.skilled().all()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import msgspec
 import numpy as np
+import pytest
 
 from sidecar.signals.detect.block import Block
+from sidecar.signals.forecast import ensemble, ramp
 from sidecar.signals.ingest.frame import Vector
 from sidecar.signals.tick.engine import Engine, replay
 from sidecar.signals.watch.watches import Limit, Watch
@@ -23,6 +25,26 @@ def used(rng: np.random.Generator, at: float, leaked: float = 0.0) -> F64:
     return np.floor(np.round(busy) + leaked) / 20
 
 
+@pytest.mark.parametrize(
+    ("step", "age", "usual"),
+    [(5.0, 60.0, 0.01), (5.0, 600.0, 1e-15), (60.0, 300.0, 0.01), (60.0, 7200.0, 0.01)],
+)
+def test_the_slope_of_a_ramp_is_known_though_most_means_lag_behind_it(
+    step: float, age: float, usual: float
+) -> None:
+    taus, slopes = ensemble.TAUS, np.array([0.01, -2.0])
+    means = np.zeros((len(taus), 2))
+    for ticks in range(1, round(age / step) + 1):
+        for mean, tau in zip(means, taus, strict=True):
+            mean += ensemble.share(step, tau) * (slopes * ticks * step - mean)
+    lags = np.diff([ramp.lag(step, tau) for tau in taus])[:, None]
+    seen = ((means[:-1] - means[1:]) / lags)[:3].astype(np.float32)
+    found = ramp.fit(means.astype(np.float32), seen, np.full((3, 2), usual, np.float32), taus, step)
+    np.testing.assert_allclose(found.slope, slopes, rtol=0.06)
+    np.testing.assert_allclose(found.level, slopes * age, rtol=0.06)
+    assert abs(seen[2, 0]) < 0.95 * slopes[0]  # what one pair of means says is less
+
+
 def test_a_leak_of_whole_connections_is_announced_a_minute_ahead() -> None:
     rng, nursery = np.random.default_rng(0), Block(POOLS, STEP)
     begin = NOW - 2000 * STEP
@@ -31,16 +53,22 @@ def test_a_leak_of_whole_connections_is_announced_a_minute_ahead() -> None:
     engine = Engine(STEP)
     engine.watch({"pool": WATCH})
     engine.adopt(Instant(NOW), "pool", KEYS, nursery, 0, POOLS)
-    announced, true = np.full(POOLS, np.nan), np.full(POOLS, np.nan)
+    announced, true, times = np.full(POOLS, np.nan), np.full(POOLS, np.nan), list[F64]()
     for tick in range(50):
         since = tick * STEP
         values = used(rng, NOW + since, leaked=5.8 / 60 * since)
-        chance = engine.tick(Instant(NOW + since), {"pool": Vector(KEYS, values)}, 0).limits.probability[0]
+        limits = engine.tick(Instant(NOW + since), {"pool": Vector(KEYS, values)}, 0).limits
+        chance = limits.probability[0]
+        times.append(np.where(chance > 0.8, since + limits.eta, np.nan))
         if tick == 0:
             assert (chance < 0.01).all()  # nothing was announced before the leak
         announced = np.where(np.isnan(announced) & (chance > 0.8) & (chance < 1), since, announced)
         true = np.where(np.isnan(true) & (chance == 1), since, true)
     assert (true - announced >= 45).all()
+    early = [np.array(times)[round(since / STEP), i] for i, since in enumerate(announced)]
+    assert abs(np.median((early - announced) / (true - announced)) - 1) < 0.5  # it was 6.7 times as long
+    later = np.array(times)[round(100 / STEP)]
+    assert abs(np.nanmedian((later - 100) / (true - 100)) - 1) < 0.2
 
 
 def test_a_share_is_not_forecast_beyond_its_whole_while_its_way_to_the_limit_is() -> None:

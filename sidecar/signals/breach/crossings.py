@@ -186,10 +186,18 @@ class Crossings:
                 told = np.where(fixed, said.probability, self._last)[:, self._fit]
                 most = np.where(self.silent[self._fit], UNTOLD, f4(1))
                 self._told[block % RING] = np.where(told < 1, np.minimum(told, most), told)
+            likely = out[-1] >= LIKELY
             # pulled back by what happened before, the forecast need not cross though more often than not it does
-            some = np.isnan(said.eta[lines]) & (out[-1] >= LIKELY) & (sight.slope > 0)
+            some = np.isnan(said.eta[lines]) & likely & (sight.slope > 0)
             on_line = np.clip(-now[some] / sight.slope[some] * f4(3600), 1, _ENDS[-1])
             said.eta[lines[some]] = on_line
+            # and where a trend is believed it is that which crosses
+            some = (sight.trend > 0) & (likely | (said.eta[lines] > 0)) & ~over[lines]
+            some[np.searchsorted(lines, joint)] = False
+            mine = lines[some]
+            if len(mine):
+                arrives = self._scale.arrival(spans, mine)
+                said.eta[mine] = np.where(arrives <= _ENDS[-1], np.maximum(arrives, 1), said.eta[mine])
             self._between(said, lines, -now, sight.sigma, new)
         return said._replace(probability=np.where(fixed, said.probability, self._last))
 

@@ -50,7 +50,7 @@ def look(spans: Spans, row: I64, sign: F32) -> Sight:
     for block, part, mine in _blocks(spans, row):
         sight.sigma[:, part] = block.intervals.sigma[:, mine]
         sight.slope[part] = sign[part] * block.ahead.recent.slope[mine]
-        sight.trend[part] = block.ahead.told[mine]
+        sight.trend[part] = block.ahead.trend.told[mine]
         sight.known[part] = block.life.age[mine] >= 1
     return sight
 
@@ -79,4 +79,15 @@ class Scale:
         for block, part, mine in _blocks(spans, self.row):
             value = block.ahead.before(7, ahead)[mine].astype(np.float64) + block.life.origin[mine]
             out[part] = np.nan_to_num(self.sign[part] * value - self.level[part], nan=-np.inf, neginf=-np.inf)
+        return out
+
+    def arrival(self, spans: Spans, lines: I64) -> F32:
+        """In how many seconds the trends of the rows of some lines reach their limits f32[lines]; NaN: they lead
+        elsewhere."""
+        out = np.full(len(lines), np.nan, f4)
+        for block, part, mine in _blocks(spans, self.row[lines]):
+            trend, sign = block.ahead.trend, self.sign[lines[part]]
+            rate, here = sign * trend.slope[mine], trend.level[mine] + block.life.origin[mine]
+            with np.errstate(all="ignore"):
+                out[part] = np.where(rate > 0, (self.level[lines[part]] - sign * here) / rate, np.nan)
         return out

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sidecar.signals.forecast import calibrate
-from sidecar.signals.forecast.ensemble import BLOCK, GAP, Ensemble
+from sidecar.signals.forecast.ensemble import BLOCK, GAP, Ensemble, Trend
 from sidecar.signals.models import Array, Columns, f4, mixture, profile, together
 from sidecar.signals.models.mixture import (
     AHEAD,
@@ -33,7 +33,6 @@ from sidecar.types import F32, F64, HORIZONS, I64, Bools
 
 DAY = 86400.0
 KNOWN = 5  # samples before an origin is judged
-TREND_DOUBT = 0.2  # of what a believed trend adds
 RESTS = np.array([R, MD25, MD60])
 """Features of now that say where a row rests, as `mixture.STAYS`."""
 DAYS = 6e4  # usual deviations: what fits
@@ -77,8 +76,8 @@ class Ahead:
         self._last_step: float | None = None
         """Step of the last sample; None: not known."""
         self.plain = True  # where the mixture has no skill, the best naive forecast is said
-        self.told: F32 = np.zeros(rows, f4)
-        """How much of a trend is in what was said last."""
+        self.trend = Trend(*np.zeros((5, rows), f4))
+        """What was in what was said last."""
         self._window: F32 | None = None
         """What is usual from the block before on; None: it has to be looked up anew."""
         self._past = Past(np.empty((0, 0), f4), np.empty((0, 0), f4))
@@ -122,12 +121,9 @@ class Ahead:
             self.recent.close(x)
             self._learn(block, x, season, on)
         now = self._features(x, season, days[0])
-        believed, told, slope = self.ensemble.trend(x, slopes)
-        self.told = told
+        self.trend = self.ensemble.trend(x, slopes, step)
         value = self._say(now, season, at, step, days[1:])
-        if told.any():
-            for row, (_, horizon) in zip(value, HORIZONS, strict=True):
-                row += told * (x + f4(horizon) * slope - row)
+        trends, below, above = self.trend.carry(value, x)
         value[:, self.ensemble.count == 0] = np.nan
         join(value)
         self._judge_intervals(at, block, phase, ticks, x, on, value)
@@ -138,14 +134,15 @@ class Ahead:
                 now[:STORED],
                 np.where(on & (self.ensemble.count > KNOWN), season, np.nan),
             )
-            ring[SLOPE] = np.where(believed > f4(TOLD), slope, np.nan)
+            ring[SLOPE] = np.where(self.trend.believed > f4(TOLD), self.trend.slope, np.nan)
             self.recent.days[slot] = np.clip(
                 (days[1:] - days[0]) / np.maximum(self.ensemble.scale, f4(1e-30)), -DAYS, DAYS
             )
             self.origins[slot] = block
-        reach = np.array([h for _, h in HORIZONS], f4).reshape(3, 1)
-        doubt = f4(TREND_DOUBT) * told * np.abs(slope) * reach
-        return Said(value, *self.intervals.around(value, doubt, self.ensemble.scale))
+        lower, upper = self.intervals.around(value, self.ensemble.scale)
+        lower[:, trends] -= below
+        upper[:, trends] += above
+        return Said(value, lower, upper)
 
     def _features(self, x: F32, season: F32, day: F32) -> F32:
         """What is known now of each row: the first features of `mixture`."""
@@ -237,7 +234,7 @@ class Ahead:
 
     def skilled(self) -> Bools:
         """Which rows are foreseen better than naively, at any horizon, or have a trend that is believed."""
-        return np.asarray((self.mixture.behind <= 0).any(0) | (self.told > f4(TOLD)) | (not self.plain))
+        return np.asarray((self.mixture.behind <= 0).any(0) | (self.trend.told > f4(TOLD)) | (not self.plain))
 
     # ------------------------------------------------------------------ the season
 

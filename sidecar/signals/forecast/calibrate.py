@@ -61,16 +61,16 @@ class Intervals(Columns):
         """Where the origin of a block is kept until its truth comes, `wait` blocks later."""
         return sum(PENDING[:horizon]) + block % wait
 
-    def around(self, value: F32, doubt: F32, scale: F32) -> tuple[F32, F32]:
-        """Lower and upper f32[3, rows] around forecasts f32[3, rows], wider by `doubt` f32[3, rows].
+    def around(self, value: F32, scale: F32) -> tuple[F32, F32]:
+        """Lower and upper f32[3, rows] around forecasts f32[3, rows].
 
         While few forecasts have been judged the interval is at least that of the series' usual deviation `scale`.
         """
         young, sigma = self.judged < FEW, self.sigma
         if young.any():
             sigma = np.where(young, np.maximum(sigma, f4(2) * scale), sigma)
-        lower = value + sigma * np.minimum(self.quantile[:, 0], f4(0)) - doubt
-        upper = value + sigma * np.maximum(self.quantile[:, 1], f4(0)) + doubt
+        lower = value + sigma * np.minimum(self.quantile[:, 0], f4(0))
+        upper = value + sigma * np.maximum(self.quantile[:, 1], f4(0))
         return lower, upper
 
     def turn(self, y: F32, hours: Sequence[int]) -> None:

@@ -9,12 +9,13 @@ along.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
+from sidecar.signals.forecast import ramp
 from sidecar.signals.models import Columns, Field, f4, together
-from sidecar.types import F32, I64, Bools
+from sidecar.types import F32, HORIZONS, I64, Bools
 
 BLOCK = 300.0  # seconds between lessons
 TAUS = (
@@ -33,6 +34,8 @@ CONTRADICTS = 3.0  # usual slopes by which a faster slope must fall short
 JUMP = 8.0  # usual moves
 MOVES, STRIDE_MOVES = 20.0, 1000.0  # from how many moves the usual one is known, and how many it remembers
 TREND_FADES = 1 / 6000  # per judgement: a week
+TREND_DOUBT = 0.2  # of what a believed trend adds
+REACH = np.array([[h] for _, h in HORIZONS], f4)
 GAP = 600.0  # seconds after which means begin again
 LEAST = 0.3  # usual moves that the mean must at least have made in the time of a slope, to be usual
 TRENDS = 3  # the fastest slopes can be a trend
@@ -50,13 +53,6 @@ def _rate(share: float, first: F32, on: F32 | Bools) -> F32:
     return out
 
 
-@lru_cache(256)
-def lag(step: float, tau: float) -> float:
-    """By how many seconds such an EWMA trails a ramp."""
-    a = share(step, tau)
-    return step * (1 - a) / a
-
-
 def _strangest(slopes: F32, usual: F32) -> tuple[F32, F32]:
     """How far the slope is believed that is farthest beyond its usual and not contradicted, and it."""
     odd = np.abs(slopes) / usual
@@ -72,6 +68,29 @@ def _strangest(slopes: F32, usual: F32) -> tuple[F32, F32]:
 
 LAGS = np.diff(TAUS[: TRENDS + 1]).astype(f4).reshape(-1, 1)
 """Seconds of each slope that can be a trend, about."""
+
+
+class Trend(NamedTuple):
+    """Of each row f32[rows]: how far its strangest slope is believed (0..1), how much of that is to be told, the slope
+    in a second, the level from which it goes, and for how many seconds it has gone."""
+
+    believed: F32
+    told: F32
+    slope: F32
+    level: F32
+    age: F32
+
+    def carry(self, value: F32, x: F32) -> tuple[I64, F32, F32]:
+        """Bend forecasts f32[3, rows] of rows at x f32[rows] along their trends; which rows have one, and how far below
+        and above theirs the truth may lie for that f32[3, n]. Of what has gone on for an hour nobody knows for how long
+        it will: every other such thing ends within another hour (Gott, "Implications of the Copernican principle for
+        our future prospects", 1993). So forecasts follow a trend for as long as it has lasted, and their intervals
+        reach to where it would go."""
+        rows = np.flatnonzero(self.told)
+        lasts, along = np.minimum(REACH, self.age[rows]), self.told[rows] * self.slope[rows]
+        value[:, rows] += self.told[rows] * (x[rows] - value[:, rows]) + along * lasts
+        doubt, beyond = f4(TREND_DOUBT) * lasts * np.abs(along), (REACH - lasts) * along
+        return rows, doubt + np.maximum(-beyond, f4(0)), doubt + np.maximum(beyond, f4(0))
 
 
 class Ensemble(Columns):
@@ -146,7 +165,7 @@ class Ensemble(Columns):
         self.count += fresh
         self.last = x
         # two EWMAs of a ramp lie apart by slope * (difference of their lags)
-        lags = np.array([lag(step, tau) for tau in TAUS], f4)
+        lags = np.array([ramp.lag(step, tau) for tau in TAUS], f4)
         slopes = self.means[:-1] - self.means[1:]
         slopes *= (f4(1) / np.diff(lags)).reshape(-1, 1)
         if live:
@@ -180,22 +199,24 @@ class Ensemble(Columns):
         self.stride += rate * (size - self.stride)
         self.moves += moved
 
-    def trend(self, x: F32, slopes: F32) -> tuple[F32, F32, F32]:
-        """How far the strangest slope is believed (0..1), how much of that is to be told, and the slope."""
-        believed, slope = self._trend(x, slopes)
-        return believed, believed * self._trusted() if believed.any() else believed, slope
-
-    def _trend(self, x: F32, slopes: F32) -> tuple[F32, F32]:
-        """How far the strangest slope is believed (0..1), and it."""
-        believed, slope = np.zeros_like(x), np.zeros_like(x)
+    def trend(self, x: F32, slopes: F32, step: float) -> Trend:
+        """The trend of each row with values f32[rows], of which `take` gave the slopes."""
+        believed, slope, level, age = np.zeros_like(x), np.zeros_like(x), x.copy(), np.full_like(x, np.inf)
         odd = (np.abs(slopes) > f4(BELIEVE) * self.usual_slope).any(0)
         row = np.flatnonzero(odd & (self.sloped > 200))
-        if len(row):
-            # where hardly anything moves, a single move is no trend either
-            least = f4(LEAST) * self.stride[row] / LAGS
-            usual = np.maximum(self.usual_slope[:, row], least) + f4(1e-9) * (np.abs(x[row]) + f4(1e-6))
-            believed[row], slope[row] = _strangest(slopes[:, row], usual)
-        return believed, slope
+        if not len(row):
+            return Trend(believed, believed, slope, level, age)
+        # where hardly anything moves, a single move is no trend either
+        least = f4(LEAST) * self.stride[row] / LAGS
+        usual = np.maximum(self.usual_slope[:, row], least) + f4(1e-9) * (np.abs(x[row]) + f4(1e-6))
+        believed[row], slope[row] = _strangest(slopes[:, row], usual)
+        some = np.flatnonzero(believed[row])
+        row = row[some]
+        line = ramp.fit(self.means[:, row], slopes[:, row], usual[:, some], TAUS, step)
+        along = line.slope * slope[row] > 0
+        for column, found in zip((level, slope, age), line, strict=True):
+            column[row[along]] = found[along]
+        return Trend(believed, believed * self._trusted(), slope, level, age)
 
     def _trusted(self) -> F32:
         """0 where trends hardly ever went on, 1 where four in five did."""
