@@ -200,7 +200,7 @@ async def test_prometheus_that_breaks_and_mends(stack: Stack) -> None:
     between = Between(prometheus.url)
     async with between.open() as url:
         side = await spawned(stack, PLAIN.format(url)).start()
-        await until(lambda: is_ready(side), 15)
+        await until(lambda: is_ready(side))
         for status, body, words in (*RUBBISH[:2], (503, b"", "503 Service Unavailable")):
             between.instead = (status, body)
             expected = f"{url}: query up: {words}"
@@ -235,6 +235,11 @@ async def test_alertmanager_that_is_down_or_hangs(stack: Stack) -> None:
     assert await post(tee.url, [message("A")]) == 200  # Prometheus itself sends to Alertmanager too
     await am.start()
     await until(lambda: alert_at(am.url, "A"))  # not lost: sent as soon as somebody is there
+
+    async def taken() -> bool:
+        return (await posted(inline, json.dumps([message("C")]).encode()))[0] == 200
+
+    await until(taken)
     am.signal(signal.SIGSTOP)
     try:
         begin = time.monotonic()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import tracemalloc
 
 import numpy as np
 import pytest
 
+from sidecar.signals import models
 from sidecar.signals.ingest.frame import Matrix, Vector
 from sidecar.signals.known.snapshot import FORECASTS
 from sidecar.signals.learn.history import LearningConfig, Span
@@ -63,6 +65,7 @@ def test_slices_teach_what_one_lesson_teaches(monkeypatch: pytest.MonkeyPatch, r
 def test_what_was_learned_is_hardly_ever_there_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (lesson, rows):
         monkeypatch.setattr(module, "LARGEST", 64)
+    monkeypatch.setattr(models, "APART", math.inf)  # pages of their own are not traced
     e = engine(*WATCHES)
     tracemalloc.start()
     learner = taught(e, begin=START - 300)
