@@ -134,7 +134,7 @@ class Curve(NamedTuple):
 
 
 # about what the runs of ../shared/data show (`make quality`)
-SERIES = Curve(-2.5, (0.0, 2.0, 4.0), (1.3, -1.0, 3.5))
+SERIES = Curve(-2.5, (0.0, 2.0, 5.0), (1.25, -0.85, 3.0))
 GROUP = Curve(-2.9, (0.0,), (2.9,))
 ORDINARY = 0.8  # below this score confidence fades to nothing
 YOUNG = 1.0  # days until history counts for two thirds
@@ -145,7 +145,7 @@ def confidence(score: F32, age: F32, presence: F32, curve: Curve = SERIES) -> F3
 
     >>> old, whole = np.float32([99, 99, 99, 1]), np.float32([1, 1, 1, 1])
     >>> [f"{p:.2f}" for p in confidence(np.float32([1, 3, 4.2, 3]), old, whole)]
-    ['0.23', '0.60', '0.81', '0.38']
+    ['0.22', '0.60', '0.71', '0.38']
     """
     log_odds = np.full(len(score), f4(curve.intercept))
     for bend, slope in zip(curve.bends, curve.slopes, strict=True):
