@@ -33,8 +33,8 @@ class Row(NamedTuple):
 
     @classmethod
     def below(cls, what: str, value: float, unit: str, most: float, note: str = "") -> Row:
-        """A figure that is to stay below an aim."""
-        return cls(what, f"{value:,.1f} {unit}", note, "", f"< {most:g} {unit}", value < most)
+        """A figure that is not to exceed an aim."""
+        return cls(what, f"{value:,.1f} {unit}", note, "", f"<= {most:g} {unit}", value <= most)
 
 
 def show(rows: Iterable[Row]) -> str:
