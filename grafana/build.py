@@ -13,7 +13,7 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import dashboard as m
 
 from grafana import itself, remedies, series
-from grafana.panels import SOURCE, TEXT, Target, graph, number, rows
+from grafana.panels import SOURCE, TEXT, Target, cases_that_wait, graph, history_learned, number, rows
 
 PAGE = "http://localhost:9909"
 """Where the page is, until somebody writes another into the variable."""
@@ -75,7 +75,6 @@ def _groups() -> timeseries.Panel:
 def _overview() -> list[Any]:
     high = "count(max without (horizon) (promantis_breach_probability) >= 0.7 < 1) or vector(0)"
     late = "time() - min(promantis_watch_last_success_timestamp_seconds)"
-    waiting = 'sum(promantis_cases{stage=~"proposed|planned"})'
     return [
         number(
             "Out of the usual",
@@ -87,25 +86,13 @@ def _overview() -> list[Any]:
             "Limits of your alerts that are crossed within the hour with a probability of 0.7 or more.",
             high,
         ),
-        number(
-            "Cases that wait",
-            "Remedies that somebody must approve or deny, on the page of Promantis or by promantis approve.",
-            waiting,
-            "short",
-            TEXT,
-            ("orange", 1),
-        ),
+        cases_that_wait(),
         number(
             "Incidents",
             "Incidents that are open: alerts of one cause count once.",
             "sum(promantis_incidents)",
         ),
-        number(
-            "History learned",
-            "1 once the past of every watch is learned; until then some series have no score.",
-            "min(promantis_history_progress_ratio)",
-            "percentunit",
-        ),
+        history_learned(),
         number(
             "Oldest answer",
             "How long ago the watch that waits longest had an answer of Prometheus.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from grafana.panels import TEXT, Target, graph, number
+from grafana.panels import TEXT, Target, graph, history_learned, number
 
 RATE = "[$__rate_interval]"
 OURS = "and on (job, instance) promantis_build_info"
@@ -16,12 +16,7 @@ def panels() -> list[Any]:
     asked, enriched = "promantis_query_duration_seconds", "promantis_enrich_duration_seconds_bucket"
     wrong = f"increase(promantis_watch_failures_total{RATE})"
     return [
-        number(
-            "History learned",
-            "1 once the past of every watch is learned; until then some series have no score.",
-            "min(promantis_history_progress_ratio)",
-            "percentunit",
-        ),
+        history_learned(),
         number(
             "Config",
             "Whether its last load succeeded.",

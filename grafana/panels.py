@@ -102,3 +102,25 @@ def variable(name: str, label: str, query: str) -> d.QueryVariable:
     """A variable that asks Prometheus."""
     made = d.QueryVariable(name).query({"query": query, "refId": name}).datasource(SOURCE).label(label)
     return made.refresh(m.VariableRefresh.ON_TIME_RANGE_CHANGED).sort(m.VariableSort.DISABLED)
+
+
+def history_learned() -> stat.Panel:
+    """On the boards of what is and of Promantis itself."""
+    return number(
+        "History learned",
+        "1 once the past of every watch is learned; until then some series have no score.",
+        "min(promantis_history_progress_ratio)",
+        "percentunit",
+    )
+
+
+def cases_that_wait() -> stat.Panel:
+    """On the boards of what is and of remedies."""
+    return number(
+        "Cases that wait",
+        "Remedies that somebody must approve or deny, on the page of Promantis or by promantis approve.",
+        'sum(promantis_cases{stage=~"proposed|planned"})',
+        "short",
+        TEXT,
+        ("orange", 1),
+    )

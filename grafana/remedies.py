@@ -5,21 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from grafana import kpis
-from grafana.panels import TEXT, Target, bars, graph, number
+from grafana.panels import TEXT, Target, bars, cases_that_wait, graph, number
 
 
 def panels() -> list[Any]:
     """All of them."""
     return [
         *kpis.panels(),
-        number(
-            "Cases that wait",
-            "Remedies that somebody must approve or deny, on the page of Promantis or by promantis approve.",
-            'sum(promantis_cases{stage=~"proposed|planned"})',
-            "short",
-            TEXT,
-            ("orange", 1),
-        ),
+        cases_that_wait(),
         number(
             "Fixed", "Cases whose remedy was verified in Prometheus.", 'sum(promantis_cases{stage="fixed"})'
         ),

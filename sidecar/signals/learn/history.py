@@ -92,7 +92,11 @@ def spans(now: Instant, earliest: Instant, learning: LearningConfig, step: float
 
 
 def room(series: int) -> int:
-    """Points of one range query of so many series at most."""
+    """Points of one range query of so many series at most.
+
+    >>> room(10), room(1_000), room(10_000), room(100_000), room(2_000_000)
+    (10000, 100, 64, 10, 1)
+    """
     series = max(1, series)
     return max(1, min(POINTS, max(SAMPLES // series, min(FEWEST, MOST // series))))
 
