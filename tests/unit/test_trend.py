@@ -45,6 +45,20 @@ def test_the_slope_of_a_ramp_is_known_though_most_means_lag_behind_it(
     assert abs(seen[2, 0]) < 0.95 * slopes[0]  # what one pair of means says is less
 
 
+def test_a_trend_is_followed_for_as_long_as_it_has_lasted_and_may_go_on() -> None:
+    told, slope = np.float32([1, 1, 0]), np.float32([1, -0.01, 5])
+    age, x, value = np.float32([1200, np.inf, 60]), np.float32([10, 100, 7]), np.zeros((3, 3), np.float32)
+    trend = ensemble.Trend(told, told, slope, x, age)
+    rows, below, above = trend.carry(value, x)
+    assert rows.tolist() == [0, 1]
+    np.testing.assert_allclose(value, [[910, 91, 0], [1210, 82, 0], [1210, 64, 0]], rtol=1e-6)
+    doubt = ensemble.TREND_DOUBT * np.array([[900, 9], [1200, 18], [1200, 36]])
+    np.testing.assert_allclose(below, doubt, rtol=1e-6)
+    np.testing.assert_allclose(
+        above - doubt, [[0, 0], [600, 0], [2400, 0]], atol=1e-3
+    )  # to where it would go
+
+
 def test_a_leak_of_whole_connections_is_announced_a_minute_ahead() -> None:
     rng, nursery = np.random.default_rng(0), Block(POOLS, STEP)
     begin = NOW - 2000 * STEP
